@@ -1,0 +1,48 @@
+package handshake
+
+import (
+	"time"
+
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+// View is everything an edge decides handshakes with: a pure function of the journal's state and of who the edge is.
+// It is immutable and swapped as a whole.
+type View struct {
+	Seq       uint64           // journal sequence it was made from
+	Unit      string           // the unit of this edge
+	Center    string           // the center unit
+	Admits    bool             // the state holds this edge's own join (R7); until then every handshake gets 503
+	Types     map[string]*Type // unit types by wire name
+	Default   *Type            // the first unit type
+	Sites     map[string]*Site // active domains and their unit sub-domains by lower-case host name without port
+	Fallback  *Site            // answers for unknown hosts (only in dev), nil otherwise
+	Hold      time.Duration    // longest time a handshake of a fenced key is held
+	CloseCode uint16           // close code of an eviction
+}
+
+// Type is what a unit type says of its clients.
+type Type struct {
+	Name     string
+	Table    *routing.Table
+	Sources  []Source // where the routerId is looked for, in this order
+	Unmarked string   // clients without one: "local", "reject" or "split"
+	Local    bool     // this edge's unit owns slots of the type, so that it may serve unmarked clients itself
+}
+
+// Source is one place to look for the routerId: From is "header", "cookie" or "query".
+type Source struct{ From, Name string }
+
+// Site is an active domain as one edge sees it.
+type Site struct {
+	Type      *Type
+	Scheme    string            // of Location: auto, http, https, ws, wss, protocol-relative
+	Locations map[string]string // unit -> host[:port] that a redirect names
+	URIs      []URI             // longest path first
+}
+
+// URI gives the origins of this edge's unit for a path prefix that ends on a segment border.
+type URI struct {
+	Path    string
+	Origins []string // HOST:PORT of this unit; empty: the unit has none
+}

@@ -1,0 +1,160 @@
+package routing
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Move is a run of slots that changes its owner from one unit to one other.
+type Move struct {
+	From   uint32 `json:"from"`
+	To     uint32 `json:"to"`
+	Source string `json:"source"`
+	Target string `json:"target"`
+}
+
+// ExactMove is an exact ID that changes its owner. An ID counts as exact if either rule set lists it.
+type ExactMove struct {
+	ID     string `json:"id"`
+	Source string `json:"source"`
+	Target string `json:"target"`
+}
+
+// Diff is what changes its owner between two rule sets.
+type Diff struct {
+	Moves      []Move
+	ExactMoves []ExactMove
+}
+
+// Compare lists the keys whose owner differs, in slot and ID order. Both must have the same number of slots.
+func Compare(from, to *Rules) Diff {
+	var d Diff
+	i, j := 0, 0
+	for s := uint32(0); s < from.slots; {
+		a, b := from.ranges[i], to.ranges[j]
+		end := min(a.To, b.To)
+		if a.Unit != b.Unit {
+			d.add(Move{s, end, a.Unit, b.Unit})
+		}
+		if a.To == end {
+			i++
+		}
+		if b.To == end {
+			j++
+		}
+		s = end + 1
+	}
+	ids := map[string]bool{}
+	for id := range from.exact {
+		ids[id] = true
+	}
+	for id := range to.exact {
+		ids[id] = true
+	}
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		a, _ := from.Owner(id)
+		b, _ := to.Owner(id)
+		if a != b {
+			d.ExactMoves = append(d.ExactMoves, ExactMove{id, a, b})
+		}
+	}
+	return d
+}
+
+func (d *Diff) add(m Move) {
+	if n := len(d.Moves); n > 0 {
+		if p := &d.Moves[n-1]; p.To+1 == m.From && p.Source == m.Source && p.Target == m.Target {
+			p.To = m.To
+			return
+		}
+	}
+	d.Moves = append(d.Moves, m)
+}
+
+// Empty reports whether nothing moves.
+func (d Diff) Empty() bool { return len(d.Moves) == 0 && len(d.ExactMoves) == 0 }
+
+// Slots is the number of slots that move.
+func (d Diff) Slots() int {
+	n := 0
+	for _, m := range d.Moves {
+		n += Range{m.From, m.To}.Len()
+	}
+	return n
+}
+
+// Keys is the number of keys that move.
+func (d Diff) Keys() int { return d.Slots() + len(d.ExactMoves) }
+
+// Split deals the moving keys into n waves of nearly equal size, in slot order, exact IDs last.
+// n is cut to the number of keys.
+func (d Diff) Split(n int) []Keys {
+	total := d.Keys()
+	n = max(1, min(n, total))
+	waves := make([]Keys, n)
+	at := 0 // keys dealt so far; wave w takes keys [w*total/n, (w+1)*total/n)
+	wave := func() int { return ((at+1)*n - 1) / total }
+	for _, m := range d.Moves {
+		for s := m.From; s <= m.To; {
+			w := wave()
+			take := min(uint32((w+1)*total/n-at), m.To-s+1)
+			waves[w].Slots = append(waves[w].Slots, Range{s, s + take - 1})
+			s += take
+			at += int(take)
+		}
+	}
+	for _, m := range d.ExactMoves {
+		w := wave()
+		waves[w].Exact = append(waves[w].Exact, m.ID)
+		at++
+	}
+	return waves
+}
+
+// DiffText shows two rule sets as a unified listing: lines that only the old one has start with "-", lines that only
+// the new one has with "+".
+func DiffText(from, to *Rules) string {
+	var b strings.Builder
+	diffLines(&b, lines(from), lines(to))
+	return b.String()
+}
+
+// lines is the rule text: one line a range in slot order, then one a unit's exact list.
+func lines(r *Rules) []string {
+	var out []string
+	for _, a := range r.ranges {
+		out = append(out, fmt.Sprintf("%s %s", a.Range, a.Unit))
+	}
+	exact := r.Exact()
+	for _, unit := range slices.Sorted(maps.Keys(exact)) {
+		for _, id := range exact[unit] {
+			out = append(out, fmt.Sprintf("exact %q %s", id, unit))
+		}
+	}
+	return out
+}
+
+func diffLines(b *strings.Builder, old, new []string) {
+	have := func(set []string) map[string]bool {
+		m := make(map[string]bool, len(set))
+		for _, l := range set {
+			m[l] = true
+		}
+		return m
+	}
+	inNew, inOld := have(new), have(old)
+	for _, l := range old {
+		if inNew[l] {
+			fmt.Fprintf(b, "  %s\n", l)
+		} else {
+			fmt.Fprintf(b, "- %s\n", l)
+		}
+	}
+	for _, l := range new {
+		if !inOld[l] {
+			fmt.Fprintf(b, "+ %s\n", l)
+		}
+	}
+}

@@ -1,0 +1,245 @@
+// Package routing owns the rules that say which unit serves a routerId.
+//
+// Rules is a complete, validated rule set: every slot belongs to exactly one
+// unit, exact IDs win over slots. Table is its compiled form, in which a lookup
+// is an array index; it also knows which keys an open cutover has fenced.
+// A key is what a cutover moves: a slot without its exact IDs, or one exact ID.
+//
+// Everything here is immutable after construction and safe for concurrent use.
+package routing
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds of a rule set.
+const (
+	// MaxSlots bounds the slots of one unit type, and with them the size of a Table.
+	MaxSlots = 1 << 20
+	// MaxRouterID is the longest routerId, in bytes.
+	MaxRouterID = 256
+)
+
+// What can be wrong with a rule set. Errors wrap one of these and say where.
+var (
+	ErrSlots       = errors.New("bad number of slots")
+	ErrBadRange    = errors.New("bad range")
+	ErrGap         = errors.New("range gap")
+	ErrOverlap     = errors.New("range overlap")
+	ErrBadRouterID = errors.New("bad routerId")
+	ErrExactTwice  = errors.New("exact ID given twice")
+)
+
+// Range is an inclusive range of slots; its text form is "5998-9999", or "7" for one slot.
+type Range struct{ From, To uint32 }
+
+// Len is the number of slots in r.
+func (r Range) Len() int { return int(r.To-r.From) + 1 }
+
+// String is the text form of r.
+func (r Range) String() string {
+	if r.From == r.To {
+		return strconv.FormatUint(uint64(r.From), 10)
+	}
+	return fmt.Sprintf("%d-%d", r.From, r.To)
+}
+
+// ParseRange reads the text form. The error wraps ErrBadRange.
+func ParseRange(s string) (Range, error) {
+	from, to, dash := strings.Cut(s, "-")
+	if !dash {
+		to = from
+	}
+	f, err1 := strconv.ParseUint(from, 10, 32)
+	t, err2 := strconv.ParseUint(to, 10, 32)
+	if err1 != nil || err2 != nil || f > t {
+		return Range{}, fmt.Errorf("%w %q: want FROM-TO with FROM not above TO", ErrBadRange, s)
+	}
+	return Range{uint32(f), uint32(t)}, nil
+}
+
+// MarshalText and UnmarshalText make the text form the JSON form.
+func (r Range) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads the text form.
+func (r *Range) UnmarshalText(b []byte) (err error) {
+	*r, err = ParseRange(string(b))
+	return err
+}
+
+// Assignment gives a range of slots to a unit.
+type Assignment struct {
+	Range
+	Unit string
+}
+
+// Rules is a complete rule set of one unit type. The zero value is unusable: make one with NewRules.
+type Rules struct {
+	slots  uint32
+	ranges []Assignment      // sorted, merged, covering [0, slots) exactly once
+	exact  map[string]string // routerId -> unit
+}
+
+// NewRules builds a rule set. ranges must cover [0, slots) exactly once; an exact ID may belong to one unit only.
+// Errors wrap the Err values of this package.
+func NewRules(slots uint32, ranges map[string][]Range, exact map[string][]string) (*Rules, error) {
+	if slots == 0 || slots > MaxSlots {
+		return nil, fmt.Errorf("%w: %d is not in 1-%d", ErrSlots, slots, MaxSlots)
+	}
+	r := &Rules{slots: slots, exact: map[string]string{}}
+	for _, unit := range slices.Sorted(maps.Keys(ranges)) {
+		for _, rg := range ranges[unit] {
+			if rg.To >= slots || rg.From > rg.To {
+				return nil, fmt.Errorf("%w: %s of %s does not lie in 0-%d", ErrBadRange, rg, unit, slots-1)
+			}
+			r.ranges = append(r.ranges, Assignment{rg, unit})
+		}
+	}
+	if err := r.cover(); err != nil {
+		return nil, err
+	}
+	for _, unit := range slices.Sorted(maps.Keys(exact)) {
+		for _, id := range exact[unit] {
+			if err := CheckRouterID(id); err != nil {
+				return nil, fmt.Errorf("%w (exact list of %s)", err, unit)
+			}
+			if other, ok := r.exact[id]; ok {
+				return nil, fmt.Errorf("%w: %q belongs to %s and %s", ErrExactTwice, id, other, unit)
+			}
+			r.exact[id] = unit
+		}
+	}
+	return r, nil
+}
+
+// cover sorts the ranges, proves that they cover every slot exactly once, and merges neighbours of one unit.
+func (r *Rules) cover() error {
+	slices.SortFunc(r.ranges, func(a, b Assignment) int { return cmp.Compare(a.From, b.From) })
+	next := uint32(0)
+	merged := r.ranges[:0:0]
+	for _, a := range r.ranges {
+		if a.From > next {
+			return fmt.Errorf("%w: slots %s belong to no unit", ErrGap, Range{next, a.From - 1})
+		}
+		if a.From < next {
+			other := merged[len(merged)-1]
+			return fmt.Errorf("%w: slots %s belong to %s and %s", ErrOverlap, Range{a.From, min(a.To, next-1)}, other.Unit, a.Unit)
+		}
+		if n := len(merged); n > 0 && merged[n-1].Unit == a.Unit {
+			merged[n-1].To = a.To
+		} else {
+			merged = append(merged, a)
+		}
+		next = a.To + 1
+	}
+	if next < r.slots {
+		return fmt.Errorf("%w: slots %s belong to no unit", ErrGap, Range{next, r.slots - 1})
+	}
+	r.ranges = merged
+	return nil
+}
+
+// CheckRouterID tells whether id may be a routerId: 1 to 256 bytes of UTF-8 without spaces and control characters.
+// The error wraps ErrBadRouterID.
+func CheckRouterID(id string) error {
+	if id == "" || len(id) > MaxRouterID {
+		return fmt.Errorf("%w: %d bytes, want 1 to %d", ErrBadRouterID, len(id), MaxRouterID)
+	}
+	for i, c := range id {
+		if c == utf8.RuneError || unicode.IsSpace(c) || unicode.IsControl(c) {
+			return fmt.Errorf("%w: byte %d is a space, a control character or no UTF-8", ErrBadRouterID, i)
+		}
+	}
+	return nil
+}
+
+// Slots is the number of slots.
+func (r *Rules) Slots() uint32 { return r.slots }
+
+// Assignments are the merged ranges in slot order. The caller must not change them.
+func (r *Rules) Assignments() []Assignment { return r.ranges }
+
+// Ranges are the merged ranges by unit, a fresh copy.
+func (r *Rules) Ranges() map[string][]Range {
+	m := map[string][]Range{}
+	for _, a := range r.ranges {
+		m[a.Unit] = append(m[a.Unit], a.Range)
+	}
+	return m
+}
+
+// Exact are the exact IDs by unit, each list sorted, a fresh copy.
+func (r *Rules) Exact() map[string][]string {
+	m := map[string][]string{}
+	for id, unit := range r.exact {
+		m[unit] = append(m[unit], id)
+	}
+	for _, ids := range m {
+		slices.Sort(ids)
+	}
+	return m
+}
+
+// Units are the units that own a slot or an exact ID, sorted.
+func (r *Rules) Units() []string {
+	set := map[string]bool{}
+	for _, a := range r.ranges {
+		set[a.Unit] = true
+	}
+	for _, u := range r.exact {
+		set[u] = true
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// Owner is the unit that serves id, and whether an exact rule says so.
+func (r *Rules) Owner(id string) (unit string, exact bool) {
+	if u, ok := r.exact[id]; ok {
+		return u, true
+	}
+	return r.SlotOwner(Slot(id, r.slots)), false
+}
+
+// SlotOwner is the unit that owns a slot, which must be below Slots.
+func (r *Rules) SlotOwner(slot uint32) string {
+	i, _ := slices.BinarySearchFunc(r.ranges, slot, func(a Assignment, s uint32) int { return cmp.Compare(a.To, s) })
+	return r.ranges[i].Unit
+}
+
+// Equal reports whether both rule sets say the same of every routerId and list the same exact IDs.
+func (r *Rules) Equal(o *Rules) bool {
+	return r.slots == o.slots && slices.Equal(r.ranges, o.ranges) && maps.Equal(r.exact, o.exact)
+}
+
+type rulesJSON struct {
+	Slots  uint32              `json:"slots"`
+	Ranges map[string][]Range  `json:"ranges"`
+	Exact  map[string][]string `json:"exact,omitempty"`
+}
+
+// MarshalJSON is canonical: equal rule sets give equal bytes.
+func (r *Rules) MarshalJSON() ([]byte, error) {
+	return json.Marshal(rulesJSON{r.slots, r.Ranges(), r.Exact()})
+}
+
+// UnmarshalJSON validates like NewRules.
+func (r *Rules) UnmarshalJSON(b []byte) error {
+	var j rulesJSON
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	n, err := NewRules(j.Slots, j.Ranges, j.Exact)
+	if err == nil {
+		*r = *n
+	}
+	return err
+}

@@ -1,0 +1,142 @@
+package routing
+
+import "slices"
+
+// Phase of a wave, as far as routing is concerned.
+type Phase uint8
+
+// A wave's keys belong to the old owner, are being handed over, or belong to the new owner.
+const (
+	Pending Phase = iota
+	Fenced
+	Committed
+)
+
+// Keys are the keys of one wave: slots without their exact IDs, and exact IDs.
+type Keys struct {
+	Slots []Range  `json:"slots,omitempty"`
+	Exact []string `json:"exact,omitempty"`
+}
+
+// Wave is one step of a cutover, as far as routing is concerned.
+type Wave struct {
+	Keys
+	Phase Phase
+}
+
+// Route is what the rules say of one key at this moment. Routes are shared: do not change one.
+type Route struct {
+	Unit  string // the owner
+	Next  string // the unit that gains the key while it is fenced, else ""
+	Exact bool   // an exact rule decided
+	Wave  int    // index of the wave that moves the key in the cutover the table was compiled for, -1 if none does
+	Moved bool   // that wave is committed: Unit is the new owner
+}
+
+// Table is the compiled form of a rule set with at most one cutover in progress.
+// A lookup is an array index (and a map access where exact IDs exist) and allocates nothing.
+type Table struct {
+	routes []Route
+	slots  []uint16          // slot -> index into routes
+	exact  map[string]uint16 // routerId -> index into routes
+}
+
+// Compile builds the lookup form of rules.
+func Compile(rules *Rules) *Table { return CompileCutover(rules, rules, nil) }
+
+// CompileCutover builds the lookup form of a cutover from one rule set to another: keys of committed waves belong to
+// their owner under to, all others to their owner under from; keys of fenced waves have Next set. Both rule sets must
+// have the same number of slots, and every wave's keys must differ in owner between the two.
+func CompileCutover(from, to *Rules, waves []Wave) *Table {
+	b := builder{index: map[Route]uint16{}}
+	t := &b.Table
+	t.slots = make([]uint16, from.slots)
+	for _, a := range from.ranges {
+		i := b.route(Route{Unit: a.Unit, Wave: -1})
+		for s := a.From; s <= a.To; s++ {
+			t.slots[s] = i
+		}
+	}
+	t.exact = make(map[string]uint16, len(from.exact)+len(to.exact))
+	for id, unit := range from.exact {
+		t.exact[id] = b.route(Route{Unit: unit, Exact: true, Wave: -1})
+	}
+	if from != to {
+		for id := range to.exact { // a key of its own while the cutover runs, even if only the new rules name it
+			if _, ok := t.exact[id]; !ok {
+				t.exact[id] = b.route(Route{Unit: from.SlotOwner(Slot(id, from.slots)), Exact: true, Wave: -1})
+			}
+		}
+	}
+	for w, wave := range waves {
+		for _, rg := range wave.Slots {
+			for s := rg.From; s <= rg.To; s++ {
+				t.slots[s] = b.route(moving(from.SlotOwner(s), to.SlotOwner(s), wave.Phase, w))
+			}
+		}
+		for _, id := range wave.Exact {
+			f, _ := from.Owner(id)
+			n, _ := to.Owner(id)
+			r := moving(f, n, wave.Phase, w)
+			r.Exact = true
+			t.exact[id] = b.route(r)
+		}
+	}
+	return t
+}
+
+func moving(from, to string, p Phase, wave int) Route {
+	switch p {
+	case Fenced:
+		return Route{Unit: from, Next: to, Wave: wave}
+	case Committed:
+		return Route{Unit: to, Wave: wave, Moved: true}
+	default:
+		return Route{Unit: from, Wave: wave}
+	}
+}
+
+type builder struct {
+	Table
+	index map[Route]uint16
+}
+
+func (b *builder) route(r Route) uint16 {
+	i, ok := b.index[r]
+	if !ok {
+		i = uint16(len(b.routes))
+		b.routes = append(b.routes, r)
+		b.index[r] = i
+	}
+	return i
+}
+
+// Lookup says what holds for a routerId.
+func (t *Table) Lookup(id string) *Route {
+	if len(t.exact) > 0 {
+		if i, ok := t.exact[id]; ok {
+			return &t.routes[i]
+		}
+	}
+	return &t.routes[t.slots[Slot(id, uint32(len(t.slots)))]]
+}
+
+// Slot is the slot of a routerId.
+func (t *Table) Slot(id string) uint32 { return Slot(id, uint32(len(t.slots))) }
+
+// SlotCount is the number of slots.
+func (t *Table) SlotCount() uint32 { return uint32(len(t.slots)) }
+
+// Owns reports whether unit owns a slot or an exact ID, fenced ones included.
+func (t *Table) Owns(unit string) bool {
+	own := func(i uint16) bool { return t.routes[i].Unit == unit }
+	if slices.ContainsFunc(t.slots, own) {
+		return true
+	}
+	for _, i := range t.exact {
+		if own(i) {
+			return true
+		}
+	}
+	return false
+}
