@@ -1,9 +1,63 @@
 package handshake
 
-// Refuse is the verdict that answers with status and a one-line reason. Set RetryAfter of the result where it helps.
+import (
+	"net/http"
+	"strconv"
+)
+
+const statusUpgradeRequired = http.StatusUpgradeRequired
+
+// upgradeHeader goes with every 426: "The server MUST send an Upgrade header field in a 426 response to indicate the
+// required protocol(s)" (RFC 9110 section 15.5.22), and the version we speak, so that a client of another one need
+// not ask again (RFC 6455 section 4.4). It is never changed.
+var upgradeHeader = []Field{{Name: "Upgrade", Value: "websocket"}, {Name: "Sec-WebSocket-Version", Value: "13"}}
+
+// Refuse is the verdict that answers with status and a one-line reason: what Decide uses, and what a relay needs for
+// 408, 429, 502 and 503. Set RetryAfter of the result where it helps.
 func Refuse(status int, code, reason string) Verdict {
 	return Verdict{Action: Answer, Status: status, Code: code, Reason: reason}
 }
 
-// AppendAnswer appends the whole HTTP response of an Answer: a plain-text line, after which the connection closes.
-func AppendAnswer(dst []byte, vd *Verdict) []byte { return dst }
+// AppendAnswer appends the whole HTTP response of an Answer: its fields and a plain-text line, after which the
+// connection is closed. Control characters and bytes beyond ASCII in a field value become "?", in the line too,
+// the latter except for bytes beyond ASCII: nothing in a Verdict can break out of its line.
+func AppendAnswer(dst []byte, vd *Verdict) []byte {
+	dst = append(dst, "HTTP/1.1 "...)
+	dst = strconv.AppendInt(dst, int64(vd.Status), 10)
+	dst = append(dst, ' ')
+	dst = append(dst, http.StatusText(vd.Status)...)
+	dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
+	dst = strconv.AppendInt(dst, int64(len(vd.Reason)+1), 10)
+	connection := "close"
+	for i := range vd.Header {
+		f := &vd.Header[i]
+		if f.Name == "Upgrade" { // RFC 9110 section 7.8: its sender MUST also name it in Connection
+			connection = "close, Upgrade"
+		}
+		dst = append(dst, "\r\n"...)
+		dst = append(dst, f.Name...)
+		dst = append(dst, ": "...)
+		dst = appendLine(dst, f.Value)
+	}
+	if vd.RetryAfter > 0 {
+		dst = append(dst, "\r\nRetry-After: "...)
+		dst = strconv.AppendInt(dst, int64(vd.RetryAfter), 10)
+	}
+	dst = append(dst, "\r\nConnection: "...)
+	dst = append(dst, connection...)
+	dst = append(dst, "\r\n\r\n"...)
+	dst = appendLine(dst, vd.Reason)
+	return append(dst, '\n')
+}
+
+// appendLine appends s with every control character replaced by one "?".
+func appendLine(dst []byte, s string) []byte {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c < ' ' || c == 0x7f {
+			c = '?'
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}

@@ -1,5 +1,11 @@
 package handshake
 
+import (
+	"bytes"
+	"errors"
+	"strings"
+)
+
 // MaxHead is the longest head of a request that Parse accepts, in bytes, its final CRLFCRLF included.
 const MaxHead = 8 << 10
 
@@ -12,9 +18,177 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Reason }
 
-// Verdict is the answer to send.
-func (e *Error) Verdict() Verdict { return Refuse(e.Status, e.Code, e.Reason) }
+// RefuseError is the answer to an error of Parse.
+func RefuseError(err error) Verdict {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = malformed("malformed request")
+	}
+	vd := Refuse(e.Status, e.Code, e.Reason)
+	if e.Status == statusUpgradeRequired {
+		vd.Header = upgradeHeader
+	}
+	return vd
+}
 
-// Parse reads the head of a request from buf, everything received so far. With neither request nor error it needs
-// more bytes: call it again with a longer buf. n is the length of the head: buf[n:] belongs to the tunnel.
-func Parse(buf []byte) (req *Request, n int, err *Error) { return nil, 0, nil }
+func malformed(reason string) *Error { return &Error{400, "bad_request", reason} }
+
+// Parse reads the head of a request from buf, everything received so far. With neither request nor error (n is 0) it
+// needs more bytes: call it again with a longer buf. n is the length of the head: buf[n:] belongs to the tunnel.
+// An error is an *Error, see RefuseError. The request shares no memory with buf.
+//
+// The syntax is RFC 9112's without its leniencies: lines end in CRLF, no folded lines, exactly one Host field, which
+// an absolute-form target overrides, and no body. HTTP/1.0 is refused with 426, since it has no Upgrade (RFC 9110
+// section 7.8), other versions with 505. What Parse accepts, http.ReadRequest accepts, too, and understands alike.
+// It decides only on a complete head, or once MaxHead bytes hold none: how the bytes were split never matters.
+func Parse(buf []byte) (req *Request, n int, err error) {
+	n, lines := headEnd(buf[:min(len(buf), MaxHead)])
+	switch {
+	case n > 0:
+	case len(buf) < MaxHead:
+		return nil, 0, nil
+	default:
+		return nil, 0, &Error{431, "head_too_large", "the request's head is longer than 8 KiB"}
+	}
+	req, e := parseHead(string(buf[:n]), lines)
+	if e != nil {
+		return nil, 0, e
+	}
+	return req, n, nil
+}
+
+// headEnd is the length of the head that b starts with, 0 if its end is not there yet, and its number of lines. An
+// empty line ends it, whether CRLF or LF ended the lines: everybody else's parser would stop there as well, so the
+// strict check must not look further.
+func headEnd(b []byte) (n, lines int) {
+	for {
+		i := bytes.IndexByte(b[n:], '\n')
+		if i < 0 {
+			return 0, 0
+		}
+		empty := i == 0 || i == 1 && b[n] == '\r'
+		n, lines = n+i+1, lines+1
+		if empty {
+			return n, lines
+		}
+	}
+}
+
+// parseHead reads a complete head of that many lines, the empty one included.
+func parseHead(head string, lines int) (*Request, *Error) {
+	line, rest, ok := cutLine(head)
+	if !ok || line == "" {
+		return nil, malformed("the request line is missing or does not end in CRLF")
+	}
+	r := &Request{}
+	if err := r.requestLine(line); err != nil {
+		return nil, err
+	}
+	r.Fields = make([]Field, 0, lines-2)
+	for {
+		line, rest, ok = cutLine(rest)
+		if !ok {
+			return nil, malformed("a header line does not end in CRLF")
+		}
+		if line == "" {
+			break
+		}
+		f, err := parseField(line)
+		if err != nil {
+			return nil, err
+		}
+		r.Fields = append(r.Fields, f)
+	}
+	if err := r.checkHost(); err != nil {
+		return nil, err
+	}
+	return r, r.checkBody()
+}
+
+// cutLine cuts the first line off s, which contains a LF. ok is false if that is not part of a CRLF.
+func cutLine(s string) (line, rest string, ok bool) {
+	i := strings.IndexByte(s, '\n')
+	if i < 1 || s[i-1] != '\r' {
+		return "", "", false
+	}
+	return s[:i-1], s[i+1:], true
+}
+
+// requestLine reads method SP request-target SP HTTP-version (RFC 9112 section 3).
+func (r *Request) requestLine(line string) *Error {
+	method, rest, _ := strings.Cut(line, " ")
+	target, version, ok := strings.Cut(rest, " ")
+	if !ok || !isToken(method) {
+		return malformed("malformed request line")
+	}
+	r.Method = method
+	if r.Authority, r.Target, ok = splitTarget(target); !ok {
+		return malformed("the request target must be a path or an absolute http URL in printable ASCII")
+	}
+	r.absolute = r.Authority != ""
+	if r.Path, r.Query, ok = splitPath(r.Target); !ok {
+		return malformed("malformed path in the request target")
+	}
+	return checkVersion(version)
+}
+
+func checkVersion(version string) *Error {
+	d, ok := strings.CutPrefix(version, "HTTP/")
+	switch {
+	case !ok || len(d) != 3 || d[1] != '.' || d[0] < '0' || d[0] > '9' || d[2] < '0' || d[2] > '9':
+		return malformed("malformed HTTP version")
+	case d == "1.1":
+		return nil
+	case d == "1.0":
+		return &Error{statusUpgradeRequired, "not_websocket", "not a WebSocket handshake: HTTP/1.0 knows no Upgrade"}
+	}
+	return &Error{505, "bad_http_version", "this listener speaks HTTP/1.1 only"}
+}
+
+// parseField reads field-name ":" OWS field-value OWS (RFC 9112 section 5). A line that starts with white space is
+// refused with the rest of what is no field name: folding is obsolete (section 5.2).
+func parseField(line string) (Field, *Error) {
+	name, value, ok := strings.Cut(line, ":")
+	if !ok || !isToken(name) {
+		return Field{}, malformed("malformed header name")
+	}
+	for i := 0; i < len(value); i++ {
+		if value[i] < ' ' && value[i] != '\t' || value[i] == 0x7f {
+			return Field{}, malformed("a control character in a header value")
+		}
+	}
+	return Field{Name: name, Value: strings.Trim(value, " \t"), line: line}, nil
+}
+
+// checkHost applies RFC 9112 section 3.2: 400 to a request "that lacks a Host header field and to any request message
+// that contains more than one Host header field line or a Host header field with an invalid field value".
+func (r *Request) checkHost() *Error {
+	value, n := r.Get("Host")
+	if n != 1 {
+		return malformed("want exactly one Host header")
+	}
+	host, ok := hostOf(value)
+	if !ok {
+		return malformed("malformed Host header")
+	}
+	if !r.absolute {
+		r.Authority, r.Host = value, host
+		return nil
+	}
+	if r.Host, ok = hostOf(r.Authority); !ok {
+		return malformed("malformed host in the request target")
+	}
+	return nil
+}
+
+// checkBody refuses a body. A handshake has none, and whoever frames it differently than we do would take tunnel
+// bytes for it.
+func (r *Request) checkBody() *Error {
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		if strings.EqualFold(f.Name, "Transfer-Encoding") || strings.EqualFold(f.Name, "Content-Length") && f.Value != "0" {
+			return malformed("a handshake has no body")
+		}
+	}
+	return nil
+}
