@@ -5,22 +5,24 @@ import (
 	"strconv"
 )
 
-const statusUpgradeRequired = http.StatusUpgradeRequired
-
-// upgradeHeader goes with every 426: "The server MUST send an Upgrade header field in a 426 response to indicate the
-// required protocol(s)" (RFC 9110 section 15.5.22), and the version we speak, so that a client of another one need
-// not ask again (RFC 6455 section 4.4). It is never changed.
-var upgradeHeader = []Field{{Name: "Upgrade", Value: "websocket"}, {Name: "Sec-WebSocket-Version", Value: "13"}}
-
 // Refuse is the verdict that answers with status and a one-line reason: what Decide uses, and what a relay needs for
 // 408, 429, 502 and 503. Set RetryAfter of the result where it helps.
 func Refuse(status int, code, reason string) Verdict {
 	return Verdict{Action: Answer, Status: status, Code: code, Reason: reason}
 }
 
-// AppendAnswer appends the whole HTTP response of an Answer: its fields and a plain-text line, after which the
-// connection is closed. Control characters and bytes beyond ASCII in a field value become "?", in the line too,
-// the latter except for bytes beyond ASCII: nothing in a Verdict can break out of its line.
+// refuseUpgrade is a 426. It names the protocol, since "the server MUST send an Upgrade header field in a 426 response
+// to indicate the required protocol(s)" (RFC 9110 section 15.5.22), and the version, so that a client of another one
+// learns it at once (RFC 6455 section 4.4).
+func refuseUpgrade(code, reason string) Verdict {
+	vd := Refuse(http.StatusUpgradeRequired, code, reason)
+	vd.Header = []Field{{Name: "Upgrade", Value: "websocket"}, {Name: "Sec-WebSocket-Version", Value: "13"}}
+	return vd
+}
+
+// AppendAnswer appends the whole HTTP response of an Answer: its fields and the reason as one plain-text line, after
+// which the connection is closed. A control character in a field or in the reason becomes "?", so that nothing in a
+// Verdict can break out of its line.
 func AppendAnswer(dst []byte, vd *Verdict) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(vd.Status), 10)

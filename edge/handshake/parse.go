@@ -9,6 +9,10 @@ import (
 // MaxHead is the longest head of a request that Parse accepts, in bytes, its final CRLFCRLF included.
 const MaxHead = 8 << 10
 
+// MaxFields is the largest number of header lines that Parse accepts: a Request keeps some 50 bytes for each, and
+// thousands of Requests may be held at once.
+const MaxFields = 100
+
 // Error says why Parse refused a request.
 type Error struct {
 	Status int    // HTTP status to answer
@@ -24,11 +28,10 @@ func RefuseError(err error) Verdict {
 	if !errors.As(err, &e) {
 		e = malformed("malformed request")
 	}
-	vd := Refuse(e.Status, e.Code, e.Reason)
-	if e.Status == statusUpgradeRequired {
-		vd.Header = upgradeHeader
+	if e.Status == 426 {
+		return refuseUpgrade(e.Code, e.Reason)
 	}
-	return vd
+	return Refuse(e.Status, e.Code, e.Reason)
 }
 
 func malformed(reason string) *Error { return &Error{400, "bad_request", reason} }
@@ -79,6 +82,9 @@ func parseHead(head string, lines int) (*Request, *Error) {
 	line, rest, ok := cutLine(head)
 	if !ok || line == "" {
 		return nil, malformed("the request line is missing or does not end in CRLF")
+	}
+	if lines-2 > MaxFields {
+		return nil, &Error{431, "head_too_large", "the request has more than 100 header lines"}
 	}
 	r := &Request{}
 	if err := r.requestLine(line); err != nil {
@@ -140,7 +146,7 @@ func checkVersion(version string) *Error {
 	case d == "1.1":
 		return nil
 	case d == "1.0":
-		return &Error{statusUpgradeRequired, "not_websocket", "not a WebSocket handshake: HTTP/1.0 knows no Upgrade"}
+		return &Error{426, "not_websocket", "not a WebSocket handshake: HTTP/1.0 knows no Upgrade"}
 	}
 	return &Error{505, "bad_http_version", "this listener speaks HTTP/1.1 only"}
 }

@@ -7,6 +7,7 @@ package handshake
 
 import (
 	"net/netip"
+	"strings"
 
 	"github.com/unitgate/unitgate/events/routing"
 )
@@ -33,7 +34,7 @@ type Verdict struct {
 	Header     []Field // fields beside those that every answer has
 	RetryAfter int     // seconds in Retry-After; 0: no such field. The caller may set or jitter it.
 
-	// Of Serve and Hold.
+	// Of Serve, Hold and redirects.
 	Type     *Type
 	RouterID string         // the client's routerId; its address under "split"; empty for an unmarked client served here
 	Slot     uint32         // of RouterID; 0 without one
@@ -41,20 +42,129 @@ type Verdict struct {
 	Origins  []string       // of Serve: HOST:PORT, never empty. Shared: do not change it.
 }
 
-// Key is what a session is registered under. The zero RouterID stands for the unmarked clients of the type.
+// Key is what a session is registered under. The empty RouterID stands for the unmarked clients of the type.
 type Key struct {
 	Type     string
 	Slot     uint32
 	RouterID string
 }
 
-// Key is the key of a session that was admitted by vd. It is meaningful for Serve and Hold only.
+// Key is the key of a session that vd admits. Only Serve and Hold have one.
 func (vd *Verdict) Key() Key { return Key{vd.Type.Name, vd.Slot, vd.RouterID} }
 
-// Decide says what to do with req from a client at peer, that came over TLS or not.
+// Decide says what to do with req from a client at peer, that came over TLS or not. The checks run from the
+// connection inwards: does the edge admit at all, host, handshake, path, unit type, routerId, route; the first that
+// fails answers. View may be nil: then the edge admits nothing.
 func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
-	return Refuse(503, "not_admitting", "this edge has not joined yet")
+	if v == nil || !v.Admits {
+		vd := Refuse(503, "not_admitting", "this edge has not joined its unit yet, try again")
+		vd.RetryAfter = 1
+		return vd
+	}
+	site := v.Sites[req.Host]
+	if site == nil {
+		site = v.Fallback
+	}
+	if site == nil {
+		return Refuse(421, "unknown_host", "this host name is not served here")
+	}
+	if vd, ok := checkUpgrade(req); !ok {
+		return vd
+	}
+	uri := site.uri(req.Path)
+	if uri == nil {
+		return Refuse(404, "unknown_uri", "no service at this path")
+	}
+	typ, code, reason := v.unitType(req, site)
+	if code != "" {
+		return Refuse(400, code, reason)
+	}
+	if typ == nil || typ.Table == nil {
+		vd := Refuse(503, "no_rules", "the unit type has no routing rules yet, try again")
+		vd.RetryAfter = 1
+		return vd
+	}
+	id, code, reason := routerID(req, typ, peer)
+	if code != "" {
+		return Refuse(400, code, reason)
+	}
+	return v.route(req, site, uri, Verdict{Type: typ, RouterID: id}, tls)
 }
 
-// Serves tells whether this edge's unit may serve a key of a unit type now, and the key's route (nil if there is none).
-func (v *View) Serves(typ, routerID string) (*routing.Route, bool) { return nil, false }
+// route fills in what the rules say of vd's type and routerId.
+func (v *View) route(req *Request, site *Site, uri *URI, vd Verdict, tls bool) Verdict {
+	if vd.RouterID == "" {
+		if !v.servesUnmarked(vd.Type) {
+			return redirect(vd, req, site, v.Center, tls)
+		}
+	} else {
+		vd.Route, vd.Slot = vd.Type.Table.Lookup(vd.RouterID), vd.Type.Table.Slot(vd.RouterID)
+		switch {
+		case vd.Route.Next != "":
+			// Whichever edge the client came to: where it belongs is open until the wave is committed, and a third
+			// unit's redirect to the losing one would have to be followed by a second.
+			vd.Action, vd.Code = Hold, "hold"
+			return vd
+		case vd.Route.Unit != v.Unit:
+			return redirect(vd, req, site, vd.Route.Unit, tls)
+		}
+	}
+	if len(uri.Origins) == 0 {
+		return Refuse(502, "no_origins", "this unit has no origins for this path")
+	}
+	vd.Action, vd.Code, vd.Origins = Serve, "serve", uri.Origins
+	return vd
+}
+
+// redirect sends the client to a unit. Location is built from the configured host and the client's own target, which
+// starts with "/" and is printable ASCII: with the host always in front, a path like "//evil" stays a path.
+func redirect(vd Verdict, req *Request, site *Site, unit string, tls bool) Verdict {
+	host := site.Locations[unit]
+	if host == "" {
+		return Refuse(502, "no_location", "the unit that serves this client has no address for this host name")
+	}
+	var prefix string
+	switch site.Scheme {
+	case "http", "https", "ws", "wss":
+		prefix = site.Scheme + "://"
+	case "protocol-relative":
+		prefix = "//"
+	default: // auto
+		if prefix = "http://"; tls {
+			prefix = "https://"
+		}
+	}
+	vd.Action, vd.Code, vd.Status, vd.Reason = Answer, "redirect", 302, "moved to "+unit
+	vd.Header = []Field{{Name: "Location", Value: prefix + host + req.Target}}
+	return vd
+}
+
+// Serves tells whether this edge's unit may serve a key now: it owns the key, and no cutover has fenced it. The route
+// is nil if there is no such type. Unmarked clients (routerID is empty) are bound to no key, so that no cutover moves
+// them: they may stay as long as the unit takes unmarked clients of the type at all, and have no route.
+func (v *View) Serves(typ, routerID string) (*routing.Route, bool) {
+	t := v.Types[typ]
+	if t == nil || t.Table == nil {
+		return nil, false
+	}
+	if routerID == "" {
+		return nil, v.servesUnmarked(t)
+	}
+	r := t.Table.Lookup(routerID)
+	return r, r.Unit == v.Unit && r.Next == ""
+}
+
+// servesUnmarked: "A unit without slots redirects unmarked clients to the center", and the center has nobody to
+// redirect them to.
+func (v *View) servesUnmarked(t *Type) bool { return t.Local || v.Unit == v.Center }
+
+// uri is the longest path that is a prefix of path and ends on a segment border.
+func (s *Site) uri(path string) *URI {
+	for i := range s.URIs {
+		prefix := strings.TrimSuffix(s.URIs[i].Path, "/")
+		if rest, ok := strings.CutPrefix(path, prefix); ok && (rest == "" || rest[0] == '/') {
+			return &s.URIs[i]
+		}
+	}
+	return nil
+}
