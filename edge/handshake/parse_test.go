@@ -1,0 +1,139 @@
+package handshake
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestParse(t *testing.T) {
+	const host = "Host: a\r\n"
+	for _, c := range []struct {
+		proves, raw string
+		status      int // 0: accepted
+	}{
+		{"RFC 6455 section 1.2", rfc6455, 0},
+		{`lines end in CRLF only, although "a recipient MAY recognize a single LF" (RFC 9112 2.2)`, "GET / HTTP/1.1\nHost: a\n\n", 400},
+		{"one bare LF", "GET / HTTP/1.1\r\nHost: a\n\r\n", 400},
+		{"one bare LF at the end", "GET / HTTP/1.1\r\nHost: a\r\n\n", 400},
+		{`"A recipient of such a bare CR MUST consider that element to be invalid" (RFC 9112 2.2)`, "GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", 400},
+		{"CR CR LF", "GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", 400},
+		{"an empty line in front", "\r\n" + rfc6455, 400},
+		{"white space in front", " " + rfc6455, 400},
+		{`"A sender MUST NOT send whitespace between the start-line and the first header field" (RFC 9112 2.2)`, "GET / HTTP/1.1\r\n X: y\r\n" + host + "\r\n", 400},
+		{`"MUST either reject the message by sending a 400" an obs-fold (RFC 9112 5.2)`, "GET / HTTP/1.1\r\n" + host + "X: y\r\n z\r\n\r\n", 400},
+		{`"No whitespace is allowed between the field name and colon" (RFC 9112 5.1)`, "GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400},
+		{"no colon", "GET / HTTP/1.1\r\n" + host + "X\r\n\r\n", 400},
+		{"no field name", "GET / HTTP/1.1\r\n" + host + ": y\r\n\r\n", 400},
+		{"a field name that is no token", "GET / HTTP/1.1\r\n" + host + "X(y): z\r\n\r\n", 400},
+		{`"Field values containing CR, LF, or NUL characters are invalid and dangerous" (RFC 9110 5.5)`, "GET / HTTP/1.1\r\n" + host + "X: y\x00\r\n\r\n", 400},
+		{"DEL in a value", "GET / HTTP/1.1\r\n" + host + "X: \x7f\r\n\r\n", 400},
+		{"obs-text in a value (RFC 9110 5.5)", "GET / HTTP/1.1\r\n" + host + "X: \xe5\x8c\x97\r\n\r\n", 0},
+		{`"lacks a Host header field": 400 (RFC 9112 3.2)`, "GET / HTTP/1.1\r\n\r\n", 400},
+		{`… also with an absolute-form target`, "GET http://a/ HTTP/1.1\r\n\r\n", 400},
+		{`"more than one Host header field line": 400`, "GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", 400},
+		{`"an invalid field value": 400`, "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n", 400},
+		{"an empty host", "GET / HTTP/1.1\r\nHost:\r\n\r\n", 400},
+		{"a host of a port only", "GET / HTTP/1.1\r\nHost: :80\r\n\r\n", 400},
+		{"a port that is none", "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n", 400},
+		{"an unclosed IPv6 host", "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", 400},
+		{"an IPv4 host in brackets", "GET / HTTP/1.1\r\nHost: [127.0.0.1]\r\n\r\n", 400},
+		{`user information is "an error" (RFC 9110 4.2.4)`, "GET http://u@a/ HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"authority-form", "CONNECT a:80 HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"asterisk-form", "OPTIONS * HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"another scheme", "GET ftp://a/ HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"a fragment", "GET /a#b HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"UTF-8 in the target", "GET /北 HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"a control character in the target", "GET /a\x01 HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"two spaces", "GET  / HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"a space in the target", "GET /a b HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"no version", "GET /\r\n" + host + "\r\n", 400},
+		{"a method that is no token", "G@T / HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"a TLS ClientHello", "\x16\x03\x01\x02\x00\x01\n\n", 400},
+		{"a bad percent-encoding in the path", "GET /%4 HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"HTTP/1.0 knows no Upgrade", "GET / HTTP/1.0\r\n" + host + "\r\n", 426},
+		{"another version", "GET / HTTP/2.0\r\n" + host + "\r\n", 505},
+		{"no HTTP version", "GET / HTTP/1.10\r\n" + host + "\r\n", 400},
+		{"a body", "POST / HTTP/1.1\r\n" + host + "Content-Length: 1\r\n\r\nx", 400},
+		{"a body of no length", "POST / HTTP/1.1\r\n" + host + "Content-Length: 0\r\n\r\n", 0},
+		{"a malformed length", "GET / HTTP/1.1\r\n" + host + "Content-Length: 0, 0\r\n\r\n", 400},
+		{"a chunked body", "GET / HTTP/1.1\r\n" + host + "transfer-encoding: chunked\r\n\r\n", 400},
+		{`"headers too large 431": too many lines`, "GET / HTTP/1.1\r\n" + host + strings.Repeat("X: y\r\n", MaxFields) + "\r\n", 431},
+		{"as many lines as are allowed", "GET / HTTP/1.1\r\n" + host + strings.Repeat("X: y\r\n", MaxFields-1) + "\r\n", 0},
+	} {
+		req, n, err := Parse([]byte(c.raw))
+		var e *Error
+		switch {
+		case c.status == 0 && (err != nil || req == nil || n != len(c.raw)):
+			t.Errorf("%s: %d of %d bytes, %v", c.proves, n, len(c.raw), err)
+		case c.status != 0 && (!errors.As(err, &e) || e.Status != c.status || req != nil || n != 0):
+			t.Errorf("%s: %v, %v, want %d", c.proves, req, err, c.status)
+		}
+	}
+}
+
+// "headers too large 431", once 8 KiB hold no end, terminated or not.
+func TestParseCap(t *testing.T) {
+	full := rfc6455[:len(rfc6455)-2] + "X: "
+	full += strings.Repeat("y", MaxHead-len(full)-4) + "\r\n\r\n"
+	if _, n, err := Parse([]byte(full + "tunnel")); n != MaxHead || err != nil {
+		t.Errorf("8 KiB: %d %v", n, err)
+	}
+	if req, _, err := Parse([]byte(full[:MaxHead-1])); req != nil || err != nil {
+		t.Errorf("one byte less: %v %v", req, err)
+	}
+	longer := strings.Replace(full, "y", "yy", 1)
+	for _, raw := range []string{longer, longer[:MaxHead], strings.Repeat("y", MaxHead)} {
+		if _, _, err := Parse([]byte(raw)); err == nil || RefuseError(err).Status != 431 {
+			t.Errorf("%d bytes: %v", len(raw), err)
+		}
+	}
+}
+
+// "bytes glued to the handshake (they belong to the tunnel)"; "a request split into single bytes".
+func TestParseByteByByte(t *testing.T) {
+	raw := []byte(rfc6455 + "\x81\x00\r\n\r\n")
+	for i := range raw {
+		req, n, err := Parse(raw[:i])
+		if done := i >= len(rfc6455); err != nil || (req != nil) != done || done && n != len(rfc6455) {
+			t.Fatalf("%d bytes: %v %d %v", i, req, n, err)
+		}
+	}
+	req, _, _ := Parse(raw)
+	clear(raw)
+	if req.Method != "GET" || req.Target != "/chat" || req.Host != "server.example.com" || len(req.Fields) != 7 {
+		t.Errorf("%+v", req)
+	}
+	if v, n := req.Get("sec-websocket-PROTOCOL"); v != "chat, superchat" || n != 1 {
+		t.Errorf("%q %d", v, n)
+	}
+}
+
+func BenchmarkParseDecide(b *testing.B) {
+	v := testView(b, "unbj", false)
+	raw := []byte(head("GET /chat?room=12 HTTP/1.1", "+Origin: https://app.msha.tech",
+		"+Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits", "+unitType: by_local", "+routerId: 8330",
+		"+Cookie: session=0123456789abcdef; theme=dark", "+User-Agent: Mozilla/5.0 (X11; Linux x86_64) Chrome/130"))
+	b.ReportAllocs()
+	for b.Loop() {
+		req, _, err := Parse(raw)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if vd := Decide(req, v, testPeer, false); vd.Action != Serve {
+			b.Fatal(show(vd))
+		}
+	}
+}
+
+// A handshake costs three allocations: the request, its text and its fields.
+func TestAllocations(t *testing.T) {
+	v := testView(t, "unbj", false)
+	raw := []byte(head("+routerId: 8330"))
+	if n := testing.AllocsPerRun(100, func() {
+		req, _, _ := Parse(raw)
+		Decide(req, v, testPeer, false)
+	}); n > 3 {
+		t.Errorf("%v allocations", n)
+	}
+}
