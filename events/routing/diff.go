@@ -113,48 +113,41 @@ func (d Diff) Split(n int) []Keys {
 	return waves
 }
 
-// DiffText shows two rule sets as a unified listing: lines that only the old one has start with "-", lines that only
-// the new one has with "+".
+// DiffText shows two rule sets as a unified listing, ranges in slot order: lines that only the old one has start with
+// "-", lines that only the new one has with "+". Of the exact IDs only those that change are listed.
 func DiffText(from, to *Rules) string {
 	var b strings.Builder
-	diffLines(&b, lines(from), lines(to))
+	old, new := rangeLines(from), rangeLines(to)
+	for _, l := range old {
+		if slices.Contains(new, l) {
+			fmt.Fprintf(&b, "  %s\n", l)
+		} else {
+			fmt.Fprintf(&b, "- %s\n", l)
+		}
+	}
+	for _, l := range new {
+		if !slices.Contains(old, l) {
+			fmt.Fprintf(&b, "+ %s\n", l)
+		}
+	}
+	exactLines(&b, "-", from, to)
+	exactLines(&b, "+", to, from)
 	return b.String()
 }
 
-// lines is the rule text: one line a range in slot order, then one a unit's exact list.
-func lines(r *Rules) []string {
-	var out []string
+func rangeLines(r *Rules) []string {
+	out := make([]string, 0, len(r.ranges))
 	for _, a := range r.ranges {
 		out = append(out, fmt.Sprintf("%s %s", a.Range, a.Unit))
-	}
-	exact := r.Exact()
-	for _, unit := range slices.Sorted(maps.Keys(exact)) {
-		for _, id := range exact[unit] {
-			out = append(out, fmt.Sprintf("exact %q %s", id, unit))
-		}
 	}
 	return out
 }
 
-func diffLines(b *strings.Builder, old, new []string) {
-	have := func(set []string) map[string]bool {
-		m := make(map[string]bool, len(set))
-		for _, l := range set {
-			m[l] = true
-		}
-		return m
-	}
-	inNew, inOld := have(new), have(old)
-	for _, l := range old {
-		if inNew[l] {
-			fmt.Fprintf(b, "  %s\n", l)
-		} else {
-			fmt.Fprintf(b, "- %s\n", l)
-		}
-	}
-	for _, l := range new {
-		if !inOld[l] {
-			fmt.Fprintf(b, "+ %s\n", l)
+// exactLines lists the exact IDs that a gives to another unit than b does, or that b does not list.
+func exactLines(b *strings.Builder, mark string, a, other *Rules) {
+	for _, id := range slices.Sorted(maps.Keys(a.exact)) {
+		if other.exact[id] != a.exact[id] {
+			fmt.Fprintf(b, "%s exact %s %s\n", mark, id, a.exact[id])
 		}
 	}
 }

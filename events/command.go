@@ -1,0 +1,187 @@
+package events
+
+import (
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+// Command is what someone wants. The set is closed: see the catalogue in catalogue.go.
+//
+//sumtype:decl
+type Command interface{ isCommand() }
+
+// Envelope is a command with its circumstances.
+type Envelope struct {
+	ID          string // UUID; with the command's entity and verb it is the identity under which it takes effect once
+	Actor       string
+	Reason      string
+	Traceparent string
+	Command     Command
+}
+
+// Commands that shape a namespace. Each one's data is the config file's object.
+type (
+	// CreateNamespace opens a namespace; the first command of a journal is this or ApplyConfig.
+	CreateNamespace struct {
+		Policy    *PolicyPatch `json:"policy,omitempty"`
+		UnitTypes []UnitType   `json:"unitTypes,omitempty"`
+	}
+	// ApplyConfig changes a namespace to what Config says: one event, all or nothing.
+	ApplyConfig struct {
+		Base   uint64 `json:"base"`             // State.ConfigVersion that the plan was made against
+		Config Config `json:"config"`           // absent parts are left alone
+		Prune  bool   `json:"prune,omitempty"`  // remove what Config does not name, part by part
+		Drafts bool   `json:"drafts,omitempty"` // leave changed domains as drafts
+	}
+	// PutUnit adds or replaces a unit.
+	PutUnit struct{ Unit }
+	// PutCluster adds or replaces a cluster.
+	PutCluster struct{ Cluster }
+	// PutLoadBalancer adds or replaces a load balancer.
+	PutLoadBalancer struct{ LoadBalancer }
+	// PutDomain adds or replaces a domain's draft.
+	PutDomain struct{ Domain }
+	// ActivateDomain makes a draft effective.
+	ActivateDomain struct {
+		Host string `json:"host"`
+	}
+	// RemoveDomain removes a domain, draft and active.
+	RemoveDomain struct {
+		Host string `json:"host"`
+	}
+	// InitRules sets a unit type's baseline, once.
+	InitRules struct {
+		UnitType string `json:"unitType,omitempty"` // "": the first
+		RulesConfig
+	}
+)
+
+// Commands of edges and of the driver.
+type (
+	// JoinEdge registers an edge, or renews its address and capacity.
+	JoinEdge struct {
+		ID       string `json:"id"`
+		Unit     string `json:"unit"`
+		Cluster  string `json:"cluster"`
+		Address  string `json:"address"`            // HOST:PORT that other edges and probes dial
+		Capacity int    `json:"capacity,omitempty"` // most sessions; 0: not limited
+	}
+	// LeaveEdge ends an edge's membership, said by itself when it is empty.
+	LeaveEdge struct {
+		ID string `json:"id"`
+	}
+	// RetireEdge is an operator's word that an edge is gone for good.
+	RetireEdge struct {
+		ID     string `json:"id"`
+		Reason string `json:"reason,omitempty"` // required, here or in the envelope
+	}
+	// TakeOffice is a driver's first act in a new term (R1).
+	TakeOffice struct {
+		Term   uint64 `json:"term"`
+		Holder string `json:"holder"` // the process incarnation
+	}
+)
+
+// Commands of cutovers.
+type (
+	// PreviewCutover proposes a cutover. At least one of Ranges and Exact says what changes.
+	PreviewCutover struct {
+		UnitType string                     `json:"unitType,omitempty"` // "": the first
+		Ranges   map[string][]routing.Range `json:"ranges,omitempty"`   // together they replace all ranges
+		Exact    map[string][]string        `json:"exact,omitempty"`    // units not named keep their list
+		Waves    int                        `json:"waves,omitempty"`    // 0: one
+		Rate     *Rate                      `json:"rate,omitempty"`     // nil: the policy's
+		Reason   string                     `json:"reason,omitempty"`
+		Counted  Count                      `json:"-"` // measured by the control plane
+	}
+	// Count is how many live sessions a preview would move.
+	Count struct {
+		Sessions    int      `json:"sessions"`
+		SilentEdges []string `json:"silentEdges"` // edges that did not answer
+	}
+	// CheckCutover runs the prechecks and stores what they measured.
+	CheckCutover struct {
+		Cutover string  `json:"cutover"`
+		Reason  string  `json:"reason,omitempty"`
+		Checks  []Check `json:"-"` // measured by the control plane
+	}
+	// RetryCheck runs one precheck again.
+	RetryCheck struct {
+		Cutover string `json:"cutover"`
+		Check   string `json:"check"`
+		Reason  string `json:"reason,omitempty"`
+		Result  Check  `json:"-"` // measured by the control plane
+	}
+	// SkipCheck lets a cutover go on without one precheck, or without one edge's report.
+	SkipCheck struct {
+		Cutover string `json:"cutover"`
+		Check   string `json:"check,omitempty"`
+		Edge    string `json:"edge,omitempty"`
+		Reason  string `json:"reason,omitempty"` // required, here or in the envelope
+	}
+	// StartCutover lets the driver begin. Prechecks that are missing or older than MaxCheckAge are run before.
+	StartCutover struct {
+		Cutover string  `json:"cutover"`
+		Reason  string  `json:"reason,omitempty"`
+		Checks  []Check `json:"-"` // measured by the control plane just before
+	}
+	// PauseCutover unfences the fenced wave, if any, and stops (R11).
+	PauseCutover struct {
+		Cutover string `json:"cutover"`
+		Reason  string `json:"reason,omitempty"`
+		Term    uint64 `json:"-"` // the driver's, 0 for an operator
+		Code    string `json:"-"` // why the driver pauses: "deadline"
+	}
+	// ResumeCutover lets a paused cutover go on with a new fence.
+	ResumeCutover struct {
+		Cutover string `json:"cutover"`
+		Reason  string `json:"reason,omitempty"`
+	}
+	// AbortCutover unfences the fenced wave, if any, and ends the cutover. Only before the first commit.
+	AbortCutover struct {
+		Cutover string `json:"cutover"`
+		Reason  string `json:"reason,omitempty"`
+	}
+	// FenceWave starts the hand-over of the next wave's keys. The driver's.
+	FenceWave struct {
+		Cutover string `json:"cutover"`
+		Wave    int    `json:"wave"`
+		Term    uint64 `json:"term"`
+	}
+	// CommitWave gives the fenced wave's keys to their new owners. The driver's.
+	CommitWave struct {
+		Cutover string       `json:"cutover"`
+		Wave    int          `json:"wave"`
+		Term    uint64       `json:"term"`
+		Edges   []EdgeResult `json:"edges"`
+	}
+	// CompleteCutover makes the new rules the rules in force. The driver's.
+	CompleteCutover struct {
+		Cutover string `json:"cutover"`
+		Term    uint64 `json:"term"`
+	}
+)
+
+func (CreateNamespace) isCommand() {}
+func (ApplyConfig) isCommand()     {}
+func (PutUnit) isCommand()         {}
+func (PutCluster) isCommand()      {}
+func (PutLoadBalancer) isCommand() {}
+func (PutDomain) isCommand()       {}
+func (ActivateDomain) isCommand()  {}
+func (RemoveDomain) isCommand()    {}
+func (InitRules) isCommand()       {}
+func (JoinEdge) isCommand()        {}
+func (LeaveEdge) isCommand()       {}
+func (RetireEdge) isCommand()      {}
+func (TakeOffice) isCommand()      {}
+func (PreviewCutover) isCommand()  {}
+func (CheckCutover) isCommand()    {}
+func (RetryCheck) isCommand()      {}
+func (SkipCheck) isCommand()       {}
+func (StartCutover) isCommand()    {}
+func (PauseCutover) isCommand()    {}
+func (ResumeCutover) isCommand()   {}
+func (AbortCutover) isCommand()    {}
+func (FenceWave) isCommand()       {}
+func (CommitWave) isCommand()      {}
+func (CompleteCutover) isCommand() {}

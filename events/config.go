@@ -1,0 +1,153 @@
+package events
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+// Duration is a time.Duration whose JSON form is text: "30s".
+type Duration time.Duration
+
+// MarshalText writes "30s".
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = Duration(v)
+	return err
+}
+
+// Policy is what a namespace decides for all its edges.
+type Policy struct {
+	Ownership string   `json:"ownership"` // "available"
+	Lease     Duration `json:"lease"`     // L of the lease protocol; used under "exclusive"
+	Hold      Duration `json:"hold"`      // longest time a handshake of a fenced key waits
+	CloseCode int      `json:"closeCode"` // close code of evictions, RFC 6455 section 7.4
+	EvictRate int      `json:"evictRate"` // evictions a second and edge, unless the cutover says otherwise; 0: no limit
+}
+
+// DefaultPolicy is what a namespace has before it says otherwise.
+func DefaultPolicy() Policy {
+	return Policy{Ownership: "available", Lease: Duration(30 * time.Second), Hold: Duration(5 * time.Second), CloseCode: 1012, EvictRate: 1000}
+}
+
+// UnitType is a way to split users: its own slots and rules.
+type UnitType struct {
+	Name     string   `json:"name"`               // wire name in the unitType header
+	Slots    uint32   `json:"slots"`              // number of slots, fixed once rules exist
+	RouterID []string `json:"routerId,omitempty"` // sources in order: "header:NAME", "cookie:NAME", "query:NAME"
+	Unmarked string   `json:"unmarked,omitempty"` // "local", "reject" or "split"
+}
+
+// Unit is a region.
+type Unit struct {
+	ID     string `json:"id"`
+	Name   string `json:"name,omitempty"`
+	Center bool   `json:"center,omitempty"` // exactly one unit is the center
+}
+
+// Cluster is a group of edges of one unit.
+type Cluster struct {
+	ID        string   `json:"id"`
+	Unit      string   `json:"unit"`
+	Protocol  string   `json:"protocol"`            // "websocket"
+	Instances []string `json:"instances,omitempty"` // edge ids that may join; empty: any
+}
+
+// LoadBalancer is an address in front of a cluster.
+type LoadBalancer struct {
+	ID      string `json:"id"`
+	Cluster string `json:"cluster"`
+	Address string `json:"address"` // IP address or host name
+}
+
+// Domain is a host name that clients connect to, with everything that serves it.
+type Domain struct {
+	Host       string                `json:"host"`
+	UnitType   string                `json:"unitType,omitempty"` // for clients that name none; "": the first
+	Protocol   string                `json:"protocol"`           // "websocket"
+	Scheme     string                `json:"scheme,omitempty"`   // of Location: auto, http, https, ws, wss, protocol-relative
+	Correction string                `json:"correction,omitempty"`
+	DNS        DNS                   `json:"dns"`
+	Units      map[string]DomainUnit `json:"units"` // by unit id
+	URIs       []URI                 `json:"uris"`
+}
+
+// DNS says who publishes the domain's records.
+type DNS struct {
+	Provider  string `json:"provider,omitempty"` // "none"
+	MultiUnit bool   `json:"multiUnit,omitempty"`
+}
+
+// DomainUnit is a domain's presence in one unit.
+type DomainUnit struct {
+	Subdomain string `json:"subdomain,omitempty"` // HOST or HOST:PORT; "": <unit>.<host>
+	Cluster   string `json:"cluster"`             // the effective cluster
+}
+
+// URI gives a path prefix its origins.
+type URI struct {
+	Path    string             `json:"path"`    // prefix on segment borders; the longest wins
+	Origins map[string]Origins `json:"origins"` // by unit id
+}
+
+// Origins are HOST:PORT addresses; the JSON form is one string with commas between them.
+type Origins []string
+
+// MarshalText writes "10.0.0.1:9000,10.0.0.2:9000".
+func (o Origins) MarshalText() ([]byte, error) { return []byte(strings.Join(o, ",")), nil }
+
+// UnmarshalText splits at commas and drops spaces around them.
+func (o *Origins) UnmarshalText(b []byte) error {
+	*o = nil
+	for s := range strings.SplitSeq(string(b), ",") {
+		*o = append(*o, strings.TrimSpace(s))
+	}
+	return nil
+}
+
+// RulesConfig is a rule set as the config file and the commands write it.
+type RulesConfig struct {
+	Ranges map[string][]routing.Range `json:"ranges"`          // by unit id; together they cover every slot once
+	Exact  map[string][]string        `json:"exact,omitempty"` // by unit id; wins over ranges
+}
+
+// Config is the whole of a namespace as the config file describes it. Absent parts are left alone.
+type Config struct {
+	Namespace     string                 `json:"namespace"`
+	Policy        *PolicyPatch           `json:"policy,omitempty"`
+	UnitTypes     []UnitType             `json:"unitTypes,omitempty"`
+	Units         []Unit                 `json:"units,omitempty"`
+	Clusters      []Cluster              `json:"clusters,omitempty"`
+	LoadBalancers []LoadBalancer         `json:"loadBalancers,omitempty"`
+	Domains       []Domain               `json:"domains,omitempty"`
+	Rules         map[string]RulesConfig `json:"rules,omitempty"`
+}
+
+// PolicyPatch is a policy of which absent parts keep their value.
+type PolicyPatch struct {
+	Ownership *string   `json:"ownership,omitempty"`
+	Lease     *Duration `json:"lease,omitempty"`
+	Hold      *Duration `json:"hold,omitempty"`
+	CloseCode *int      `json:"closeCode,omitempty"`
+	EvictRate *int      `json:"evictRate,omitempty"`
+}
+
+// Over is p laid over the policy in force.
+func (p *PolicyPatch) Over(in Policy) Policy {
+	if p == nil {
+		return in
+	}
+	b, err := json.Marshal(p)
+	if err == nil {
+		err = json.Unmarshal(b, &in) // absent keys leave in alone
+	}
+	if err != nil {
+		panic(err) // both types are ours and have the same keys
+	}
+	return in
+}

@@ -1,0 +1,109 @@
+package events
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+// Error is a rejection: nothing was changed, and the text says what to do about it.
+type Error struct {
+	Code    string `json:"code"`            // stable machine word: "range_gap"
+	Message string `json:"message"`         // one line for people
+	Field   string `json:"field,omitempty"` // path into the command's data: "domains[0].units.center.cluster"
+}
+
+func (e *Error) Error() string {
+	if e.Field == "" {
+		return e.Code + ": " + e.Message
+	}
+	return e.Code + ": " + e.Field + ": " + e.Message
+}
+
+// Is makes errors.Is compare codes, so that the sentinels below match whatever the message.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code
+}
+
+// With is a copy of the sentinel with a message.
+func (e *Error) With(format string, args ...any) *Error {
+	return &Error{Code: e.Code, Message: fmt.Sprintf(format, args...)}
+}
+
+// At is a copy that names the field.
+func (e *Error) At(field string) *Error {
+	return &Error{Code: e.Code, Message: e.Message, Field: field}
+}
+
+// The rejections of the core. A command that gets one of them changed nothing.
+var (
+	// The form of a command.
+	ErrBadCommand     = &Error{Code: "bad_command"}     // no such entity and verb, or not JSON
+	ErrBadID          = &Error{Code: "bad_id"}          // a command id that is no UUID
+	ErrUnknownField   = &Error{Code: "unknown_field"}   // a key that the command does not have
+	ErrDuplicateField = &Error{Code: "duplicate_field"} // a key given twice
+	ErrBadType        = &Error{Code: "bad_type"}        // a value of the wrong JSON type
+	ErrMissingField   = &Error{Code: "missing_field"}   // a required value is not there
+	ErrBadValue       = &Error{Code: "bad_value"}       // a value outside its set or bounds
+	ErrBadName        = &Error{Code: "bad_name"}        // an id or name that breaks the naming rules
+	ErrDuplicateName  = &Error{Code: "duplicate_name"}  // one id twice in a list
+	ErrUnsupported    = &Error{Code: "unsupported"}     // a value that this version does not implement
+	ErrTooLarge       = &Error{Code: "too_large"}       // the event would exceed MaxEventSize
+
+	// Rules.
+	ErrBadSlots      = &Error{Code: "bad_slots"}
+	ErrBadRange      = &Error{Code: "bad_range"}
+	ErrRangeGap      = &Error{Code: "range_gap"}
+	ErrRangeOverlap  = &Error{Code: "range_overlap"}
+	ErrBadRouterID   = &Error{Code: "bad_router_id"}
+	ErrExactConflict = &Error{Code: "exact_conflict"} // one exact ID in two units
+	ErrRulesExist    = &Error{Code: "rules_exist"}    // rules change through a cutover only
+	ErrNoRules       = &Error{Code: "no_rules"}
+
+	// What a command refers to.
+	ErrUnknownNamespace = &Error{Code: "unknown_namespace"}
+	ErrNamespaceExists  = &Error{Code: "namespace_exists"}
+	ErrUnknownUnit      = &Error{Code: "unknown_unit"}
+	ErrUnknownUnitType  = &Error{Code: "unknown_unit_type"}
+	ErrUnknownCluster   = &Error{Code: "unknown_cluster"}
+	ErrUnknownDomain    = &Error{Code: "unknown_domain"}
+	ErrUnknownEdge      = &Error{Code: "unknown_edge"}
+	ErrUnknownCutover   = &Error{Code: "unknown_cutover"}
+	ErrUnknownCheck     = &Error{Code: "unknown_check"}
+	ErrInUse            = &Error{Code: "in_use"} // something else refers to what would be removed
+	ErrCenter           = &Error{Code: "center"} // not exactly one center
+	ErrStaleVersion     = &Error{Code: "stale_version"}
+	ErrNothingChanges   = &Error{Code: "nothing_changes"}
+
+	// Edges and the office.
+	ErrNotAllowed = &Error{Code: "not_allowed"} // the cluster lists its instances and this is none
+	ErrEdgeGone   = &Error{Code: "edge_gone"}   // a retired or left id never rejoins (R7)
+	ErrEdgeMoved  = &Error{Code: "edge_moved"}  // an id stays in its unit and cluster
+	ErrStaleTerm  = &Error{Code: "stale_term"}  // the sender is not in office (R1)
+
+	// Cutovers.
+	ErrNothingMoves   = &Error{Code: "nothing_moves"}
+	ErrCutoverOpen    = &Error{Code: "cutover_open"}
+	ErrWrongState     = &Error{Code: "wrong_state"}
+	ErrPrecheckFailed = &Error{Code: "precheck_failed"}
+	ErrReasonMissing  = &Error{Code: "reason_missing"}
+	ErrNoTarget       = &Error{Code: "no_target"} // a drain with no other unit to go to
+)
+
+// fromRouting gives the errors of package routing their codes.
+func fromRouting(err error, field string) error {
+	for _, m := range []struct {
+		err error
+		as  *Error
+	}{
+		{routing.ErrSlots, ErrBadSlots}, {routing.ErrBadRange, ErrBadRange}, {routing.ErrGap, ErrRangeGap},
+		{routing.ErrOverlap, ErrRangeOverlap}, {routing.ErrBadRouterID, ErrBadRouterID}, {routing.ErrExactTwice, ErrExactConflict},
+	} {
+		if errors.Is(err, m.err) {
+			return m.as.With("%v", err).At(field)
+		}
+	}
+	return ErrBadValue.With("%v", err).At(field)
+}

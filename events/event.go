@@ -1,0 +1,181 @@
+package events
+
+import "github.com/unitgate/unitgate/events/routing"
+
+// Event is what happened. The set is closed; each one's Go name is its type on the wire.
+//
+//sumtype:decl
+type Event interface{ isEvent() }
+
+// Changes is a set of configuration changes: what is put has its new value, what is removed its id.
+type Changes struct {
+	Policy        *Policy                   `json:"policy,omitempty"`
+	UnitTypes     []UnitType                `json:"unitTypes,omitempty"` // the whole list: its order matters
+	Units         []Unit                    `json:"units,omitempty"`
+	Clusters      []Cluster                 `json:"clusters,omitempty"`
+	LoadBalancers []LoadBalancer            `json:"loadBalancers,omitempty"`
+	Drafts        []Domain                  `json:"drafts,omitempty"`
+	Activated     []string                  `json:"activated,omitempty"` // hosts whose draft becomes active
+	Rules         map[string]*routing.Rules `json:"rules,omitempty"`     // baselines by unit type
+	Removed       Removed                   `json:"removed,omitzero"`
+}
+
+// Removed are the ids of what a change removes.
+type Removed struct {
+	Units         []string `json:"units,omitempty"`
+	Clusters      []string `json:"clusters,omitempty"`
+	LoadBalancers []string `json:"loadBalancers,omitempty"`
+	Domains       []string `json:"domains,omitempty"`
+}
+
+// Events that shape a namespace.
+type (
+	// NamespaceCreated opens a namespace.
+	NamespaceCreated struct {
+		Namespace string  `json:"namespace"`
+		Changes   Changes `json:"changes"`
+	}
+	// ConfigApplied is a whole plan, all or nothing. It opens the namespace if it is the first event.
+	ConfigApplied struct {
+		Namespace string  `json:"namespace"`
+		Changes   Changes `json:"changes"`
+	}
+	// UnitPut added or replaced a unit.
+	UnitPut struct{ Unit }
+	// ClusterPut added or replaced a cluster.
+	ClusterPut struct{ Cluster }
+	// LoadBalancerPut added or replaced a load balancer.
+	LoadBalancerPut struct{ LoadBalancer }
+	// DomainPut added or replaced a draft.
+	DomainPut struct{ Domain }
+	// DomainActivated made the draft effective.
+	DomainActivated struct {
+		Host string `json:"host"`
+	}
+	// DomainRemoved removed a domain.
+	DomainRemoved struct {
+		Host string `json:"host"`
+	}
+	// RulesInitialized set the baseline of a unit type.
+	RulesInitialized struct {
+		UnitType string         `json:"unitType"`
+		Rules    *routing.Rules `json:"rules"`
+	}
+)
+
+// Events of edges and of the driver.
+type (
+	// EdgeJoined registered an edge, or renewed its address and capacity.
+	EdgeJoined struct {
+		ID       string `json:"id"`
+		Unit     string `json:"unit"`
+		Cluster  string `json:"cluster"`
+		Address  string `json:"address"`
+		Capacity int    `json:"capacity,omitempty"`
+	}
+	// EdgeLeft ended a membership.
+	EdgeLeft struct {
+		ID string `json:"id"`
+	}
+	// EdgeRetired declared an edge gone for good.
+	EdgeRetired struct {
+		ID     string `json:"id"`
+		Reason string `json:"reason"`
+	}
+	// DriverTookOffice opened a term.
+	DriverTookOffice struct {
+		Term   uint64 `json:"term"`
+		Holder string `json:"holder"`
+	}
+)
+
+// Events of cutovers.
+type (
+	// CutoverProposed holds everything a cutover will do, and what its command was answered.
+	CutoverProposed struct {
+		Cutover    string              `json:"cutover"` // its id
+		UnitType   string              `json:"unitType"`
+		RuleFrom   uint64              `json:"ruleFrom"` // version of the rules it was made against
+		RuleTo     uint64              `json:"ruleTo"`
+		Rules      *routing.Rules      `json:"rules"` // the new rules
+		Moves      []routing.Move      `json:"moves"`
+		ExactMoves []routing.ExactMove `json:"exactMoves"`
+		Diff       string              `json:"diff"` // the rule texts compared
+		Waves      []routing.Keys      `json:"waves"`
+		Rate       Rate                `json:"rate"`
+		Counted    Count               `json:"counted"`
+	}
+	// CutoverChecked holds what prechecks measured.
+	CutoverChecked struct {
+		Cutover string  `json:"cutover"`
+		Checks  []Check `json:"checks"`
+	}
+	// CutoverSkipped lets the cutover go on without a precheck or without an edge's report.
+	CutoverSkipped struct {
+		Cutover string `json:"cutover"`
+		Check   string `json:"check,omitempty"`
+		Edge    string `json:"edge,omitempty"`
+		Reason  string `json:"reason"`
+	}
+	// CutoverStarted hands the cutover to the driver.
+	CutoverStarted struct {
+		Cutover string  `json:"cutover"`
+		Checks  []Check `json:"checks,omitempty"` // prechecks that were run again
+	}
+	// CutoverPaused unfenced the fenced wave, if any.
+	CutoverPaused struct {
+		Cutover string `json:"cutover"`
+		Why     Why    `json:"why"`
+	}
+	// CutoverResumed hands the cutover back to the driver.
+	CutoverResumed struct {
+		Cutover string `json:"cutover"`
+	}
+	// CutoverAborted unfenced the fenced wave, if any, and ended the cutover.
+	CutoverAborted struct {
+		Cutover string `json:"cutover"`
+		Why     Why    `json:"why"`
+	}
+	// WaveFenced began the hand-over of a wave's keys: nobody admits them until it is committed or unfenced.
+	WaveFenced struct {
+		Cutover string `json:"cutover"`
+		Wave    int    `json:"wave"`
+		Term    uint64 `json:"term"`
+	}
+	// WaveCommitted gave the wave's keys to their new owners.
+	WaveCommitted struct {
+		Cutover string       `json:"cutover"`
+		Wave    int          `json:"wave"`
+		Term    uint64       `json:"term"`
+		Edges   []EdgeResult `json:"edges"`
+	}
+	// CutoverCompleted made the new rules the rules in force.
+	CutoverCompleted struct {
+		Cutover string `json:"cutover"`
+		Term    uint64 `json:"term"`
+	}
+)
+
+func (NamespaceCreated) isEvent() {}
+func (ConfigApplied) isEvent()    {}
+func (UnitPut) isEvent()          {}
+func (ClusterPut) isEvent()       {}
+func (LoadBalancerPut) isEvent()  {}
+func (DomainPut) isEvent()        {}
+func (DomainActivated) isEvent()  {}
+func (DomainRemoved) isEvent()    {}
+func (RulesInitialized) isEvent() {}
+func (EdgeJoined) isEvent()       {}
+func (EdgeLeft) isEvent()         {}
+func (EdgeRetired) isEvent()      {}
+func (DriverTookOffice) isEvent() {}
+func (CutoverProposed) isEvent()  {}
+func (CutoverChecked) isEvent()   {}
+func (CutoverSkipped) isEvent()   {}
+func (CutoverStarted) isEvent()   {}
+func (CutoverPaused) isEvent()    {}
+func (CutoverResumed) isEvent()   {}
+func (CutoverAborted) isEvent()   {}
+func (WaveFenced) isEvent()       {}
+func (WaveCommitted) isEvent()    {}
+func (CutoverCompleted) isEvent() {}

@@ -1,0 +1,63 @@
+package events
+
+import "time"
+
+// What edges and the control plane say to each other. None of it is truth: the journal is.
+
+// EdgeReport is what an edge says of itself on `unitgate.edge.<namespace>.<unit>.<edge id>.report`, at once when
+// something changed and every 2 s (R6). It is sent only after a state at least as new as Applied is on disk.
+type EdgeReport struct {
+	Namespace   string         `json:"namespace"`
+	Epoch       string         `json:"epoch"`       // of the journal that Applied counts in
+	Edge        string         `json:"edge"`        // id
+	Unit        string         `json:"unit"`        //
+	Cluster     string         `json:"cluster"`     //
+	Incarnation string         `json:"incarnation"` // UUID of the process; a restarted edge has another
+	Applied     uint64         `json:"applied"`     // every poller decides by this sequence, and it is stored
+	StateHash   string         `json:"stateHash"`   // State.Hash at Applied
+	Fences      []FenceReport  `json:"fences"`      // one for each fenced wave that the edge has applied
+	Sessions    map[string]int `json:"sessions"`    // live sessions by unit type
+	Moved       []MovedReport  `json:"moved"`       // what the edge did for running and just completed cutovers
+}
+
+// FenceReport says how far an edge is with one fence.
+type FenceReport struct {
+	Cutover string `json:"cutover"`
+	Wave    int    `json:"wave"`
+	Fence   uint64 `json:"fence"`   // sequence of the WaveFenced that this is about
+	Drained bool   `json:"drained"` // no session and no dial of the fenced keys is left here
+	Evicted int    `json:"evicted"` // sessions closed for this fence so far
+}
+
+// MovedReport counts what an edge saw of one cutover.
+type MovedReport struct {
+	Cutover string `json:"cutover"`
+	Evicted int    `json:"evicted"`
+	Landed  int    `json:"landed"` // sessions admitted on keys that the cutover moved here
+}
+
+// ReportEvery is how often an edge repeats its report.
+const ReportEvery = 2 * time.Second
+
+// Questions that an edge answers on `unitgate.edge.<namespace>.<unit>.<edge id>.<what>`.
+type (
+	// CountQuestion ("sessions") asks how many live sessions there are on these keys, or of one routerId.
+	CountQuestion struct {
+		UnitType string   `json:"unitType"`
+		Slots    []string `json:"slots,omitempty"` // ranges
+		Exact    []string `json:"exact,omitempty"`
+		RouterID string   `json:"routerId,omitempty"`
+	}
+	// CountAnswer answers it.
+	CountAnswer struct {
+		Sessions int `json:"sessions"`
+	}
+	// ProbeQuestion ("probe") asks the edge to connect to origins.
+	ProbeQuestion struct {
+		Origins []string `json:"origins"` // HOST:PORT, at most 1024
+	}
+	// ProbeAnswer answers it.
+	ProbeAnswer struct {
+		Failed map[string]string `json:"failed"` // origin -> why it did not answer
+	}
+)

@@ -1,0 +1,250 @@
+package events
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+// MaxIdleCutovers bounds the cutovers that a State keeps besides the running ones; the journal keeps all of them.
+const MaxIdleCutovers = 64
+
+// State is a namespace as its events made it: a pure fold, equal wherever the same events were applied (G4).
+//
+// One goroutine owns a State and calls Apply; others get a Clone. The values in its maps are never changed in place,
+// so a Clone costs the maps and not what they hold.
+type State struct {
+	Namespace     string                  `json:"namespace"`     // "" before the first event
+	Seq           uint64                  `json:"seq"`           // sequence of the last event applied
+	Chain         string                  `json:"chain"`         // Record.Hash of that event
+	ConfigVersion uint64                  `json:"configVersion"` // sequence of the last event that changed the configuration
+	Policy        Policy                  `json:"policy"`
+	UnitTypes     []UnitType              `json:"unitTypes"` // the first one is the default
+	Rules         map[string]RuleSet      `json:"rules"`     // by unit type; absent until the baseline is set
+	Units         map[string]Unit         `json:"units"`
+	Clusters      map[string]Cluster      `json:"clusters"`
+	LoadBalancers map[string]LoadBalancer `json:"loadBalancers"`
+	Domains       map[string]DomainState  `json:"domains"` // by host
+	Edges         map[string]Edge         `json:"edges"`   // gone ones included: their ids never come back (R7)
+	Office        Office                  `json:"office"`
+	Cutovers      map[string]Cutover      `json:"cutovers"` // running ones, and the newest MaxIdleCutovers others
+	CutoverCount  uint64                  `json:"cutoverCount"`
+}
+
+// RuleSet is what holds for one unit type.
+type RuleSet struct {
+	Version  uint64         `json:"version"`  // 1 for the baseline, one more for each completed cutover
+	Baseline *routing.Rules `json:"baseline"` // as first set
+	Current  *routing.Rules `json:"current"`  // in force, but for the committed waves of a running cutover
+}
+
+// DomainState is a domain's two versions; edges see Active only.
+type DomainState struct {
+	Draft  *Domain `json:"draft,omitempty"`  // nil when it equals Active
+	Active *Domain `json:"active,omitempty"` // nil until activated
+}
+
+// Newest is the draft, or the active version if there is none.
+func (d DomainState) Newest() *Domain {
+	if d.Draft != nil {
+		return d.Draft
+	}
+	return d.Active
+}
+
+// Edge is one edge replica's membership.
+type Edge struct {
+	ID       string `json:"id"`
+	Unit     string `json:"unit"`
+	Cluster  string `json:"cluster"`
+	Address  string `json:"address"`
+	Capacity int    `json:"capacity,omitempty"`
+	Joined   uint64 `json:"joined"`         // sequence of its first join
+	Gone     string `json:"gone,omitempty"` // "left" or "retired"
+}
+
+// Office is the driver's: who may fence and commit.
+type Office struct {
+	Term   uint64 `json:"term"`
+	Holder string `json:"holder"`
+}
+
+// NewState is the state before the first event.
+func NewState() *State {
+	return &State{
+		Policy:        DefaultPolicy(),
+		Rules:         map[string]RuleSet{},
+		Units:         map[string]Unit{},
+		Clusters:      map[string]Cluster{},
+		LoadBalancers: map[string]LoadBalancer{},
+		Domains:       map[string]DomainState{},
+		Edges:         map[string]Edge{},
+		Cutovers:      map[string]Cutover{},
+	}
+}
+
+// Clone is a copy that Apply on the original does not change.
+func (s *State) Clone() *State {
+	c := *s
+	c.Rules = maps.Clone(s.Rules)
+	c.Units = maps.Clone(s.Units)
+	c.Clusters = maps.Clone(s.Clusters)
+	c.LoadBalancers = maps.Clone(s.LoadBalancers)
+	c.Domains = maps.Clone(s.Domains)
+	c.Edges = maps.Clone(s.Edges)
+	c.Cutovers = maps.Clone(s.Cutovers)
+	return &c
+}
+
+// Hash is the hex SHA-256 of the state's canonical JSON. Its cost grows with the state.
+func (s *State) Hash() string {
+	sum := sha256.Sum256(s.Encode())
+	return hex.EncodeToString(sum[:])
+}
+
+// Encode is the canonical JSON of the state: equal states give equal bytes.
+func (s *State) Encode() []byte {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // every type in a State marshals
+	}
+	return b
+}
+
+// DecodeState reads what Encode wrote.
+func DecodeState(b []byte) (*State, error) {
+	s := NewState()
+	if err := json.Unmarshal(b, s); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// UnitType finds a unit type; "" means the default one.
+func (s *State) UnitType(name string) (UnitType, bool) {
+	for _, t := range s.UnitTypes {
+		if name == "" || t.Name == name {
+			return t, true
+		}
+	}
+	return UnitType{}, false
+}
+
+// Center is the id of the center unit, "" if none is set.
+func (s *State) Center() string {
+	for _, id := range slices.Sorted(maps.Keys(s.Units)) {
+		if s.Units[id].Center {
+			return id
+		}
+	}
+	return ""
+}
+
+// Running is the cutover that holds a unit type's place, if any.
+func (s *State) Running(unitType string) (Cutover, bool) {
+	for _, c := range s.Cutovers {
+		if c.UnitType == unitType && c.State.Running() {
+			return c, true
+		}
+	}
+	return Cutover{}, false
+}
+
+// AnyRunning is a running cutover of any unit type, the oldest one.
+func (s *State) AnyRunning() (Cutover, bool) {
+	for _, c := range s.CutoverList() {
+		if c.State.Running() {
+			return c, true
+		}
+	}
+	return Cutover{}, false
+}
+
+// CutoverList are the kept cutovers, oldest first.
+func (s *State) CutoverList() []Cutover {
+	return slices.SortedFunc(maps.Values(s.Cutovers), func(a, b Cutover) int { return cmp.Compare(a.Number, b.Number) })
+}
+
+// Table compiles the rules of a unit type as they hold at this moment, waves of a running cutover included.
+// It is nil without rules.
+func (s *State) Table(unitType string) *routing.Table {
+	r, ok := s.Rules[unitType]
+	if !ok {
+		return nil
+	}
+	if c, ok := s.Running(unitType); ok {
+		return c.Table()
+	}
+	return routing.Compile(r.Current)
+}
+
+// Table compiles the cutover's rules with its waves as they stand.
+func (c *Cutover) Table() *routing.Table {
+	waves := make([]routing.Wave, len(c.Waves))
+	for i, w := range c.Waves {
+		waves[i] = routing.Wave{Keys: w.Keys, Phase: w.State.Phase()}
+	}
+	return routing.CompileCutover(c.From, c.To, waves)
+}
+
+// FencedWave is the index of the fenced wave, -1 if none is.
+func (c *Cutover) FencedWave() int {
+	return slices.IndexFunc(c.Waves, func(w Wave) bool { return w.State == FencedWave })
+}
+
+// NextWave is the index of the first wave that is not committed, len(Waves) if all are.
+func (c *Cutover) NextWave() int {
+	i := slices.IndexFunc(c.Waves, func(w Wave) bool { return w.State != CommittedWave })
+	if i < 0 {
+		return len(c.Waves)
+	}
+	return i
+}
+
+// LiveEdges are the registered edges that are not gone, sorted by id.
+func (s *State) LiveEdges() []Edge {
+	var out []Edge
+	for _, e := range s.Edges {
+		if e.Gone == "" {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, func(a, b Edge) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// NeededEdge is an edge whose reports a wave's commit needs (R7), and on which side it stands.
+type NeededEdge struct {
+	Edge
+	Loses bool // its unit gives keys away: it must report drained
+	Gains bool // its unit receives keys: it must report applied (R8)
+}
+
+// NeededEdges are the registered edges of the units between which a wave's keys move, from the journal and never from
+// presence (R7).
+func (s *State) NeededEdges(c *Cutover, wave int) []NeededEdge {
+	loses, gains := map[string]bool{}, map[string]bool{}
+	w := c.Waves[wave]
+	for _, rg := range w.Slots {
+		for slot := rg.From; slot <= rg.To; slot++ {
+			loses[c.From.SlotOwner(slot)], gains[c.To.SlotOwner(slot)] = true, true
+		}
+	}
+	for _, id := range w.Exact {
+		from, _ := c.From.Owner(id)
+		to, _ := c.To.Owner(id)
+		loses[from], gains[to] = true, true
+	}
+	var out []NeededEdge
+	for _, e := range s.LiveEdges() {
+		if loses[e.Unit] || gains[e.Unit] {
+			out = append(out, NeededEdge{e, loses[e.Unit], gains[e.Unit]})
+		}
+	}
+	return out
+}

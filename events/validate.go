@@ -1,0 +1,262 @@
+package events
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds of a configuration.
+const (
+	maxUnits     = 256
+	maxUnitTypes = 16
+	maxEntities  = 4096 // clusters, load balancers, domains
+	maxURIs      = 64
+	maxOrigins   = 64
+	maxText      = 256 // names, reasons, actors
+)
+
+var (
+	idForm       = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	unitTypeForm = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
+	uuidForm     = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	tokenForm    = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$") // RFC 9110 section 5.6.2
+	hostForm     = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
+	pathForm     = regexp.MustCompile(`^/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$`) // RFC 3986 section 3.3
+)
+
+// CheckID tells whether id may name a namespace, unit, cluster, load balancer or edge. The error is ErrBadName.
+func CheckID(id, field string) error {
+	if id == "" {
+		return ErrMissingField.With("an id is required").At(field)
+	}
+	if !idForm.MatchString(id) {
+		return ErrBadName.With("%q: want 1 to 63 of a-z, 0-9 and -, not beginning or ending with -", id).At(field)
+	}
+	return nil
+}
+
+// CheckUUID tells whether a command id is a UUID in its lower-case text form. The error is ErrBadID.
+func CheckUUID(id string) error {
+	if !uuidForm.MatchString(id) {
+		return ErrBadID.With("a command id must be a UUID in lower case, %q is none", short([]byte(id))).At("id")
+	}
+	return nil
+}
+
+// checkText bounds what people write: one line of UTF-8.
+func checkLine(s, field string) error {
+	if len(s) > maxText {
+		return ErrBadValue.With("%d bytes, at most %d are allowed", len(s), maxText).At(field)
+	}
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
+		return ErrBadValue.With("control characters or no UTF-8").At(field)
+	}
+	return nil
+}
+
+// CheckEnvelope validates what stands around a command.
+func CheckEnvelope(env Envelope) error {
+	if err := CheckUUID(env.ID); err != nil {
+		return err
+	}
+	if err := checkLine(env.Actor, "actor"); err != nil {
+		return err
+	}
+	return checkLine(env.Reason, "reason")
+}
+
+func checkPolicy(p Policy, field string) error {
+	switch {
+	case p.Ownership == "exclusive":
+		return ErrUnsupported.With("exclusive ownership is not implemented yet; use available").At(join(field, "ownership"))
+	case p.Ownership != "available":
+		return ErrBadValue.With("%q: want available", p.Ownership).At(join(field, "ownership"))
+	case p.Lease < Duration(15*time.Second) || p.Lease > Duration(10*time.Minute):
+		return ErrBadValue.With("want 15s to 10m").At(join(field, "lease"))
+	case p.Hold < Duration(100*time.Millisecond) || p.Hold > Duration(time.Minute):
+		return ErrBadValue.With("want 100ms to 1m").At(join(field, "hold"))
+	case p.CloseCode != 1001 && (p.CloseCode < 1012 || p.CloseCode > 1013) && (p.CloseCode < 3000 || p.CloseCode > 4999):
+		return ErrBadValue.With("%d: want 1001, 1012, 1013 or 3000 to 4999", p.CloseCode).At(join(field, "closeCode"))
+	case p.EvictRate < 0 || p.EvictRate > MaxRate:
+		return ErrBadValue.With("want 0 to %d", MaxRate).At(join(field, "evictRate"))
+	}
+	return nil
+}
+
+func (t *UnitType) normalize(field string) error {
+	if !unitTypeForm.MatchString(t.Name) {
+		return ErrBadName.With("%q: want a letter and up to 63 letters, digits, _ or -", t.Name).At(join(field, "name"))
+	}
+	if t.Slots < 1 || t.Slots > 1<<20 {
+		return ErrBadSlots.With("%d: want 1 to %d", t.Slots, 1<<20).At(join(field, "slots"))
+	}
+	if len(t.RouterID) == 0 {
+		t.RouterID = []string{"header:routerId", "cookie:routerId", "query:routerId"}
+	}
+	for i, src := range t.RouterID {
+		from, name, _ := strings.Cut(src, ":")
+		if !slices.Contains([]string{"header", "cookie", "query"}, from) || !tokenForm.MatchString(name) {
+			return ErrBadValue.With("%q: want header:NAME, cookie:NAME or query:NAME", src).At(fmt.Sprintf("%s[%d]", join(field, "routerId"), i))
+		}
+	}
+	if t.Unmarked == "" {
+		t.Unmarked = "local"
+	}
+	if !slices.Contains([]string{"local", "reject", "split"}, t.Unmarked) {
+		return ErrBadValue.With("%q: want local, reject or split", t.Unmarked).At(join(field, "unmarked"))
+	}
+	return nil
+}
+
+func (u *Unit) normalize(field string) error {
+	if err := CheckID(u.ID, join(field, "id")); err != nil {
+		return err
+	}
+	return checkLine(u.Name, join(field, "name"))
+}
+
+func checkProtocol(p *string, field string) error {
+	if *p == "" {
+		*p = "websocket"
+	}
+	if *p != "websocket" {
+		return ErrUnsupported.With("%q: only websocket is there", *p).At(join(field, "protocol"))
+	}
+	return nil
+}
+
+func (c *Cluster) normalize(field string) error {
+	if err := CheckID(c.ID, join(field, "id")); err != nil {
+		return err
+	}
+	if c.Unit == "" {
+		return ErrMissingField.With("a cluster belongs to a unit").At(join(field, "unit"))
+	}
+	for i, id := range c.Instances {
+		if err := CheckID(id, fmt.Sprintf("%s[%d]", join(field, "instances"), i)); err != nil {
+			return err
+		}
+	}
+	return checkProtocol(&c.Protocol, field)
+}
+
+func (l *LoadBalancer) normalize(field string) error {
+	if err := CheckID(l.ID, join(field, "id")); err != nil {
+		return err
+	}
+	if l.Cluster == "" {
+		return ErrMissingField.With("a load balancer stands before a cluster").At(join(field, "cluster"))
+	}
+	if !isHost(l.Address) {
+		return ErrBadValue.With("%q is no IP address or host name", l.Address).At(join(field, "address"))
+	}
+	return nil
+}
+
+func (d *Domain) normalize(field string) error {
+	if !hostForm.MatchString(d.Host) || len(d.Host) > 253 {
+		return ErrBadName.With("%q is no host name in lower case", d.Host).At(join(field, "host"))
+	}
+	if err := checkProtocol(&d.Protocol, field); err != nil {
+		return err
+	}
+	if err := oneOf(&d.Scheme, join(field, "scheme"), "auto", "http", "https", "ws", "wss", "protocol-relative"); err != nil {
+		return err
+	}
+	if d.Correction == "proxy" || d.Correction == "close" {
+		return ErrUnsupported.With("correction %s is not implemented yet; use redirect", d.Correction).At(join(field, "correction"))
+	}
+	if err := oneOf(&d.Correction, join(field, "correction"), "redirect"); err != nil {
+		return err
+	}
+	if p := d.DNS.Provider; p != "" && p != "none" {
+		return ErrUnsupported.With("DNS provider %q is not implemented yet; use none", p).At(join(field, "dns.provider"))
+	}
+	d.DNS.Provider = "none"
+	if len(d.Units) == 0 {
+		return ErrMissingField.With("a domain needs at least one unit").At(join(field, "units"))
+	}
+	units := map[string]DomainUnit{}
+	for _, id := range sortedKeys(d.Units) {
+		u, at := d.Units[id], join(field, "units."+id)
+		if u.Cluster == "" {
+			return ErrMissingField.With("the effective cluster is required").At(join(at, "cluster"))
+		}
+		if u.Subdomain == "" {
+			u.Subdomain = id + "." + d.Host
+		}
+		if !isHostPort(u.Subdomain, false) {
+			return ErrBadValue.With("%q is no host name, with or without a port", u.Subdomain).At(join(at, "subdomain"))
+		}
+		units[id] = u
+	}
+	d.Units = units
+	return d.normalizeURIs(field)
+}
+
+func (d *Domain) normalizeURIs(field string) error {
+	if len(d.URIs) == 0 || len(d.URIs) > maxURIs {
+		return ErrBadValue.With("a domain has 1 to %d URIs", maxURIs).At(join(field, "uris"))
+	}
+	seen := map[string]bool{}
+	for i, u := range d.URIs {
+		at := fmt.Sprintf("%s[%d]", join(field, "uris"), i)
+		if !pathForm.MatchString(u.Path) || len(u.Path) > 1024 {
+			return ErrBadValue.With("%q is no absolute path", u.Path).At(join(at, "path"))
+		}
+		if seen[u.Path] {
+			return ErrDuplicateName.With("the path %s stands here twice", u.Path).At(join(at, "path"))
+		}
+		seen[u.Path] = true
+		for _, unit := range sortedKeys(u.Origins) {
+			origins, at := u.Origins[unit], join(at, "origins."+unit)
+			if _, ok := d.Units[unit]; !ok {
+				return ErrUnknownUnit.With("the domain is not in unit %q", unit).At(at)
+			}
+			if len(origins) > maxOrigins {
+				return ErrBadValue.With("%d origins, at most %d are allowed", len(origins), maxOrigins).At(at)
+			}
+			for _, o := range origins {
+				if !isHostPort(o, true) {
+					return ErrBadValue.With("%q: want HOST:PORT, several with commas between them", o).At(at)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func oneOf(v *string, field string, allowed ...string) error {
+	if *v == "" {
+		*v = allowed[0]
+	}
+	if !slices.Contains(allowed, *v) {
+		return ErrBadValue.With("%q: want %s", *v, strings.Join(allowed, ", ")).At(field)
+	}
+	return nil
+}
+
+func isHost(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	return len(s) <= 253 && hostForm.MatchString(s)
+}
+
+// isHostPort accepts HOST:PORT and, unless the port is required, HOST. IPv6 addresses stand in brackets.
+func isHostPort(s string, needPort bool) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return !needPort && isHost(s) && !strings.Contains(s, ":")
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0 && isHost(host)
+}
