@@ -1,0 +1,203 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unitgate/unitgate/events"
+)
+
+const (
+	// idleCheck is how often a follower that receives nothing asks whether the journal is still the same, and whether
+	// there is something that it should have received.
+	idleCheck = 2 * time.Second
+
+	// confirm is how long a journal must look gone or truncated before it is believed. A server that has just restarted
+	// or just become the leader says so for a moment, while it loads what it has.
+	confirm = 3 * time.Second
+
+	minBackoff, maxBackoff = 50 * time.Millisecond, 2 * time.Second
+)
+
+var (
+	errDone  = errors.New("read up to the wanted record")
+	errAgain = errors.New("resume")
+)
+
+// Read implements [Journal].
+func (s *Stream) Read(ctx context.Context, from uint64, fn func(events.Record) error) error {
+	head, err := s.Head(ctx)
+	if err != nil {
+		return err
+	}
+	c := chain{ns: s.ns, epoch: s.epoch}
+	if from = max(from, 1); from > 1 {
+		c.seq = from - 1
+		if err := c.enter(s.epoch, head); err != nil {
+			return err
+		}
+		base, ok, err := s.get(ctx, messageQuery{Seq: c.seq})
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return c.broken(BreakGap, c.seq, fmt.Sprint(c.seq), "nothing")
+		}
+		c.hash = base.Hash()
+	}
+	if head <= c.seq {
+		return ctx.Err()
+	}
+	f := follower{s: s, chain: c, until: head, fn: fn}
+	return f.run(ctx)
+}
+
+// Follow implements [Journal].
+func (s *Stream) Follow(ctx context.Context, cur Cursor, fn func(events.Record) error) error {
+	if err := cur.check(); err != nil {
+		return err
+	}
+	c := chain{ns: s.ns, epoch: cur.Epoch, seq: cur.Seq, hash: cur.Hash}
+	if c.epoch == "" {
+		c.epoch = s.epoch
+	}
+	f := follower{s: s, chain: c, fn: fn}
+	return f.run(ctx)
+}
+
+// follower is one reading of the journal: a row of sessions, each with a consumer of its own, that go on where the last
+// one ended.
+//
+// It is an ordered consumer by hand. The client library's one starts silently at a later record than asked for, waits
+// silently for a start beyond the end, and goes on at its old cursor in a stream that was created anew. Here every session
+// begins with a look at epoch and last sequence and with the record at the cursor once more, whose hash must be the known one.
+type follower struct {
+	s     *Stream
+	chain chain  // owned by the session's handler while there is one, else by run
+	until uint64 // last record wanted; 0: follow for ever
+	fn    func(events.Record) error
+}
+
+// run holds sessions until one ends for good.
+func (f *follower) run(ctx context.Context) error {
+	backoff := minBackoff
+	var doubt doubt
+	for {
+		if err := f.s.awaitConnection(ctx); err != nil {
+			return err
+		}
+		before := f.chain.seq
+		err := f.session(ctx)
+		var broken *BreakError
+		switch {
+		case ctx.Err() != nil && (err == nil || errors.Is(err, errAgain)):
+			return ctx.Err()
+		case errors.Is(err, errDone):
+			return nil
+		case errors.As(err, &broken) && doubt.remains(broken):
+		case !errors.Is(err, errAgain):
+			return err
+		default:
+			doubt.clear()
+		}
+		if f.chain.seq > before {
+			backoff = minBackoff
+		}
+		if err := pause(ctx, backoff/2+rand.N(backoff)); err != nil { // jitter: a thousand edges lose one server together
+			return err
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// doubt remembers since when the journal looks gone or truncated.
+type doubt struct {
+	kind  Break
+	since time.Time
+}
+
+// remains tells whether a break may still be a passing look of a starting server.
+func (d *doubt) remains(b *BreakError) bool {
+	if b.Kind != BreakGone && b.Kind != BreakTruncated {
+		return false
+	}
+	if d.kind != b.Kind {
+		d.kind, d.since = b.Kind, time.Now()
+	}
+	return time.Since(d.since) < confirm
+}
+
+func (d *doubt) clear() { d.kind = "" }
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// awaitConnection waits until the client is connected. Requests made earlier would only queue up in it.
+func (s *Stream) awaitConnection(ctx context.Context) error {
+	nc := s.conn()
+	if nc.IsConnected() {
+		return ctx.Err()
+	}
+	changed := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer nc.RemoveStatusListener(changed)
+	for {
+		switch {
+		case nc.IsClosed():
+			return fmt.Errorf("follow journal %s: %w", s.name(), nats.ErrConnectionClosed)
+		case nc.IsConnected():
+			return ctx.Err()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// look compares what the server says of the stream with the chain's place in it, and returns the last sequence.
+// An unanswered question is errAgain; only an answer counts.
+func (f *follower) look(ctx context.Context, c *chain) (uint64, error) {
+	info, err := f.s.info(ctx)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return 0, c.broken(BreakGone, c.seq, c.epoch, "")
+	case err != nil:
+		return 0, fmt.Errorf("%w: %w", errAgain, err)
+	}
+	return info.State.LastSeq, c.enter(info.Config.Metadata[metadataEpoch], info.State.LastSeq)
+}
+
+// session follows with one consumer until ctx ends, the records wanted are read, something is wrong with the journal or
+// with fn, or the consumer is in trouble (errAgain).
+func (f *follower) session(ctx context.Context) error {
+	if _, err := f.look(ctx, &f.chain); err != nil {
+		return err
+	}
+	x := &session{follower: f, verify: f.chain.seq > 0, trouble: make(chan error, 1), over: make(chan struct{})}
+	x.reached.Store(f.chain.seq)
+	stop, err := x.consume(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errAgain, err)
+	}
+	err = x.watch(ctx, f.chain) // a copy: the chain itself is the handler's from here on
+	stop()
+	if failed := x.close(); failed != nil {
+		return failed
+	}
+	return err
+}

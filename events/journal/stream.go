@@ -1,0 +1,203 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Schema is the version of the stream's wire format, kept in its metadata. (A record's own Schema is that of its Data.)
+const Schema = 1
+
+const (
+	streamPrefix   = "UNITGATE_"
+	metadataEpoch  = "unitgate-epoch"
+	metadataSchema = "unitgate-schema"
+
+	// requestTimeout bounds one question to the JetStream API. A denied request is never answered: without a bound it
+	// would look like a slow server for ever.
+	requestTimeout = 3 * time.Second
+)
+
+// namespaceForm is CONTRACT's form of ids; it is also safe in stream names and subjects.
+var namespaceForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// Options of a new journal.
+type Options struct {
+	Replicas int // copies of the stream, 1 to 5; 0 counts as 1; production wants 3
+}
+
+// Stream is a journal on JetStream: one stream, file storage, deletes and purges denied. A handle belongs to the epoch
+// that it was opened with; Follow tells when the stream was created anew, then open it again.
+type Stream struct {
+	js        jetstream.JetStream
+	ns, epoch string
+
+	mu  sync.Mutex // guards tip
+	tip Cursor     // newest record that this handle has seen with its hash: saves Append a look at its predecessor
+}
+
+var _ Journal = (*Stream)(nil)
+
+// Create makes the journal of a namespace, or opens the one that is there. Any number may do so at once: one creates,
+// the others open.
+func Create(ctx context.Context, js jetstream.JetStream, ns string, opts Options) (*Stream, error) {
+	if err := checkNamespace(ns); err != nil {
+		return nil, err
+	}
+	s, err := Open(ctx, js, ns)
+	if !errors.Is(err, ErrNoJournal) {
+		return s, err
+	}
+	rctx, cancel := context.WithTimeout(ctx, 4*requestTimeout) // placing replicas takes longer than a look
+	defer cancel()
+	cfg := streamConfig(ns, uuid.NewString(), max(opts.Replicas, 1))
+	if _, err := js.CreateStream(rctx, cfg); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return nil, fmt.Errorf("create journal %s: %w", cfg.Name, err)
+	}
+	return Open(ctx, js, ns) // also after a creation of ours: what counts is what the server holds
+}
+
+// Open opens the journal of a namespace: ErrNoJournal when there is none, ErrForeign when the stream is not one.
+func Open(ctx context.Context, js jetstream.JetStream, ns string) (*Stream, error) {
+	if err := checkNamespace(ns); err != nil {
+		return nil, err
+	}
+	s := &Stream{js: js, ns: ns}
+	info, err := s.info(ctx)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, fmt.Errorf("namespace %q: %w", ns, ErrNoJournal)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open journal %s: %w", s.name(), err)
+	}
+	if err := checkConfig(ns, info.Config); err != nil {
+		return nil, err
+	}
+	s.epoch = info.Config.Metadata[metadataEpoch]
+	return s, nil
+}
+
+// List returns the namespaces that have a journal, sorted. Streams of other kinds are passed over.
+func List(ctx context.Context, js jetstream.JetStream) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 4*requestTimeout)
+	defer cancel()
+	found := map[string]bool{}
+	l := js.ListStreams(ctx, jetstream.WithStreamListSubject(eventSubjects+">"))
+	for info := range l.Info() {
+		if ns, ok := strings.CutPrefix(info.Config.Name, streamPrefix); ok && checkConfig(ns, info.Config) == nil {
+			found[ns] = true
+		}
+	}
+	if err := l.Err(); err != nil {
+		return nil, fmt.Errorf("list journals: %w", err)
+	}
+	return slices.Sorted(maps.Keys(found)), nil
+}
+
+// Namespace implements [Journal].
+func (s *Stream) Namespace() string { return s.ns }
+
+// Epoch implements [Journal].
+func (s *Stream) Epoch() string { return s.epoch }
+
+// Head implements [Journal].
+func (s *Stream) Head(ctx context.Context) (uint64, error) {
+	info, err := s.info(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("head of journal %s: %w", s.name(), err)
+	}
+	if epoch := info.Config.Metadata[metadataEpoch]; epoch != s.epoch {
+		return 0, &BreakError{Namespace: s.ns, Kind: BreakEpoch, Want: s.epoch, Got: epoch}
+	}
+	return info.State.LastSeq, nil
+}
+
+func (s *Stream) name() string { return streamPrefix + s.ns }
+
+// info asks for the stream's configuration and state.
+func (s *Stream) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	st, err := s.js.Stream(ctx, s.name())
+	if err != nil {
+		return nil, err
+	}
+	return st.CachedInfo(), nil
+}
+
+// api is the subject of a JetStream API call about this stream, with the prefix of the js handle's domain.
+func (s *Stream) api(call string) string {
+	o := s.js.Options()
+	prefix := "$JS.API."
+	if o.Domain != "" {
+		prefix = "$JS." + o.Domain + ".API."
+	}
+	if o.APIPrefix != "" {
+		prefix = strings.TrimSuffix(o.APIPrefix, ".") + "."
+	}
+	return prefix + call + "." + s.name()
+}
+
+func (s *Stream) conn() *nats.Conn { return s.js.Conn() }
+
+func checkNamespace(ns string) error {
+	if !namespaceForm.MatchString(ns) {
+		return fmt.Errorf("%w: namespace %q: want %s", ErrInvalid, ns, namespaceForm)
+	}
+	return nil
+}
+
+// streamConfig is the configuration of a new journal. No limit of age, count or size: what is stored stays. No roll-up,
+// no TTL and no deletes, because each would make a hole. Direct access serves readers from any replica.
+func streamConfig(ns, epoch string, replicas int) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        streamPrefix + ns,
+		Description: "unitgate: the events of namespace " + ns,
+		Subjects:    []string{eventSubjects + ns + ".>"},
+		Storage:     jetstream.FileStorage,
+		Replicas:    replicas,
+		DenyDelete:  true,
+		DenyPurge:   true,
+		AllowDirect: true,
+		RePublish:   &jetstream.RePublish{Source: eventSubjects + ns + ".>", Destination: liveSubjects + ns + ".>"},
+		Metadata:    map[string]string{metadataEpoch: epoch, metadataSchema: strconv.Itoa(Schema)},
+	}
+}
+
+// checkConfig tells whether a stream keeps a journal's promises. What an operator may tune (replicas, placement,
+// compression, republishing) is not looked at.
+func checkConfig(ns string, c jetstream.StreamConfig) error {
+	want := eventSubjects + ns + ".>"
+	foreign := func(format string, args ...any) error {
+		return fmt.Errorf("stream %s: %w: %s", c.Name, ErrForeign, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case c.Metadata[metadataEpoch] == "":
+		return foreign("no metadata %q", metadataEpoch)
+	case c.Metadata[metadataSchema] != strconv.Itoa(Schema):
+		return foreign("metadata %q is %q, this program knows %d", metadataSchema, c.Metadata[metadataSchema], Schema)
+	case !slices.Equal(c.Subjects, []string{want}):
+		return foreign("subjects are %q, want %q", c.Subjects, want)
+	case c.Mirror != nil || len(c.Sources) > 0 || c.SubjectTransform != nil:
+		return foreign("it mirrors, sources or transforms")
+	case c.Storage != jetstream.FileStorage || c.Retention != jetstream.LimitsPolicy:
+		return foreign("storage is %v and retention %v, want file and limits", c.Storage, c.Retention)
+	case c.MaxAge > 0 || c.MaxMsgs > 0 || c.MaxBytes > 0 || c.MaxMsgsPerSubject > 0:
+		return foreign("it has limits, after which events would be dropped")
+	case !c.DenyDelete || !c.DenyPurge || c.AllowRollup || c.AllowMsgTTL:
+		return foreign("it allows deletes, purges, roll-ups or TTLs")
+	}
+	return nil
+}
