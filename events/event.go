@@ -179,3 +179,6 @@ func (CutoverAborted) isEvent()   {}
 func (WaveFenced) isEvent()       {}
 func (WaveCommitted) isEvent()    {}
 func (CutoverCompleted) isEvent() {}
+
+// Slots is the number of slots that the proposal moves.
+func (e CutoverProposed) Slots() int { return routing.Diff{Moves: e.Moves}.Slots() }

@@ -1,0 +1,118 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/journal"
+	"github.com/unitgate/unitgate/services/projector"
+)
+
+// Preparer measures what a command needs from the outside world before it can be decided (live sessions, prechecks),
+// and returns the envelope with the measurements in it. It changes nothing. Errors become the command's outcome.
+type Preparer interface {
+	Prepare(ctx context.Context, s *events.State, env events.Envelope) (events.Envelope, error)
+}
+
+// attempts bounds how often a command is decided anew because someone else's event came first.
+const attempts = 16
+
+// Handler takes the commands of one namespace.
+type Handler struct {
+	projector *projector.Projector
+	prepare   Preparer
+	now       func() time.Time
+	log       *slog.Logger
+}
+
+// NewHandler makes a handler over a running projector. prepare may be nil where no cutovers are taken.
+func NewHandler(p *projector.Projector, prepare Preparer, now func() time.Time, log *slog.Logger) *Handler {
+	return &Handler{projector: p, prepare: prepare, now: now, log: log}
+}
+
+// Do takes one command: measure, decide, append, and the same again if someone else's event came first. A command
+// whose id took effect before answers what it answered then. Without an id it gets a fresh one.
+func (h *Handler) Do(ctx context.Context, env events.Envelope) Outcome {
+	if env.ID == "" {
+		env.ID = uuid.NewString()
+	}
+	if err := events.CheckEnvelope(env); err != nil {
+		return rejected(err)
+	}
+	name := events.NameOf(env.Command)
+	rec, ok, err := h.projector.Journal().Find(ctx, name.Entity, name.Past, env.ID)
+	if err != nil {
+		return rejected(ErrUnavailable.With("the journal cannot be read: %v; send the command again with the same id", err))
+	}
+	if ok {
+		return accepted(rec)
+	}
+	s, err := h.projector.CatchUp(ctx)
+	if err != nil {
+		return h.unable(err)
+	}
+	if h.prepare != nil {
+		if env, err = h.prepare.Prepare(ctx, s, env); err != nil {
+			return rejected(err)
+		}
+	}
+	return h.settle(ctx, env)
+}
+
+// settle decides and appends until the event is stored, the command is rejected, or the journal does not answer.
+func (h *Handler) settle(ctx context.Context, env events.Envelope) Outcome {
+	s := h.projector.State()
+	for range attempts {
+		e, err := events.Decide(s, h.projector.Journal().Namespace(), env, h.now())
+		if err != nil {
+			return rejected(err)
+		}
+		rec, err := events.NewRecord(s, env, e, h.now())
+		if err != nil {
+			return rejected(err)
+		}
+		stored, err := h.projector.Journal().Append(ctx, s.Seq, rec)
+		switch {
+		case err == nil:
+			if _, err := h.projector.Await(ctx, stored.Seq); err != nil { // so that the caller can read its own write
+				h.log.Warn("stored but not yet applied here", "seq", stored.Seq, "err", err)
+			}
+			return accepted(stored)
+		case errors.Is(err, journal.ErrDuplicate):
+			return h.found(ctx, env, err)
+		case errors.Is(err, journal.ErrConflict):
+			if s, err = h.projector.CatchUp(ctx); err != nil {
+				return h.unable(err)
+			}
+		case errors.Is(err, journal.ErrTooLarge):
+			return rejected(events.ErrTooLarge.With("%v", err))
+		case errors.Is(err, journal.ErrInvalid):
+			return rejected(events.ErrBadCommand.With("%v", err))
+		default:
+			return h.found(ctx, env, err)
+		}
+	}
+	return rejected(ErrBusy.With("other commands came first %d times: send it again with the same id", attempts))
+}
+
+// found answers from the journal when an append ended unclear.
+func (h *Handler) found(ctx context.Context, env events.Envelope, cause error) Outcome {
+	name := events.NameOf(env.Command)
+	rec, ok, err := h.projector.Journal().Find(ctx, name.Entity, name.Past, env.ID)
+	if err == nil && ok {
+		return accepted(rec)
+	}
+	return rejected(ErrUnavailable.With("%v; send the command again with the same id %s", cause, env.ID))
+}
+
+func (h *Handler) unable(err error) Outcome {
+	if stopped := h.projector.Err(); stopped != nil {
+		return rejected(ErrStopped.With("the state cannot follow the journal: %v", stopped))
+	}
+	return rejected(ErrUnavailable.With("%v; try again", err))
+}

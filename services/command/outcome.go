@@ -1,0 +1,57 @@
+// Package command takes commands: it decides them against the current state and appends what they lead to.
+//
+// A Handler does that for one namespace; Service offers handlers as a request/reply api on NATS; Client is the other
+// end of it. All of them may be used by any number of goroutines, and any number of processes may serve one namespace:
+// the journal's guards let each command take effect once.
+package command
+
+import (
+	"encoding/json"
+
+	"github.com/unitgate/unitgate/events"
+)
+
+// Outcome is what became of a command.
+type Outcome struct {
+	OK    bool            `json:"ok"`
+	Seq   uint64          `json:"seq,omitempty"`  // sequence of the command's event
+	Data  json.RawMessage `json:"data,omitempty"` // what the command answers; follows from the event alone
+	Error *events.Error   `json:"error,omitempty"`
+}
+
+// The errors of taking commands, besides the rejections of the core.
+var (
+	// ErrUnavailable: the journal did not take the event. Nothing happened, or the same command id tells what did.
+	ErrUnavailable = &events.Error{Code: "journal_unavailable"}
+	// ErrBusy: others kept changing the state. Nothing happened: send the command again.
+	ErrBusy = &events.Error{Code: "busy"}
+	// ErrStopped: this control plane cannot follow the journal any more.
+	ErrStopped = &events.Error{Code: "projector_stopped"}
+)
+
+func rejected(err error) Outcome {
+	if e, ok := err.(*events.Error); ok {
+		return Outcome{Error: e}
+	}
+	return Outcome{Error: &events.Error{Code: "internal", Message: err.Error()}}
+}
+
+// accepted is the outcome that a record stands for; it is the same whenever it is asked for.
+func accepted(rec events.Record) Outcome {
+	o := Outcome{OK: true, Seq: rec.Seq, Data: rec.Data}
+	e, err := rec.Event()
+	if err != nil {
+		return o
+	}
+	if p, ok := e.(events.CutoverProposed); ok {
+		o.Data, _ = json.Marshal(struct { // what `cutover preview` prints
+			ID    string `json:"id"`
+			State string `json:"state"`
+			Slots int    `json:"slots"`
+			events.Count
+			events.CutoverProposed
+			Rules *struct{} `json:"rules,omitempty"` // hides the full rule set
+		}{ID: p.Cutover, State: string(events.Proposed), Slots: p.Slots(), Count: p.Counted, CutoverProposed: p})
+	}
+	return o
+}
