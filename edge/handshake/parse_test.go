@@ -51,6 +51,10 @@ func TestParse(t *testing.T) {
 		{"a method that is no token", "G@T / HTTP/1.1\r\n" + host + "\r\n", 400},
 		{"a TLS ClientHello", "\x16\x03\x01\x02\x00\x01\n\n", 400},
 		{"a bad percent-encoding in the path", "GET /%4 HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"a bad percent-encoding, first digit", "GET /%g4/ HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"a bad percent-encoding, second digit", "GET /%4g/ HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"a percent-encoding at the end", "GET /%2F HTTP/1.1\r\n" + host + "\r\n", 0},
+		{"an IPv6 host with a zone, which means nothing on this machine", "GET / HTTP/1.1\r\nHost: [fe80::1%25eth0]\r\n\r\n", 400},
 		{"HTTP/1.0 knows no Upgrade", "GET / HTTP/1.0\r\n" + host + "\r\n", 426},
 		{"another version", "GET / HTTP/2.0\r\n" + host + "\r\n", 505},
 		{"no HTTP version", "GET / HTTP/1.10\r\n" + host + "\r\n", 400},
@@ -83,6 +87,8 @@ func TestParseCap(t *testing.T) {
 		t.Errorf("one byte less: %v %v", req, err)
 	}
 	longer := strings.Replace(full, "y", "yy", 1)
+	checkSplits(t, []byte(full+"tunnel"))
+	checkSplits(t, []byte(longer+"tunnel"))
 	for _, raw := range []string{longer, longer[:MaxHead], strings.Repeat("y", MaxHead)} {
 		if _, _, err := Parse([]byte(raw)); err == nil || RefuseError(err).Status != 431 {
 			t.Errorf("%d bytes: %v", len(raw), err)
