@@ -14,7 +14,7 @@ func TestParse(t *testing.T) {
 	}{
 		{"RFC 6455 section 1.2", rfc6455, 0},
 		{`lines end in CRLF only, although "a recipient MAY recognize a single LF" (RFC 9112 2.2)`, "GET / HTTP/1.1\nHost: a\n\n", 400},
-		{"one bare LF", "GET / HTTP/1.1\r\nHost: a\n\r\n", 400},
+		{"one bare LF", "GET / HTTP/1.1\r\nHost: a.b\n\r\n", 400},
 		{"one bare LF at the end", "GET / HTTP/1.1\r\nHost: a\r\n\n", 400},
 		{`"A recipient of such a bare CR MUST consider that element to be invalid" (RFC 9112 2.2)`, "GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", 400},
 		{"CR CR LF", "GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", 400},
