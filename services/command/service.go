@@ -138,6 +138,9 @@ func (s *Service) do(ctx context.Context, r micro.Request) Outcome {
 		return query(ctx, q, req.Data)
 	}
 	c, cerr := events.DecodeCommand(entity, verb, req.Data)
+	if err != nil && errors.Is(cerr, events.ErrBadCommand) {
+		return rejected(err) // a query, or nothing that could create the namespace
+	}
 	if cerr != nil {
 		return rejected(cerr)
 	}

@@ -1,0 +1,176 @@
+package command_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/journal"
+	"github.com/unitgate/unitgate/services/command"
+)
+
+func connect(t *testing.T) *nats.Conn {
+	t.Helper()
+	srv, err := server.NewServer(&server.Options{DontListen: true, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Start()
+	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
+	if !srv.ReadyForConnections(10 * time.Second) {
+		t.Fatal("NATS did not start")
+	}
+	nc, err := nats.Connect("", nats.InProcessServer(srv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// memoryNamespaces keeps journals in memory.
+type memoryNamespaces struct {
+	t  *testing.T
+	mu sync.Mutex
+	js map[string]*journal.Memory
+	hs map[string]*command.Handler
+}
+
+func (m *memoryNamespaces) Get(_ context.Context, name string) (command.Namespace, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.hs[name] == nil {
+		return command.Namespace{}, events.ErrUnknownNamespace.With("there is no namespace %q", name)
+	}
+	echo := func(_ context.Context, data json.RawMessage) (any, error) { return data, nil }
+	return command.Namespace{Handler: m.hs[name], Queries: map[string]command.Query{"test.echo": echo}}, nil
+}
+
+func (m *memoryNamespaces) Create(ctx context.Context, name string) (command.Namespace, error) {
+	m.mu.Lock()
+	if m.hs[name] == nil {
+		m.js[name] = journal.NewMemory(name)
+		m.hs[name] = handlerOn(m.t, m.js[name])
+	}
+	m.mu.Unlock()
+	return m.Get(ctx, name)
+}
+
+func serve(t *testing.T) (*nats.Conn, *memoryNamespaces) {
+	t.Helper()
+	nc := connect(t)
+	m := &memoryNamespaces{t: t, js: map[string]*journal.Memory{}, hs: map[string]*command.Handler{}}
+	s, err := command.Serve(nc, m, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return nc, m
+}
+
+func ask(t *testing.T, nc *nats.Conn, subject, body string) (command.Outcome, nats.Header) {
+	t.Helper()
+	reply, err := nc.Request(subject, []byte(body), 10*time.Second)
+	if err != nil {
+		t.Fatalf("%s: %v", subject, err)
+	}
+	var o command.Outcome
+	if err := json.Unmarshal(reply.Data, &o); err != nil {
+		t.Fatalf("%s: answer %q: %v", subject, reply.Data, err)
+	}
+	return o, reply.Header
+}
+
+func TestApiCreatesAndChangesANamespace(t *testing.T) {
+	nc, m := serve(t)
+	o, _ := ask(t, nc, "unitgate.api.shop.namespace.create", `{"actor":"me","data":{"unitTypes":[{"name":"unit_type","slots":100}]}}`)
+	if !o.OK || o.Seq != 1 {
+		t.Fatalf("create: %+v", o.Error)
+	}
+	o, _ = ask(t, nc, "unitgate.api.shop.unit.put", `{"data":{"id":"unbj","name":"北京单元"}}`)
+	if !o.OK || o.Seq != 2 {
+		t.Fatalf("put: %+v", o.Error)
+	}
+	o, _ = ask(t, nc, "unitgate.api.shop.test.echo", `{"data":{"a":1}}`)
+	if !o.OK || string(o.Data) != `{"a":1}` {
+		t.Errorf("query: %+v", o)
+	}
+	if n := head(t, m.js["shop"]); n != 2 {
+		t.Errorf("journal has %d events, want 2", n)
+	}
+}
+
+// "Bad input: every field of every command is validated: nothing appended"; the error's code is also in the header
+// that NATS services use.
+func TestApiRefusesBadRequests(t *testing.T) {
+	nc, m := serve(t)
+	if o, _ := ask(t, nc, "unitgate.api.shop.namespace.create", `{"data":{"unitTypes":[{"name":"unit_type","slots":100}]}}`); !o.OK {
+		t.Fatal(o.Error)
+	}
+	before := head(t, m.js["shop"])
+	for _, c := range []struct{ subject, body, code, field string }{
+		{"shop.unit.put", `{`, "bad_command", ""},
+		{"shop.unit.put", `[]`, "bad_type", ""},
+		{"shop.unit.put", `{"data":{"id":"a"},"extra":1}`, "unknown_field", "extra"},
+		{"shop.unit.put", `{"id":"7","data":{"id":"a"}}`, "bad_id", "id"},
+		{"shop.unit.put", `{"data":{"id":"a","color":"red"}}`, "unknown_field", "color"},
+		{"shop.unit.put", `{"data":{"id":"a","id":"b"}}`, "duplicate_field", "id"},
+		{"shop.unit.put", `{"data":{"id":7}}`, "bad_type", "id"},
+		{"shop.unit.put", `{"data":{"id":null}}`, "bad_type", "id"},
+		{"shop.unit.put", `{"data":{}}`, "missing_field", "id"},
+		{"shop.unit.put", `{"data":{"id":"` + strings.Repeat("x", 64) + `"}}`, "bad_name", "id"},
+		{"shop.unit.explode", `{}`, "bad_command", ""},
+		{"shop.wave.fence", `{"data":{"cutover":"c1","wave":0,"term":1}}`, "bad_command", ""},
+		{"shop.cutover.start", `{"data":{"cutover":"c1","checks":[]}}`, "unknown_field", "checks"},
+		{"shop.rules.init", `{"data":{"ranges":{"a":["0-98"]}}}`, "range_gap", "ranges"},
+		{"shop.rules.init", `{"data":{"ranges":{"a":["0-60"],"b":["60-99"]}}}`, "range_overlap", "ranges"},
+		{"shop.rules.init", `{"data":{"ranges":{"a":["9-5"]}}}`, "bad_range", "ranges.a[0]"},
+		{"shop.rules.init", `{"data":{"ranges":{"a":["0-99"]}}}`, "unknown_unit", "rules.unit_type"},
+		{"SHOP.unit.put", `{"data":{"id":"a"}}`, "bad_name", "namespace"},
+		{"other.unit.put", `{"data":{"id":"a"}}`, "unknown_namespace", ""},
+		{"other.cutover.show", `{"data":{"cutover":"c1"}}`, "unknown_namespace", ""},
+	} {
+		o, header := ask(t, nc, "unitgate.api."+c.subject, c.body)
+		if o.OK || o.Error.Code != c.code || o.Error.Field != c.field {
+			t.Errorf("%s %s: %+v, want %s at %q", c.subject, c.body, o.Error, c.code, c.field)
+		}
+		if got := header.Get("Nats-Service-Error-Code"); got != c.code {
+			t.Errorf("%s %s: error code header %q", c.subject, c.body, got)
+		}
+	}
+	if n := head(t, m.js["shop"]); n != before {
+		t.Errorf("bad requests appended %d events", n-before)
+	}
+	if len(m.js) != 1 {
+		t.Errorf("bad requests made journals: %d", len(m.js))
+	}
+}
+
+func TestClientSaysWhatIsWrong(t *testing.T) {
+	nc := connect(t)
+	_, err := command.NewClient(nc, "shop").Do(t.Context(), "unit", "put", command.Request{Data: events.Unit{ID: "a"}})
+	if e, ok := err.(*events.Error); !ok || e.Code != command.ErrNoController.Code {
+		t.Errorf("no controller: %v", err)
+	}
+	sub, err := nc.Subscribe("unitgate.api.shop.unit.put", func(m *nats.Msg) { _ = m.Respond([]byte("what?")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	_, err = command.NewClient(nc, "shop").Do(t.Context(), "unit", "put", command.Request{Data: events.Unit{ID: "a"}})
+	if e, ok := err.(*events.Error); !ok || e.Code != command.ErrNoAnswer.Code {
+		t.Errorf("no outcome: %v", err)
+	}
+}
