@@ -1,0 +1,41 @@
+package harness
+
+import (
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// pollEvery is short against everything the tests wait for.
+const pollEvery = 10 * time.Millisecond
+
+// Eventually polls until done, and fails the test with what was awaited once within is over.
+func Eventually(t testing.TB, within time.Duration, what string, done func() bool) {
+	t.Helper()
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(within); !done(); <-ticker.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+	}
+}
+
+// FreePort returns a loopback port that nobody listened on a moment ago. It lies below the
+// range from which the kernel takes the ports of outgoing connections, so that none of those
+// can occupy it between two lives of a server.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	for range 100 {
+		port := 20000 + rand.IntN(12000)
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port between 20000 and 32000")
+	return 0
+}
