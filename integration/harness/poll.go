@@ -11,15 +11,23 @@ import (
 // pollEvery is short against everything the tests wait for.
 const pollEvery = 10 * time.Millisecond
 
-// Eventually polls until done, and fails the test with what was awaited once within is over.
-func Eventually(t testing.TB, within time.Duration, what string, done func() bool) {
-	t.Helper()
+// Poll polls until done, and says whether that came within the time.
+func Poll(within time.Duration, done func() bool) bool {
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	for deadline := time.Now().Add(within); !done(); <-ticker.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", within, what)
+			return false
 		}
+	}
+	return true
+}
+
+// Eventually polls until done, and fails the test with what was awaited once within is over.
+func Eventually(t testing.TB, within time.Duration, what string, done func() bool) {
+	t.Helper()
+	if !Poll(within, done) {
+		t.Fatalf("not within %v: %s", within, what)
 	}
 }
 
