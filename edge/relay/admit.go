@@ -1,0 +1,240 @@
+package relay
+
+import (
+	"math/rand/v2"
+	"net"
+	"net/netip"
+
+	"github.com/lesismal/nbio"
+
+	"github.com/unitgate/unitgate/edge/handshake"
+)
+
+// arrival is a connection that is not in epoll yet: a client's, or an origin's that answers s's dial.
+type arrival struct {
+	c    *nbio.Conn
+	peer netip.Addr // of a client
+	s    *session   // of an origin
+	err  error      // why there is no origin connection
+}
+
+// take begins with an arrival.
+func (e *engine) take(a *arrival) {
+	switch {
+	case a.s != nil:
+		e.dialed(a.s, a.c, a.err)
+	case e.closing:
+		_ = a.c.Close()
+	default:
+		s := e.newSession()
+		s.hs = &opening{peer: a.peer}
+		s.legs[client].c = a.c
+		if err := e.add(a.c, s); err != nil {
+			s.legs[client].c = nil
+			e.release(s)
+			return
+		}
+		e.start(&e.heads, s)
+	}
+}
+
+// peerOf is the address of a TCP connection's other end.
+func peerOf(c net.Conn) netip.Addr {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// readHead reads until the request's head is complete.
+func (e *engine) readHead(s *session) {
+	h := s.hs
+	for {
+		c := s.legs[client].c
+		// What does not fit stays in the kernel: at most MaxHead bytes are ever kept of a client without a tunnel.
+		n, err := c.Read(e.buf[:handshake.MaxHead-len(h.buf)])
+		if n <= 0 {
+			again, later := readAgain(err)
+			switch {
+			case again:
+				continue
+			case !later:
+				e.close(s, client)
+			}
+			return
+		}
+		b := e.buf[:n]
+		if h.buf != nil {
+			h.buf = append(h.buf, b...)
+			b = h.buf
+		}
+		req, head, err := handshake.Parse(b)
+		switch {
+		case err != nil:
+			vd := handshake.RefuseError(err)
+			e.answer(s, &vd)
+			return
+		case req == nil:
+			if h.buf == nil {
+				h.buf = append([]byte(nil), b...)
+			}
+		default:
+			h.req = req
+			if b = b[head:]; len(b) > 0 {
+				b = append([]byte(nil), b...)
+			}
+			h.buf = b
+			e.decide(s)
+			return
+		}
+	}
+}
+
+// decide applies the view to a session's request, for the first time or again.
+func (e *engine) decide(s *session) {
+	s.deadline.stop()
+	if e.closing {
+		e.refuseBusy(s, "shutting_down", "this edge is shutting down, try again")
+		return
+	}
+	vd := handshake.Decide(s.hs.req, e.view, s.hs.peer, false)
+	switch vd.Action {
+	case handshake.Hold:
+		e.hold(s, &vd)
+	case handshake.Serve:
+		if e.admit(s) {
+			e.register(s, &vd)
+			s.hs.origins, s.hs.tried = vd.Origins, 0
+			e.turn++
+			s.hs.first = int(e.turn % uint32(len(vd.Origins)))
+			e.dial(s)
+		}
+	default:
+		if vd.RetryAfter > 0 {
+			vd.RetryAfter = retryAfter()
+		}
+		e.answer(s, &vd)
+	}
+}
+
+// admit counts the session against the capacity, or refuses it.
+func (e *engine) admit(s *session) bool {
+	if s.admitted {
+		return true
+	}
+	if n := e.r.admitted.Add(1); e.r.cfg.Capacity > 0 && n > int64(e.r.cfg.Capacity) {
+		e.r.admitted.Add(-1)
+		e.refuseBusy(s, "at_capacity", "this edge is at capacity, try again")
+		return false
+	}
+	s.admitted = true
+	return true
+}
+
+// hold keeps the client waiting for the next view.
+func (e *engine) hold(s *session, vd *handshake.Verdict) {
+	if !e.admit(s) {
+		return
+	}
+	if n := e.r.held.Add(1); n > int64(e.r.cfg.MaxHeld) {
+		e.r.held.Add(-1)
+		e.refuseBusy(s, "too_many_held", "this user is moving to another unit and too many wait already, try again")
+		return
+	}
+	if !s.hs.wasHeld { // a client that was let in and out again waits no longer than any other
+		s.hs.wasHeld, s.hs.since = true, e.now()
+	}
+	s.state = stHeld
+	s.stats = e.statsOf(vd.Type.Name)
+	s.stats.held.Add(1)
+	e.held.timeout = e.view.Hold
+	e.held.start(&s.deadline, s.hs.since)
+	e.schedule(s.deadline.at)
+	// The FIN of a client that left already came with the event that brought its request.
+	e.checkLeft(s)
+}
+
+// unhold takes a session out of the held ones, if it is one.
+func (e *engine) unhold(s *session) {
+	if s.state != stHeld {
+		return
+	}
+	s.state = stHead
+	s.deadline.stop()
+	s.stats.held.Add(-1)
+	e.r.held.Add(-1)
+}
+
+// decideHeld decides every held session again, those that waited longest first.
+func (e *engine) decideHeld() {
+	var held []*session
+	for d := e.held.first; d != nil; d = d.next {
+		held = append(held, d.s)
+	}
+	for _, s := range held {
+		if s.state == stHeld {
+			e.unhold(s)
+			e.decide(s)
+		}
+	}
+}
+
+// retryAfter spreads clients that were sent away together, in seconds.
+func retryAfter() int { return 1 + rand.IntN(5) }
+
+func (e *engine) refuse(s *session, status int, code, reason string) {
+	vd := handshake.Refuse(status, code, reason)
+	e.answer(s, &vd)
+}
+
+func (e *engine) refuseBusy(s *session, code, reason string) {
+	vd := handshake.Refuse(503, code, reason)
+	vd.RetryAfter = retryAfter()
+	e.answer(s, &vd)
+}
+
+// answer sends the client a response of our own and ends the session with it.
+func (e *engine) answer(s *session, vd *handshake.Verdict) {
+	e.close(s, origin)
+	e.out = handshake.AppendAnswer(e.out[:0], vd)
+	e.write(s, client, e.out)
+	e.linger(s)
+}
+
+// linger ends the sending side of what is left and waits until the peer has read it, discarding what it sends. Closing
+// at once would turn bytes that nobody has read into a RST, which takes the answer away from its reader.
+func (e *engine) linger(s *session) {
+	s.state, s.hs = stLinger, nil
+	if !s.open {
+		e.unregister(s) // it never became a session, and has no origin any more
+	}
+	if s.empty() {
+		e.release(s)
+		return
+	}
+	if s.why == notClosing {
+		e.start(&e.lingering, s)
+	} else {
+		e.start(&e.evicting, s)
+	}
+	for i := range s.legs {
+		e.shutdown(s, i)
+		if c := s.legs[i].c; c != nil {
+			e.rearm(c) // what is there already has to be read off
+		}
+	}
+}
+
+// lingered: the time to read has passed. A peer that is slow but not finished gets more of it, for no cost but its
+// socket; TCP ends it when it no longer answers at all. A victim gets none: its unit may not wait for a reader.
+func (e *engine) lingered(s *session) {
+	if s.why == notClosing {
+		for i := range s.legs {
+			if l := &s.legs[i]; l.c != nil && (l.pending > 0 || unsent(l.c.Hash()) > 0) {
+				e.start(&e.lingering, s)
+				return
+			}
+		}
+	}
+	e.hurry(s)
+}

@@ -1,0 +1,319 @@
+package relay
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/unitgate/unitgate/edge/handshake"
+	registry "github.com/unitgate/unitgate/edge/session"
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+// Counts are the numbers of one unit type. Each is exact; read together they may stem from slightly different moments.
+type Counts struct {
+	Sessions int // open sessions, from the origin's 101 until both connections are closed
+	Victims  int // sessions and dials on keys that are no longer served, until both connections are closed
+	Evicted  int // sessions that Evict has ended, ever
+	Landed   int // sessions admitted on keys that a cutover has brought here, ever
+	Held     int // handshakes held
+}
+
+type typeStats struct {
+	sessions, victims, evicted, landed, held atomic.Int64
+	waiting                                  []atomic.Int64 // by engine: victims that Evict has not come to
+}
+
+func (st *typeStats) waitingAll() (n int64) {
+	for i := range st.waiting {
+		n += st.waiting[i].Load()
+	}
+	return n
+}
+
+func (r *Relay) statsOf(unitType string) *typeStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st := r.stats[unitType]
+	if st == nil {
+		st = &typeStats{waiting: make([]atomic.Int64, len(r.engines))}
+		r.stats[unitType] = st
+	}
+	return st
+}
+
+func (e *engine) statsOf(unitType string) *typeStats {
+	st := e.stats[unitType]
+	if st == nil {
+		st = e.r.statsOf(unitType)
+		e.stats[unitType] = st
+	}
+	return st
+}
+
+// Counts are the numbers of a unit type.
+func (r *Relay) Counts(unitType string) Counts {
+	st := r.statsOf(unitType)
+	return Counts{
+		Sessions: int(st.sessions.Load()),
+		Victims:  int(st.victims.Load()),
+		Evicted:  int(st.evicted.Load()),
+		Landed:   int(st.landed.Load()),
+		Held:     int(st.held.Load()),
+	}
+}
+
+// Changed is signalled when the victims of a unit type have reached 0, or Evicted or Landed has changed. Signals that
+// nobody has taken yet become one. It is one channel: for one receiver.
+func (r *Relay) Changed() <-chan struct{} { return r.changed }
+
+func (r *Relay) signal() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// sum adds up what f says on each poller.
+func (r *Relay) sum(f func(e *engine) int) int {
+	results := make(chan int, len(r.engines))
+	asked := 0
+	for _, e := range r.engines {
+		if e.post(func() { results <- f(e) }) {
+			asked++
+		}
+	}
+	n := 0
+	for range asked {
+		n += <-results
+	}
+	return n
+}
+
+// CountKeys is the number of open sessions on keys: those in its slots that have no exact rule of their own, and those
+// of its exact IDs.
+func (r *Relay) CountKeys(unitType string, keys routing.Keys) int {
+	return r.sum(func(e *engine) int {
+		exact := func(routerID string) bool { return false }
+		if e.view != nil {
+			if t := e.view.Types[unitType]; t != nil && t.Table != nil {
+				exact = func(routerID string) bool { return t.Table.Lookup(routerID).Exact }
+			}
+		}
+		return e.registry.Count(unitType, keys, exact, func(s *session) bool { return s.open })
+	})
+}
+
+// CountRouter is the number of open sessions of one user.
+func (r *Relay) CountRouter(unitType, routerID string) int {
+	return r.sum(func(e *engine) int {
+		n := 0
+		for _, entry := range e.registry.Of(unitType, routerID) {
+			if entry.Value.open {
+				n++
+			}
+		}
+		return n
+	})
+}
+
+// EvictRouter starts to close one user's open sessions with the text "evicted by operator" and returns how many they
+// are. They are neither victims nor counted as evicted.
+func (r *Relay) EvictRouter(unitType, routerID string) int {
+	return r.sum(func(e *engine) int {
+		n := 0
+		for _, entry := range e.registry.Of(unitType, routerID) {
+			if s := entry.Value; s.open && s.why == notClosing {
+				e.evict(s, becauseOperator)
+				n++
+			}
+		}
+		return n
+	})
+}
+
+// install is Install on one poller.
+func (e *engine) install(v *handshake.View, changes []registry.Change) {
+	if e.closing {
+		return
+	}
+	e.view = v
+	for i := range changes {
+		for _, entry := range e.registry.Touched(&changes[i]) {
+			e.review(entry.Value)
+		}
+	}
+	e.decideHeld()
+}
+
+// review asks the new view about one session.
+func (e *engine) review(s *session) {
+	if e.stillServed(s) {
+		e.pardon(s)
+		if s.why == becauseMoved {
+			e.spare(s)
+		}
+		return
+	}
+	e.accuse(s)
+	if s.state == stDial || s.state == stReply {
+		e.decideAgain(s)
+	}
+}
+
+// accuse makes a session a victim.
+func (e *engine) accuse(s *session) {
+	if !s.victim && s.entry.Registered() {
+		s.victim = true
+		s.stats.victims.Add(1)
+	}
+	if s.victim && !s.waiting && s.why == notClosing && s.evictable() {
+		s.waiting = true
+		s.stats.waiting[e.index].Add(1)
+		typ := s.entry.Key.Type
+		e.victims[typ] = append(e.victims[typ], s)
+	}
+}
+
+// pardon takes it back. Evict takes no notice of the session any more.
+func (e *engine) pardon(s *session) {
+	e.unwait(s)
+	if s.victim {
+		s.victim = false
+		if s.stats.victims.Add(-1) == 0 {
+			e.r.signal()
+		}
+	}
+}
+
+func (e *engine) unwait(s *session) {
+	if s.waiting {
+		s.waiting = false
+		s.stats.waiting[e.index].Add(-1)
+	}
+}
+
+// evictSome evicts up to n victims of a type, those first that became one first.
+func (e *engine) evictSome(unitType string, n int) {
+	list := e.victims[unitType]
+	for n > 0 && len(list) > 0 {
+		s := list[0]
+		list[0] = nil
+		list = list[1:]
+		if !s.waiting {
+			continue // gone, or served again, or evicted by other means
+		}
+		e.unwait(s)
+		if e.stillServed(s) {
+			e.pardon(s)
+			continue
+		}
+		e.evict(s, becauseMoved)
+		n--
+	}
+	e.victims[unitType] = list
+}
+
+// evictBatch is how many victims a poller evicts before it looks at its connections again.
+const evictBatch = 256
+
+func (e *engine) evictAll(unitType string) {
+	e.evictSome(unitType, evictBatch)
+	if len(e.victims[unitType]) > 0 {
+		e.post(func() { e.evictAll(unitType) })
+	}
+}
+
+// eviction is what Evict asked for one unit type.
+type eviction struct {
+	stats *typeStats
+	rate  int // per second; 0: all at once
+	pacer pacer
+}
+
+// Evict closes the victims of a unit type, rate per second over the whole relay and evenly spaced from the start, or
+// all at once with rate 0. A victim that is served again by the time it is its turn is left alone. Calling it again
+// changes the rate. It ends with the last victim: those that a later Install makes need another call.
+func (r *Relay) Evict(unitType string, rate int) {
+	st := r.statsOf(unitType)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ev := r.evictions[unitType]; ev != nil && ev.rate == rate {
+		return
+	}
+	if st.waitingAll() == 0 {
+		delete(r.evictions, unitType)
+		return
+	}
+	ev := &eviction{stats: st, rate: rate}
+	if rate > 0 {
+		ev.pacer = newPacer(rate, time.Since(r.epoch))
+	}
+	r.evictions[unitType] = ev
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// runEvictions paces what Evict asked for.
+func (r *Relay) runEvictions() {
+	defer r.running.Done()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(r.evictDue(time.Since(r.epoch)))
+		select {
+		case <-r.kick:
+		case <-timer.C:
+		case <-r.stopping:
+			return
+		}
+	}
+}
+
+// evictDue posts what is due and returns how long until the next is.
+func (r *Relay) evictDue(now time.Duration) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	wait := time.Hour
+	for typ, ev := range r.evictions {
+		switch {
+		case ev.stats.waitingAll() == 0:
+			delete(r.evictions, typ)
+			continue
+		case ev.rate <= 0:
+			for _, e := range r.engines {
+				e.post(func() { e.evictAll(typ) })
+			}
+			delete(r.evictions, typ)
+			continue
+		}
+		r.deal(typ, ev.stats, ev.pacer.take(now))
+		wait = min(wait, ev.pacer.next-now)
+	}
+	return wait
+}
+
+// deal hands n evictions to the engines, each to the one with the most victims waiting.
+func (r *Relay) deal(typ string, st *typeStats, n int) {
+	waiting := make([]int64, len(r.engines))
+	share := make([]int, len(r.engines))
+	for i := range waiting {
+		waiting[i] = st.waiting[i].Load()
+	}
+	for ; n > 0; n-- {
+		most := 0
+		for i := range waiting {
+			if waiting[i] > waiting[most] {
+				most = i
+			}
+		}
+		waiting[most]--
+		share[most]++
+	}
+	for i, e := range r.engines {
+		if k := share[i]; k > 0 {
+			e.post(func() { e.evictSome(typ, k) })
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package relay
+
+import "time"
+
+// fifo holds sessions in the order in which their deadlines pass. All deadlines of one fifo have the same length, so a
+// new one belongs at the end: no heap, no timer per connection. The engine that owns it is the only one to touch it.
+// Times are durations since the engine started.
+type fifo struct {
+	timeout     time.Duration
+	first, last *deadline
+}
+
+// deadline is the place of one session in at most one fifo.
+type deadline struct {
+	s          *session
+	at         time.Duration
+	in         *fifo
+	prev, next *deadline
+}
+
+// start makes d pass timeout after now, whatever it was doing before.
+func (q *fifo) start(d *deadline, now time.Duration) {
+	d.stop()
+	d.at, d.in = now+q.timeout, q
+	// From the end: now is nearly always the latest time seen.
+	after := q.last
+	for after != nil && after.at > d.at {
+		after = after.prev
+	}
+	d.prev = after
+	if after != nil {
+		d.next, after.next = after.next, d
+	} else {
+		d.next, q.first = q.first, d
+	}
+	if d.next != nil {
+		d.next.prev = d
+	} else {
+		q.last = d
+	}
+}
+
+// stop takes d out of its fifo, if it is in one.
+func (d *deadline) stop() {
+	q := d.in
+	if q == nil {
+		return
+	}
+	if d.prev != nil {
+		d.prev.next = d.next
+	} else {
+		q.first = d.next
+	}
+	if d.next != nil {
+		d.next.prev = d.prev
+	} else {
+		q.last = d.prev
+	}
+	d.in, d.prev, d.next = nil, nil, nil
+}
+
+// expired takes out the first deadline that has passed at now; nil if there is none.
+func (q *fifo) expired(now time.Duration) *deadline {
+	d := q.first
+	if d == nil || d.at > now {
+		return nil
+	}
+	d.stop()
+	return d
+}

@@ -1,0 +1,379 @@
+package relay
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/unitgate/unitgate/edge/handshake"
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+const (
+	testType = "unit_type"
+	patience = 10 * time.Second // until a test gives up waiting
+)
+
+// fixture is a relay with two slots' worth of rules: by default unit "here" owns all of 100 slots.
+type fixture struct {
+	*Relay
+	t       *testing.T
+	seq     uint64
+	origins []string
+	hold    time.Duration
+}
+
+func start(t *testing.T, cfg Config, origins ...string) *fixture {
+	t.Helper()
+	before := resources()
+	if cfg.Addrs == nil {
+		cfg.Addrs = []string{"127.0.0.1:0"}
+	}
+	if cfg.Engines == 0 {
+		cfg.Engines = 2
+	}
+	r, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{Relay: r, t: t, origins: origins, hold: patience}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := r.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if c := r.Counts(testType); c.Sessions != 0 || c.Victims != 0 || c.Held != 0 {
+			t.Errorf("after Close: %+v", c)
+		}
+		if n := r.admitted.Load(); n != 0 {
+			t.Errorf("after Close: %d sessions count against the capacity", n)
+		}
+		if n := r.statsOf(testType).waitingAll(); n != 0 {
+			t.Errorf("after Close: %d victims wait", n)
+		}
+		eventually(t, "goroutines and descriptors are back to what they were", func() bool {
+			now := resources()
+			return now[0] <= before[0] && now[1] <= before[1]
+		})
+	})
+	return f
+}
+
+// resources are the numbers of goroutines and of open descriptors.
+func resources() [2]int {
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		panic(err)
+	}
+	return [2]int{runtime.NumGoroutine(), len(fds)}
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			buf := make([]byte, 1<<20)
+			t.Fatalf("never happened: %s\n%v\n%s", what, resources(), buf[:runtime.Stack(buf, true)])
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// rules of 100 slots: "there" owns the slots from split on and the exact IDs.
+func rules(t testing.TB, split uint32, exactThere ...string) *routing.Rules {
+	t.Helper()
+	ranges := map[string][]routing.Range{}
+	if split > 0 {
+		ranges["here"] = []routing.Range{{From: 0, To: split - 1}}
+	}
+	if split < 100 {
+		ranges["there"] = []routing.Range{{From: split, To: 99}}
+	}
+	r, err := routing.NewRules(100, ranges, map[string][]string{"there": exactThere})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (f *fixture) view(table *routing.Table) *handshake.View {
+	f.seq++
+	typ := &handshake.Type{
+		Name: testType, Table: table, Unmarked: "local", Local: table.Owns("here"),
+		Sources: []handshake.Source{{From: "header", Name: "routerId"}},
+	}
+	site := &handshake.Site{
+		Type: typ, Scheme: "ws",
+		Locations: map[string]string{"here": "here.example", "there": "there.example"},
+		URIs:      []handshake.URI{{Path: "/", Origins: f.origins}},
+	}
+	return &handshake.View{
+		Seq: f.seq, Unit: "here", Center: "there", Admits: true,
+		Types: map[string]*handshake.Type{testType: typ}, Default: typ,
+		Sites: map[string]*handshake.Site{}, Fallback: site,
+		Hold: f.hold, CloseCode: 1012,
+	}
+}
+
+func (f *fixture) install(table *routing.Table) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := f.Install(ctx, f.view(table)); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// own lets unit "here" own everything.
+func (f *fixture) own() { f.t.Helper(); f.install(routing.Compile(rules(f.t, 100))) }
+
+// move puts the slots from split on in a phase of their way from here to there.
+func (f *fixture) move(split uint32, phase routing.Phase) {
+	f.t.Helper()
+	from, to := rules(f.t, 100), rules(f.t, split)
+	waves := routing.Compare(from, to).Split(1)
+	f.install(routing.CompileCutover(from, to, []routing.Wave{{Keys: waves[0], Phase: phase}}))
+}
+
+func (f *fixture) counts() Counts { return f.Counts(testType) }
+
+func (f *fixture) waitCounts(what string, ok func(Counts) bool) {
+	f.t.Helper()
+	eventually(f.t, what, func() bool { return ok(f.counts()) })
+}
+
+// peer is one end of a connection in a test.
+type peer struct {
+	net.Conn
+	t  testing.TB
+	br *bufio.Reader
+}
+
+func newPeer(t testing.TB, c net.Conn) *peer {
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(3 * patience))
+	return &peer{Conn: c, t: t, br: bufio.NewReader(c)}
+}
+
+func (p *peer) tcp() *net.TCPConn { return p.Conn.(*net.TCPConn) }
+
+func (p *peer) send(b ...byte) {
+	p.t.Helper()
+	if _, err := p.Write(b); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p *peer) read(n int) []byte {
+	p.t.Helper()
+	b := make([]byte, n)
+	if k, err := io.ReadFull(p.br, b); err != nil {
+		p.t.Fatalf("read %d of %d bytes: %v", k, n, err)
+	}
+	return b
+}
+
+func (p *peer) want(b ...byte) {
+	p.t.Helper()
+	if got := p.read(len(b)); !bytes.Equal(got, b) {
+		p.t.Fatalf("got %q, want %q", got, b)
+	}
+}
+
+// wantEnd expects an orderly end of the stream and nothing before it.
+func (p *peer) wantEnd() {
+	p.t.Helper()
+	if b, err := io.ReadAll(p.br); err != nil || len(b) > 0 {
+		p.t.Fatalf("got %q and %v, want the end of the stream", b, err)
+	}
+}
+
+// wantReset reads until the connection breaks.
+func (p *peer) wantReset() {
+	p.t.Helper()
+	if n, err := io.Copy(io.Discard, p.br); !errors.Is(err, syscall.ECONNRESET) {
+		p.t.Fatalf("got %d bytes and %v, want a reset", n, err)
+	}
+}
+
+// head reads the head of a request or response, its line ends included.
+func (p *peer) head() string {
+	p.t.Helper()
+	var b strings.Builder
+	for {
+		line, err := p.br.ReadString('\n')
+		if err != nil {
+			p.t.Fatalf("head ends after %q: %v", b.String(), err)
+		}
+		b.WriteString(line)
+		if line == "\r\n" {
+			return b.String()
+		}
+	}
+}
+
+// frame reads one frame without a mask and returns its first byte and payload.
+func (p *peer) frame() (byte, []byte) {
+	p.t.Helper()
+	h := p.read(2)
+	n := uint64(h[1] & 0x7f)
+	switch n {
+	case 126:
+		n = uint64(binary.BigEndian.Uint16(p.read(2)))
+	case 127:
+		n = binary.BigEndian.Uint64(p.read(8))
+	}
+	var key []byte
+	if h[1]&0x80 != 0 {
+		key = p.read(4)
+	}
+	b := p.read(int(n))
+	for i := range b {
+		if key != nil {
+			b[i] ^= key[i%4]
+		}
+	}
+	return h[0], b
+}
+
+func (p *peer) wantClose(code uint16, text string) {
+	p.t.Helper()
+	op, b := p.frame()
+	if op != 0x88 || len(b) < 2 || binary.BigEndian.Uint16(b) != code || string(b[2:]) != text {
+		p.t.Fatalf("got frame %#x %q, want Close %d %q", op, b, code, text)
+	}
+}
+
+// frameOf is a frame; mask says whether a client sends it.
+func frameOf(first byte, payload []byte, mask bool) []byte {
+	b := []byte{first, 0}
+	switch n := len(payload); {
+	case n < 126:
+		b[1] = byte(n)
+	case n < 1<<16:
+		b[1] = 126
+		b = binary.BigEndian.AppendUint16(b, uint16(n))
+	default:
+		b[1] = 127
+		b = binary.BigEndian.AppendUint64(b, uint64(n))
+	}
+	if !mask {
+		return append(b, payload...)
+	}
+	b[1] |= 0x80
+	key := [4]byte{1, 2, 3, 4}
+	b = append(b, key[:]...)
+	for i, c := range payload {
+		b = append(b, c^key[i%4])
+	}
+	return b
+}
+
+func closeFrame(code uint16, mask bool) []byte {
+	return frameOf(0x88, binary.BigEndian.AppendUint16(nil, code), mask)
+}
+
+const switching = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+// requestFor is the handshake of a user.
+func requestFor(routerID string) string {
+	return "GET /chat HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nrouterId: " + routerID + "\r\n\r\n"
+}
+
+// connect opens a TCP connection to the relay and sends request.
+func (f *fixture) connect(request string) *peer {
+	f.t.Helper()
+	c, err := net.Dial("tcp", f.Addrs()[0])
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	p := newPeer(f.t, c)
+	p.send([]byte(request)...)
+	return p
+}
+
+// status reads a response and returns its status, head and body.
+func (p *peer) status() (int, *http.Response, string) {
+	p.t.Helper()
+	resp, err := http.ReadResponse(p.br, &http.Request{Method: "GET"})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return resp.StatusCode, resp, string(b)
+}
+
+// backend is an origin that hands every connection to the test.
+type backend struct {
+	t     *testing.T
+	ln    net.Listener
+	conns chan *peer
+}
+
+func newBackend(t *testing.T) *backend {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &backend{t: t, ln: ln, conns: make(chan *peer, 4096)}
+	done := make(chan struct{})
+	t.Cleanup(func() { _ = ln.Close(); <-done })
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			b.conns <- newPeer(t, c)
+		}
+	}()
+	return b
+}
+
+func (b *backend) addr() string { return b.ln.Addr().String() }
+
+// next is the next connection, with its request read.
+func (b *backend) next() (*peer, string) {
+	b.t.Helper()
+	select {
+	case p := <-b.conns:
+		return p, p.head()
+	case <-time.After(patience):
+		b.t.Fatal("the origin was not dialled")
+		return nil, ""
+	}
+}
+
+// open makes a session and returns both ends of its tunnel.
+func (f *fixture) open(b *backend, routerID string) (client, origin *peer) {
+	f.t.Helper()
+	client = f.connect(requestFor(routerID))
+	origin, _ = b.next()
+	origin.send([]byte(switching)...)
+	if h := client.head(); h != switching {
+		f.t.Fatalf("the client got %q", h)
+	}
+	return client, origin
+}
+
+func id(n int) string { return fmt.Sprint(n) }

@@ -1,0 +1,224 @@
+// Package relay owns an edge's sockets: listeners, dialling, the byte tunnel, the closing handshake. It is the only
+// package that knows nbio.
+//
+// A Relay runs one engine per core, each with its own poller goroutine, its own listener on the shared port and its own
+// sessions. Both legs of a session live on one engine, so that its poller owns all state of the session and takes no
+// lock. After the 101 nothing is re-framed: bytes pass as they are, and only frame headers are followed, so that a Close
+// frame can be put between two messages.
+//
+// The rule everything serves: a session whose key is still served is never closed, paused or dialled again by Install
+// or Evict. All methods of Relay may be called concurrently.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/unitgate/unitgate/edge/handshake"
+	registry "github.com/unitgate/unitgate/edge/session"
+)
+
+// Config says how a Relay works. The zero value of every field but Addrs is usable.
+type Config struct {
+	Addrs            []string      // listen addresses HOST:PORT; port 0 takes a free one
+	Engines          int           // pollers; default runtime.GOMAXPROCS(0)
+	Capacity         int           // most sessions, dialling and held ones included; 0: no limit
+	MaxHeld          int           // most held handshakes; default 10,000
+	HandshakeTimeout time.Duration // for a client to send its request's head; default 10 s
+	DialTimeout      time.Duration // for one origin to accept; default 5 s
+	Logger           *slog.Logger  // default: none
+}
+
+// ErrClosed is returned by methods of a Relay that was closed.
+var ErrClosed = errors.New("relay is closed")
+
+// Relay accepts clients, decides their handshakes and relays their sessions to origins.
+type Relay struct {
+	cfg       Config
+	log       *slog.Logger
+	engines   []*engine
+	listeners []net.Listener
+	addrs     []string
+	epoch     time.Time
+
+	admitted atomic.Int64 // sessions counted against Capacity
+	held     atomic.Int64
+	changed  chan struct{}
+
+	installing sync.Mutex // makes views arrive in the same order everywhere
+	view       *handshake.View
+
+	mu        sync.Mutex // guards what follows
+	stats     map[string]*typeStats
+	evictions map[string]*eviction
+
+	kick     chan struct{} // wakes the evictor
+	stopping chan struct{} // closed when Close begins
+	closing  sync.Once
+	running  sync.WaitGroup // accept loops, connects, the evictor
+}
+
+// New binds the listeners and starts the engines. Until the first Install every handshake is answered 503.
+func New(cfg Config) (*Relay, error) {
+	if cfg.Engines <= 0 {
+		cfg.Engines = runtime.GOMAXPROCS(0)
+	}
+	if cfg.MaxHeld <= 0 {
+		cfg.MaxHeld = 10_000
+	}
+	if cfg.HandshakeTimeout <= 0 {
+		cfg.HandshakeTimeout = 10 * time.Second
+	}
+	if cfg.DialTimeout <= 0 {
+		cfg.DialTimeout = 5 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Relay{
+		cfg: cfg, log: cfg.Logger, epoch: time.Now(),
+		changed:   make(chan struct{}, 1),
+		kick:      make(chan struct{}, 1),
+		stopping:  make(chan struct{}),
+		stats:     map[string]*typeStats{},
+		evictions: map[string]*eviction{},
+	}
+	if err := r.startAll(); err != nil {
+		_ = r.Close(context.Background())
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *Relay) startAll() error {
+	for i := range r.cfg.Engines {
+		e, err := newEngine(r, i)
+		if err != nil {
+			return err
+		}
+		r.engines = append(r.engines, e)
+	}
+	for _, addr := range r.cfg.Addrs {
+		bound, err := r.listen(addr)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", addr, err)
+		}
+		r.addrs = append(r.addrs, bound)
+	}
+	r.running.Add(1)
+	go r.runEvictions()
+	return nil
+}
+
+// Addrs are the addresses listened on, with the ports that were taken for 0, in Config's order.
+func (r *Relay) Addrs() []string { return r.addrs }
+
+// Install makes v what every poller decides by, and returns when each one does. Held handshakes are decided again;
+// dials whose key v does not serve are dropped and their clients decided again; open sessions whose key v does not
+// serve become victims, which stay open until Evict. An error means that ctx ended first: v arrives all the same, but
+// nobody knows when. v must not be changed any more.
+func (r *Relay) Install(ctx context.Context, v *handshake.View) error {
+	r.installing.Lock()
+	defer r.installing.Unlock()
+	changes := registry.Changes(r.view, v)
+	r.view = v
+	done := make(chan struct{}, len(r.engines))
+	for _, e := range r.engines {
+		if !e.post(func() { e.install(v, changes); done <- struct{}{} }) {
+			return ErrClosed
+		}
+	}
+	for range r.engines {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return fmt.Errorf("install view of sequence %d: %w", v.Seq, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// Close stops accepting, closes every session with 1001 and ends the engines. When ctx ends, the sessions that are left
+// are reset. It returns when no goroutine and no descriptor of the relay is left; ctx's error if it had to reset.
+func (r *Relay) Close(ctx context.Context) error {
+	var err error
+	r.closing.Do(func() { err = r.close(ctx) })
+	return err
+}
+
+func (r *Relay) close(ctx context.Context) error {
+	close(r.stopping)
+	for _, ln := range r.listeners {
+		_ = ln.Close()
+	}
+	var err error
+	for _, e := range r.engines {
+		e.post(e.shutDown)
+	}
+	for _, e := range r.engines {
+		select {
+		case <-e.drained:
+		case <-ctx.Done():
+			err = fmt.Errorf("close relay: %w", ctx.Err())
+			e.post(e.resetAll)
+			<-e.drained
+		}
+	}
+	r.running.Wait()
+	for _, e := range r.engines {
+		e.stop()
+	}
+	return err
+}
+
+// shutDown ends every session, those of held and unfinished handshakes included.
+func (e *engine) shutDown() {
+	e.closing = true
+	sessions := make([]*session, 0, len(e.all))
+	for s := range e.all {
+		sessions = append(sessions, s)
+	}
+	for _, s := range sessions {
+		switch s.state {
+		case stHead:
+			if s.hs.buf == nil {
+				e.close(s, client) // it has not asked anything yet
+				continue
+			}
+			e.refuseBusy(s, "shutting_down", "this edge is shutting down, try again")
+		case stHeld:
+			e.unhold(s)
+			e.decide(s)
+		case stDial, stReply:
+			e.decideAgain(s)
+		default:
+			e.evict(s, becauseShutdown)
+		}
+	}
+	e.checkDrained()
+}
+
+func (e *engine) resetAll() {
+	for s := range e.all {
+		e.reset(s, client)
+		e.reset(s, origin)
+	}
+}
+
+// checkDrained tells Close that nothing is left.
+func (e *engine) checkDrained() {
+	if e.closing && len(e.all) == 0 {
+		select {
+		case <-e.drained:
+		default:
+			close(e.drained)
+		}
+	}
+}

@@ -1,0 +1,89 @@
+package relay
+
+// readReply takes bytes of the origin's response until its head is complete.
+func (e *engine) readReply(s *session, b []byte) {
+	h := s.hs
+	if h.reply != nil {
+		h.reply = append(h.reply, b...)
+		b = h.reply
+	}
+	for {
+		n := replyEnd(b[:min(len(b), maxReply)])
+		if n == 0 {
+			if len(b) >= maxReply {
+				e.badReply(s)
+				return
+			}
+			h.reply = append([]byte(nil), b...)
+			return
+		}
+		r, ok := parseReply(b[:n])
+		switch {
+		case !ok:
+			e.badReply(s)
+			return
+		case r.status == 101:
+			e.establish(s, b, n)
+			return
+		case r.status >= 200:
+			e.pass(s, r, b, n)
+			return
+		}
+		e.write(s, client, b[:n]) // an interim response: another one follows (RFC 9110 section 15.2)
+		if b = b[n:]; s.state != stReply {
+			return
+		}
+	}
+}
+
+func (e *engine) badReply(s *session) {
+	e.refuse(s, 502, "bad_reply", "the origin's answer is no HTTP response, or its head is longer than 16 KiB")
+}
+
+// establish makes the session a tunnel. b is what the origin sent: its 101, n bytes long, and maybe the first frames.
+func (e *engine) establish(s *session, b []byte, n int) {
+	if !e.stillServed(s) { // R10: before the 101
+		e.decideAgain(s)
+		return
+	}
+	glued := s.hs.buf
+	s.state, s.hs = stTunnel, nil
+	s.deadline.stop()
+	s.open = true
+	s.stats.sessions.Add(1)
+	if rt, _ := e.view.Serves(s.entry.Key.Type, s.entry.Key.RouterID); rt != nil && rt.Moved {
+		s.stats.landed.Add(1)
+		e.r.signal()
+	}
+	s.legs[origin].track.advance(b[n:], stopNever)
+	e.write(s, client, b)
+	s.legs[client].track.advance(glued, stopNever)
+	e.write(s, origin, glued)
+	if c := s.legs[client].c; c != nil {
+		e.rearm(c) // what the client sent meanwhile waits in the kernel, its event is long past
+	}
+}
+
+// pass hands a response other than 101 to the client, unchanged. b begins with its head, n bytes long.
+func (e *engine) pass(s *session, r reply, b []byte, n int) {
+	s.state = stPass
+	s.hs.body = r.body
+	s.hs.reply, s.hs.buf = nil, nil
+	e.start(&e.replies, s)
+	e.write(s, client, b[:n])
+	if s.state == stPass {
+		e.passBody(s, b[n:])
+	}
+	if c := s.legs[client].c; c != nil {
+		e.rearm(c) // the client's bytes are read off from now on
+	}
+}
+
+func (e *engine) passBody(s *session, b []byte) {
+	n, done := s.hs.body.take(b)
+	e.write(s, client, b[:n])
+	if done && s.state == stPass {
+		e.close(s, origin)
+		e.linger(s)
+	}
+}

@@ -1,0 +1,335 @@
+package relay
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/lesismal/nbio"
+	"golang.org/x/sys/unix"
+
+	"github.com/unitgate/unitgate/edge/handshake"
+	registry "github.com/unitgate/unitgate/edge/session"
+)
+
+// state of a session. From every state a reset or the loss of a leg may lead to gone.
+//
+//	accept ─► head ── refused, redirected, 408 ──────────────────────┐
+//	           │ Hold                                                │
+//	           ├─────► held ── answered, 503 after View.Hold ────────┤
+//	           │ Serve   │ a new View serves it                      │
+//	           ▼         ▼                                           │
+//	          dial ◄─────┘ ── no origin reachable: 502 ──────────────┤
+//	           │ connected, still served: the request goes out       │
+//	           ▼                                                     ▼
+//	          reply ── not 101 ─► pass ── end of the body ───────► linger ── EOF ─► gone
+//	           │ 101, still served                                   ▲
+//	           ▼                                                     │ one leg is gone after it had sent everything
+//	          tunnel ── EOF both ways ─► gone        tunnel ─────────┘
+//	           │ evict
+//	           ├── a Close frame is under way already ─► ending ─────┐
+//	           ▼                                                     │
+//	          notify ── message not finished in 2 s ─► reset         │
+//	           │ between two messages: our Close to the client       │
+//	           ▼                                                     │
+//	          answer ── the client's Close went to the origin, ──► finish ── EOF both ways, or 2 s ─► gone
+//	                    or 1001 in its place after 2 s
+//
+// A dial or reply whose key is no longer served hands its client to a fresh session, which is decided anew, and ends as
+// dropped: it stays registered until the connect has returned and the origin's leg is closed.
+type state uint8
+
+const (
+	stHead    state = iota // reading the request's head
+	stHeld                 // the key is being handed over
+	stDial                 // connecting to an origin
+	stReply                // the request is sent, the response's head is awaited
+	stPass                 // passing on a response other than 101
+	stTunnel               // bytes both ways
+	stEnding               // tunnel, with little time left: the peers are closing by themselves
+	stNotify               // tunnel, until the message to the client ends
+	stAnswer               // our Close is sent: the client's bytes go on to the origin, the origin's are discarded
+	stFinish               // everything is said: waiting for both ends
+	stLinger               // nothing more to say to whoever is left: waiting until it has read what it was sent
+	stDropped              // without a client: waiting for a connect to return
+)
+
+// How long the states may last; of stHead and stHeld Config and View say so.
+const (
+	replyTimeout  = 10 * time.Second // stReply and stPass
+	lingerTimeout = 5 * time.Second  // stLinger, again as long as the client still reads
+	evictTimeout  = 2 * time.Second  // stEnding, stNotify, stAnswer, stFinish each
+	watchInterval = 500 * time.Millisecond
+)
+
+// The two legs of a session.
+const (
+	client = 0
+	origin = 1
+)
+
+// session is one client connection and, from stReply on, its origin connection. The poller goroutine of its engine owns
+// it. What only the handshake needs is in hs, so that an idle tunnel is small.
+type session struct {
+	entry    registry.Entry[*session]
+	legs     [2]leg
+	deadline deadline
+	e        *engine
+	stats    *typeStats // of the key's type, once registered
+	hs       *opening   // nil from the tunnel on
+
+	state     state
+	why       closeReason // set when an eviction begins
+	victim    bool        // counted in stats.victims
+	waiting   bool        // counted in stats.waiting: Evict has not come to it
+	open      bool        // counted in stats.sessions
+	admitted  bool        // counted in the relay's capacity
+	dialing   bool        // a connect is under way
+	congested bool        // in the engine's list
+	counted   bool        // counted in stats.evicted
+}
+
+// opening is the part of a session that lives until the tunnel does.
+type opening struct {
+	peer    netip.Addr
+	buf     []byte // of the client: a head that is not complete; then what was glued to it
+	req     *handshake.Request
+	since   time.Duration // when the client was first held
+	wasHeld bool
+
+	origins []string // to dial
+	first   int      // index of the one tried first
+	tried   int
+	cancel  context.CancelFunc // of the connect under way
+	reply   []byte             // of the origin: a head that is not complete
+	body    body               // of the response, in stPass
+}
+
+// leg is one of the two connections.
+type leg struct {
+	c       *nbio.Conn // nil before it is connected and after it is closed
+	track   tracker    // follows what is read from it
+	pending int32      // bytes in nbio's queue towards it
+	flags   legFlags
+}
+
+type legFlags uint8
+
+const (
+	paused legFlags = 1 << iota // not read, because the other leg has pending bytes
+	ended                       // its EOF was read
+	finish                      // its sending side is to be shut once nothing is pending; nothing is written any more
+	shut                        // that has happened
+	broken                      // a write failed: nothing is written any more
+)
+
+func (l *leg) is(f legFlags) bool { return l.flags&f != 0 }
+
+func (s *session) side(c *nbio.Conn) int {
+	switch c {
+	case s.legs[client].c:
+		return client
+	case s.legs[origin].c:
+		return origin
+	}
+	return -1
+}
+
+func (e *engine) newSession() *session {
+	s := &session{e: e}
+	s.entry.Value = s
+	s.deadline.s = s
+	e.all[s] = struct{}{}
+	return s
+}
+
+// register enters the key before anything is dialled (R10): from here on Install finds the session.
+func (e *engine) register(s *session, vd *handshake.Verdict) {
+	s.entry.Key = vd.Key()
+	s.entry.Key.RouterID = strings.Clone(s.entry.Key.RouterID) // it must not keep the whole head alive
+	s.stats = e.statsOf(s.entry.Key.Type)
+	e.registry.Add(&s.entry, vd.Type.Table.SlotCount())
+}
+
+// unregister is the end of the key's use.
+func (e *engine) unregister(s *session) {
+	e.registry.Remove(&s.entry)
+	e.pardon(s)
+}
+
+// evictable reports whether evict would do something.
+func (s *session) evictable() bool {
+	switch s.state {
+	case stTunnel, stPass, stLinger:
+		return true
+	}
+	return false
+}
+
+// empty reports whether nothing is left of s.
+func (s *session) empty() bool {
+	return s.legs[client].c == nil && s.legs[origin].c == nil && !s.dialing
+}
+
+// release forgets a session if nothing is left of it. It may be called again.
+func (e *engine) release(s *session) {
+	if _, ok := e.all[s]; !ok || !s.empty() {
+		return
+	}
+	delete(e.all, s)
+	s.deadline.stop()
+	e.unhold(s)
+	if s.open {
+		s.open = false
+		s.stats.sessions.Add(-1)
+	}
+	e.unregister(s)
+	if s.admitted {
+		s.admitted = false
+		e.r.admitted.Add(-1)
+	}
+	s.hs = nil
+	e.checkDrained()
+}
+
+// shutdown ends the sending side of a leg as soon as everything written before is in the kernel.
+func (e *engine) shutdown(s *session, i int) {
+	l := &s.legs[i]
+	if l.c == nil || l.is(finish) {
+		return
+	}
+	l.flags |= finish
+	if l.pending == 0 {
+		e.sendFin(l)
+		e.closeEnded(s, i)
+	}
+}
+
+// sendFin may run under nbio's lock of the connection: system calls only.
+func (e *engine) sendFin(l *leg) {
+	_ = unix.Shutdown(l.c.Hash(), unix.SHUT_WR)
+	l.flags |= shut
+}
+
+// closeEnded closes a leg that is done both ways.
+func (e *engine) closeEnded(s *session, i int) {
+	if l := &s.legs[i]; l.c != nil && l.is(ended) && l.is(shut) {
+		e.close(s, i)
+	}
+}
+
+// close closes a leg; what nbio has queued is lost, what the kernel has is still sent.
+func (e *engine) close(s *session, i int) {
+	c := s.legs[i].c
+	if c == nil {
+		return
+	}
+	e.forget(s, i)
+	_ = c.Close()
+	e.release(s)
+}
+
+// reset closes a leg with a RST; what was not sent yet is lost.
+func (e *engine) reset(s *session, i int) {
+	if c := s.legs[i].c; c != nil {
+		_ = c.SetLinger(1, 0)
+		e.close(s, i)
+	}
+}
+
+// forget detaches a leg from its connection, which is closed or about to be.
+func (e *engine) forget(s *session, i int) {
+	l := &s.legs[i]
+	l.c.SetSession(nil)
+	l.c, l.pending = nil, 0
+	l.flags &^= paused
+}
+
+// readable handles an event on leg i.
+//
+// When the kernel reports a hang-up along with it, nbio closes the connection after this returns: nothing may be left
+// unread then. See pump.
+func (e *engine) readable(s *session, i int) {
+	switch s.state {
+	case stHead:
+		e.readHead(s)
+	case stHeld, stDial:
+		e.checkLeft(s)
+	case stReply:
+		if i == client {
+			e.checkLeft(s)
+			return
+		}
+		e.pump(s, i)
+	default:
+		e.pump(s, i)
+	}
+}
+
+// checkLeft looks whether the client left while it waits. Its bytes stay in the kernel: they are the tunnel's.
+func (e *engine) checkLeft(s *session) {
+	if c := s.legs[client].c; c != nil && e.left(c.Hash()) {
+		e.close(s, client)
+		e.lost(s, client)
+	}
+}
+
+// lost handles that leg i is gone, other than by closeEnded.
+func (e *engine) lost(s *session, i int) {
+	switch s.state {
+	case stHeld:
+		e.unhold(s)
+	case stDial, stReply:
+		if i == client {
+			e.abandon(s)
+		} else {
+			e.refuse(s, 502, "origin_failed", "the origin closed the connection without an answer")
+		}
+	case stPass:
+		e.close(s, origin)
+		e.linger(s)
+	case stTunnel, stEnding, stNotify:
+		e.lostInTunnel(s, i)
+	case stAnswer:
+		e.lostInAnswer(s, i)
+	}
+	e.release(s)
+}
+
+// expired handles that the deadline of a session has passed.
+func (e *engine) expired(s *session) {
+	switch s.state {
+	case stHead:
+		e.refuse(s, 408, "slow_handshake", "the handshake took too long")
+	case stHeld:
+		e.unhold(s)
+		e.refuseBusy(s, "held_too_long", "this user is moving to another unit and the move takes long, try again")
+	case stReply:
+		e.close(s, origin)
+		e.refuse(s, 502, "origin_silent", "the origin did not answer in time")
+	case stPass:
+		e.close(s, origin)
+		e.linger(s)
+	case stEnding, stAnswer:
+		e.silent(s)
+	case stNotify:
+		e.cut(s)
+	case stFinish:
+		e.hurry(s)
+	case stLinger:
+		e.lingered(s)
+	}
+}
+
+// readAgain sorts the errors of a read: try again at once, or with the next event; neither means the connection failed.
+func readAgain(err error) (again, later bool) {
+	switch err {
+	case syscall.EINTR:
+		return true, false
+	case syscall.EAGAIN:
+		return false, true
+	}
+	return false, false
+}

@@ -1,0 +1,93 @@
+package relay
+
+import (
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a socket may keep in the kernel. With the kernel's autotuning 200 slow readers were measured to take 7.6 MB each.
+// The kernel doubles both sizes to account for its overhead.
+const (
+	rcvBuf = 128 << 10
+	sndBuf = 128 << 10
+	// notSent is the most that may wait unsent in a send buffer: enough to keep the line busy until the next wake-up,
+	// and what a Close frame has to stand behind.
+	notSent = 64 << 10
+)
+
+// Keepalive finds peers that vanished: after idle seconds of silence a probe every interval seconds, count in vain end
+// the connection. This is the only thing that watches over idle sessions; it costs no user-space timer.
+const (
+	keepIdle     = 60
+	keepInterval = 15
+	keepCount    = 4
+)
+
+// tune sets the options of a listener, whose connections inherit them all, or of a socket about to be connected: the
+// window scale depends on the receive buffer at the moment of the SYN.
+func tune(fd int) error {
+	for _, o := range [...]struct{ level, name, value int }{
+		{unix.SOL_SOCKET, unix.SO_RCVBUF, rcvBuf},
+		{unix.SOL_SOCKET, unix.SO_SNDBUF, sndBuf},
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSent},
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepInterval},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepCount},
+	} {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tuneListener lets every engine bind the same port: the kernel deals the connections out.
+func tuneListener(_, _ string, rc syscall.RawConn) error {
+	return control(rc, func(fd int) error {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			return err
+		}
+		return tune(fd)
+	})
+}
+
+func tuneDialer(_, _ string, rc syscall.RawConn) error { return control(rc, tune) }
+
+func control(rc syscall.RawConn, f func(fd int) error) error {
+	var err error
+	if e := rc.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
+		return e
+	}
+	return err
+}
+
+// poll asks what the kernel reports of a socket beyond readability, without waiting.
+func (e *engine) poll(fd int) int16 {
+	e.pollFd[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
+	for {
+		_, err := unix.Poll(e.pollFd[:], 0)
+		if err != unix.EINTR {
+			return e.pollFd[0].Revents
+		}
+	}
+}
+
+// hungUp reports that nothing more can arrive at fd: both directions are shut, or the connection is broken.
+func (e *engine) hungUp(fd int) bool { return e.poll(fd)&(unix.POLLHUP|unix.POLLERR) != 0 }
+
+// left reports that the peer of fd has sent a FIN or a RST, though bytes may stand before it.
+func (e *engine) left(fd int) bool {
+	return e.poll(fd)&(unix.POLLHUP|unix.POLLERR|unix.POLLRDHUP) != 0
+}
+
+// unsent is the number of bytes that the peer's kernel has not acknowledged.
+func unsent(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
+	if err != nil {
+		return 0
+	}
+	return n
+}

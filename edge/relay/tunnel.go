@@ -1,0 +1,196 @@
+package relay
+
+import (
+	"errors"
+	"syscall"
+
+	"github.com/lesismal/nbio"
+)
+
+// maxReads bounds what one event of one connection may take of the poller's time: reads of up to readSize each. It is
+// above what a receive buffer holds, so that a connection that has hung up is always read to its end.
+const maxReads = 16
+
+// pump reads leg i and has received look at it, until there is nothing, or the other leg does not take more: then the
+// bytes stay in the kernel, whose window tells the sender. The memory for a slow reader is one read.
+func (e *engine) pump(s *session, i int) {
+	for n := 0; ; n++ {
+		src := &s.legs[i]
+		if src.c == nil || src.is(ended) {
+			return
+		}
+		if s.relays(i) && s.legs[1-i].pending > 0 && !e.hungUp(src.c.Hash()) {
+			src.flags |= paused
+			return
+		}
+		// Hung up and the other leg congested: nbio closes this one when its event is over, so all of it is taken now.
+		// That is at most a receive buffer, since nothing more can arrive.
+		if n == maxReads {
+			e.rearm(src.c)
+			return
+		}
+		k, err := src.c.Read(e.buf)
+		if k > 0 {
+			e.received(s, i, e.buf[:k])
+			continue
+		}
+		if k == 0 && err == nil {
+			src.flags |= ended
+			e.eof(s, i)
+			return
+		}
+		if again, later := readAgain(err); later {
+			return
+		} else if !again {
+			e.close(s, i)
+			e.lost(s, i)
+			return
+		}
+	}
+}
+
+// relays reports whether what is read from leg i goes to the other leg, so that this one has to keep its pace.
+func (s *session) relays(i int) bool {
+	if s.legs[1-i].c == nil || s.legs[1-i].is(broken|finish) {
+		return false
+	}
+	switch s.state {
+	case stTunnel, stEnding, stNotify:
+		return true
+	case stAnswer:
+		return i == client
+	case stPass, stReply:
+		return i == origin
+	}
+	return false
+}
+
+// received handles bytes read from leg i.
+func (e *engine) received(s *session, i int, b []byte) {
+	switch s.state {
+	case stReply:
+		e.readReply(s, b)
+	case stPass:
+		if i == origin {
+			e.passBody(s, b)
+		}
+	case stTunnel, stEnding:
+		s.legs[i].track.advance(b, stopNever)
+		e.write(s, 1-i, b)
+	case stNotify:
+		e.relayNotify(s, i, b)
+	case stAnswer:
+		if i == client {
+			e.relayAnswer(s, b)
+		}
+	}
+}
+
+// eof handles the end of what leg i sends.
+func (e *engine) eof(s *session, i int) {
+	switch s.state {
+	case stReply:
+		e.close(s, i)
+		e.lost(s, i)
+		return
+	case stPass:
+		if i == origin {
+			e.close(s, i)
+			e.linger(s)
+			return
+		}
+	case stTunnel, stEnding, stNotify:
+		e.shutdown(s, 1-i) // a half-close passes through; the other direction goes on
+	case stAnswer:
+		if i == client {
+			e.silent(s)
+		}
+	}
+	if s.legs[i].is(broken) {
+		e.close(s, i)
+		e.lost(s, i)
+		return
+	}
+	e.closeEnded(s, i)
+}
+
+// write sends b to leg i; what the kernel does not take is queued by nbio.
+//
+// The first write is not nbio's, because nbio closes the connection when it fails, together with bytes that came from
+// the peer before its RST. So a failure is only noted, and the leg's own event reads what is left and ends it.
+func (e *engine) write(s *session, i int, b []byte) {
+	l := &s.legs[i]
+	if l.c == nil || l.is(broken|finish) || len(b) == 0 {
+		return
+	}
+	if l.pending == 0 {
+		n, err := syscall.Write(l.c.Hash(), b)
+		switch {
+		case err == nil:
+			b = b[n:]
+		case !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR):
+			l.flags |= broken
+			e.rearm(l.c)
+			return
+		}
+		if len(b) == 0 {
+			return
+		}
+	}
+	l.pending += int32(len(b))
+	if _, err := l.c.Write(b); err != nil {
+		e.forget(s, i)
+		e.lost(s, i)
+		return
+	}
+	if l.pending > 0 && !s.congested {
+		s.congested = true
+		e.congested = append(e.congested, s)
+		if e.watching.in == nil {
+			e.watch.start(&e.watching, e.now())
+			e.schedule(e.watching.at)
+		}
+	}
+}
+
+// onWritten is nbio's hook for bytes that the kernel took from its queue. It runs on the poller goroutine, under the
+// connection's lock: only bare system calls are allowed here, and none of nbio's methods of this connection.
+func (e *engine) onWritten(c *nbio.Conn, _ []byte, n int) {
+	s, ok := c.Session().(*session)
+	if !ok {
+		return
+	}
+	i := s.side(c)
+	if i < 0 {
+		return
+	}
+	l := &s.legs[i]
+	if l.pending -= int32(n); l.pending > 0 {
+		return
+	}
+	if l.is(finish) && !l.is(shut) {
+		e.sendFin(l) // if the leg's EOF was read before, the kernel now reports a hang-up and nbio closes it
+	}
+	if p := &s.legs[1-i]; p.is(paused) && p.c != nil {
+		p.flags &^= paused
+		e.rearm(p.c)
+	}
+}
+
+// resume has a paused leg read again, because its bytes no longer go to the other one.
+func (e *engine) resume(s *session, i int) {
+	if l := &s.legs[i]; l.is(paused) && l.c != nil {
+		l.flags &^= paused
+		e.rearm(l.c)
+	}
+}
+
+// lostInTunnel: leg i is gone. If it had said everything, the other leg still gets it all, however slowly. Otherwise
+// somebody aborted the connection, and the other leg learns just that.
+func (e *engine) lostInTunnel(s *session, i int) {
+	if s.legs[i].is(ended) {
+		e.linger(s)
+	} else {
+		e.reset(s, 1-i)
+	}
+}

@@ -1,0 +1,182 @@
+// Package session owns the registry of an edge's sessions by key, so that finding those that a change of rules touches
+// costs as much as there are, not as much as there are sessions. It knows no sockets.
+//
+// A Registry belongs to one goroutine (in the relay: one poller); nothing here may be called concurrently.
+package session
+
+import (
+	"iter"
+	"slices"
+
+	"github.com/unitgate/unitgate/edge/handshake"
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+// Entry is one session's place in a Registry. Embed or hold one per session; it must not be copied while registered.
+type Entry[T any] struct {
+	Key   handshake.Key // set it before Add, leave it alone until Remove
+	Value T             // whose entry this is
+
+	in         *index[T] // nil: not registered
+	prev, next *Entry[T] // neighbours in the same slot
+}
+
+// Registered reports whether the entry is in a Registry.
+func (e *Entry[T]) Registered() bool { return e.in != nil }
+
+// Registry lists entries by unit type and slot. The zero value is ready to use.
+type Registry[T any] struct {
+	types map[string]*index[T]
+}
+
+// index holds the entries of one unit type. The last list is that of the unmarked clients, which have no slot.
+type index[T any] struct {
+	heads []*Entry[T]
+	n     int // entries
+}
+
+func newIndex[T any](slots uint32) *index[T] {
+	return &index[T]{heads: make([]*Entry[T], slots+1)}
+}
+
+// list is the place in heads for a key.
+func (x *index[T]) list(k *handshake.Key) int {
+	if k.RouterID == "" {
+		return len(x.heads) - 1
+	}
+	return int(k.Slot)
+}
+
+// Add registers e under its key. slots is the number of slots of the key's unit type; if it is not what the type had
+// before, the entries of that type are sorted anew.
+func (r *Registry[T]) Add(e *Entry[T], slots uint32) {
+	if r.types == nil {
+		r.types = map[string]*index[T]{}
+	}
+	r.Resize(e.Key.Type, slots)
+	x := r.types[e.Key.Type]
+	if x == nil {
+		x = newIndex[T](slots)
+		r.types[e.Key.Type] = x
+	}
+	x.add(e)
+}
+
+func (x *index[T]) add(e *Entry[T]) {
+	head := &x.heads[x.list(&e.Key)]
+	e.in, e.prev, e.next = x, nil, *head
+	if e.next != nil {
+		e.next.prev = e
+	}
+	*head = e
+	x.n++
+}
+
+// Remove takes e out; it does nothing if e is not registered.
+func (r *Registry[T]) Remove(e *Entry[T]) {
+	x := e.in
+	if x == nil {
+		return
+	}
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		x.heads[x.list(&e.Key)] = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	}
+	e.in, e.prev, e.next = nil, nil, nil
+	x.n--
+}
+
+// Resize sorts the entries of a unit type anew if its number of slots is no longer what it was.
+func (r *Registry[T]) Resize(unitType string, slots uint32) {
+	x := r.types[unitType]
+	if x == nil || uint32(len(x.heads)) == slots+1 {
+		return
+	}
+	fresh := newIndex[T](slots)
+	for _, head := range x.heads {
+		for e := head; e != nil; {
+			next := e.next
+			if e.Key.RouterID != "" {
+				e.Key.Slot = routing.Slot(e.Key.RouterID, slots)
+			}
+			fresh.add(e)
+			e = next
+		}
+	}
+	r.types[unitType] = fresh
+}
+
+// Len is the number of entries of a unit type.
+func (r *Registry[T]) Len(unitType string) int {
+	if x := r.types[unitType]; x != nil {
+		return x.n
+	}
+	return 0
+}
+
+// lists yields the entries of lists [from, to] of x. Remove must not be called while it runs.
+func (x *index[T]) lists(from, to int) iter.Seq[*Entry[T]] {
+	return func(yield func(*Entry[T]) bool) {
+		for i := from; i <= to && i < len(x.heads); i++ {
+			for e := x.heads[i]; e != nil; e = e.next {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Of lists a user's entries.
+func (r *Registry[T]) Of(unitType, routerID string) []*Entry[T] {
+	x := r.types[unitType]
+	if x == nil || routerID == "" {
+		return nil
+	}
+	slot := int(routing.Slot(routerID, uint32(len(x.heads)-1)))
+	var out []*Entry[T]
+	for e := range x.lists(slot, slot) {
+		if e.Key.RouterID == routerID {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// All lists every entry of a unit type.
+func (r *Registry[T]) All(unitType string) []*Entry[T] {
+	x := r.types[unitType]
+	if x == nil {
+		return nil
+	}
+	return slices.AppendSeq(make([]*Entry[T], 0, x.n), x.lists(0, len(x.heads)-1))
+}
+
+// Count is the number of entries on keys: those in its slots for which exact says no, and those of its exact IDs.
+// Only entries for which live says yes count.
+func (r *Registry[T]) Count(unitType string, keys routing.Keys, exact func(routerID string) bool, live func(T) bool) int {
+	x := r.types[unitType]
+	if x == nil {
+		return 0
+	}
+	n := 0
+	for _, rg := range keys.Slots {
+		for e := range x.lists(int(rg.From), min(int(rg.To), len(x.heads)-2)) {
+			if live(e.Value) && !exact(e.Key.RouterID) {
+				n++
+			}
+		}
+	}
+	for _, id := range keys.Exact {
+		for _, e := range r.Of(unitType, id) {
+			if live(e.Value) {
+				n++
+			}
+		}
+	}
+	return n
+}
