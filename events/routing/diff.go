@@ -113,21 +113,21 @@ func (d Diff) Split(n int) []Keys {
 	return waves
 }
 
-// DiffText shows two rule sets as a unified listing, ranges in slot order: lines that only the old one has start with
-// "-", lines that only the new one has with "+". Of the exact IDs only those that change are listed.
+// DiffText shows two rule sets as text: the old ranges in slot order, those that the new rules lack marked "-", then
+// the ranges that only the new rules have, marked "+". Of the exact IDs only those that change are listed, likewise.
 func DiffText(from, to *Rules) string {
 	var b strings.Builder
-	old, new := rangeLines(from), rangeLines(to)
-	for _, l := range old {
-		if slices.Contains(new, l) {
-			fmt.Fprintf(&b, "  %s\n", l)
-		} else {
-			fmt.Fprintf(&b, "- %s\n", l)
+	old, new := rangeSet(from), rangeSet(to)
+	for _, a := range from.ranges {
+		mark := "-"
+		if new[a] {
+			mark = " "
 		}
+		fmt.Fprintf(&b, "%s %s %s\n", mark, a.Range, a.Unit)
 	}
-	for _, l := range new {
-		if !slices.Contains(old, l) {
-			fmt.Fprintf(&b, "+ %s\n", l)
+	for _, a := range to.ranges {
+		if !old[a] {
+			fmt.Fprintf(&b, "+ %s %s\n", a.Range, a.Unit)
 		}
 	}
 	exactLines(&b, "-", from, to)
@@ -135,12 +135,12 @@ func DiffText(from, to *Rules) string {
 	return b.String()
 }
 
-func rangeLines(r *Rules) []string {
-	out := make([]string, 0, len(r.ranges))
+func rangeSet(r *Rules) map[Assignment]bool {
+	set := make(map[Assignment]bool, len(r.ranges))
 	for _, a := range r.ranges {
-		out = append(out, fmt.Sprintf("%s %s", a.Range, a.Unit))
+		set[a] = true
 	}
-	return out
+	return set
 }
 
 // exactLines lists the exact IDs that a gives to another unit than b does, or that b does not list.

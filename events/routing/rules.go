@@ -27,11 +27,14 @@ const (
 	MaxSlots = 1 << 20
 	// MaxRouterID is the longest routerId, in bytes.
 	MaxRouterID = 256
+	// MaxUnits bounds the units that ranges may name, and those that exact IDs may name.
+	MaxUnits = 1024
 )
 
 // What can be wrong with a rule set. Errors wrap one of these and say where.
 var (
 	ErrSlots       = errors.New("bad number of slots")
+	ErrUnits       = errors.New("too many units")
 	ErrBadRange    = errors.New("bad range")
 	ErrGap         = errors.New("range gap")
 	ErrOverlap     = errors.New("range overlap")
@@ -94,6 +97,9 @@ type Rules struct {
 func NewRules(slots uint32, ranges map[string][]Range, exact map[string][]string) (*Rules, error) {
 	if slots == 0 || slots > MaxSlots {
 		return nil, fmt.Errorf("%w: %d is not in 1-%d", ErrSlots, slots, MaxSlots)
+	}
+	if n := max(len(ranges), len(exact)); n > MaxUnits {
+		return nil, fmt.Errorf("%w: %d, at most %d are allowed", ErrUnits, n, MaxUnits)
 	}
 	r := &Rules{slots: slots, exact: map[string]string{}}
 	for _, unit := range slices.Sorted(maps.Keys(ranges)) {
@@ -210,9 +216,22 @@ func (r *Rules) Owner(id string) (unit string, exact bool) {
 }
 
 // SlotOwner is the unit that owns a slot, which must be below Slots.
-func (r *Rules) SlotOwner(slot uint32) string {
+func (r *Rules) SlotOwner(slot uint32) string { return r.ranges[r.find(slot)].Unit }
+
+// UnitsIn are the units that own the slots of rg, in slot order; a unit that owns several runs of them stands there
+// more than once.
+func (r *Rules) UnitsIn(rg Range) []string {
+	var units []string
+	for i := r.find(rg.From); i < len(r.ranges) && r.ranges[i].From <= rg.To; i++ {
+		units = append(units, r.ranges[i].Unit)
+	}
+	return units
+}
+
+// find is the index of the range that holds slot.
+func (r *Rules) find(slot uint32) int {
 	i, _ := slices.BinarySearchFunc(r.ranges, slot, func(a Assignment, s uint32) int { return cmp.Compare(a.To, s) })
-	return r.ranges[i].Unit
+	return i
 }
 
 // Equal reports whether both rule sets say the same of every routerId and list the same exact IDs.

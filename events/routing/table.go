@@ -45,8 +45,8 @@ type Table struct {
 func Compile(rules *Rules) *Table { return CompileCutover(rules, rules, nil) }
 
 // CompileCutover builds the lookup form of a cutover from one rule set to another: keys of committed waves belong to
-// their owner under to, all others to their owner under from; keys of fenced waves have Next set. Both rule sets must
-// have the same number of slots, and every wave's keys must differ in owner between the two.
+// their owner under to, all others to their owner under from; keys of fenced waves have Next set. The waves must have
+// passed CheckWaves.
 func CompileCutover(from, to *Rules, waves []Wave) *Table {
 	b := builder{index: map[Route]uint16{}}
 	t := &b.Table
