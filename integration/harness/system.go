@@ -155,6 +155,7 @@ func (a API) Head(t testing.TB) uint64 {
 type Config struct {
 	Namespace string
 	Domain    string
+	Path      string // of the only URI; "": /
 	Units     []Unit
 }
 
@@ -187,6 +188,10 @@ func (c Config) YAML() string {
 			fmt.Fprintf(&exact, "      %s: [%s]\n", u.ID, quoted(u.Exact))
 		}
 	}
+	path := c.Path
+	if path == "" {
+		path = "/"
+	}
 	text := "namespace: " + c.Namespace + `
 unitTypes:
   - {name: unit_type, slots: 10000, routerId: ["header:routerId"], unmarked: local}
@@ -200,7 +205,7 @@ units:
     dns: {provider: none}
     units:
 ` + subdomains.String() + `    uris:
-      - path: /
+      - path: ` + path + `
         origins:
 ` + origins.String() + `rules:
   unit_type:
