@@ -190,11 +190,12 @@ func (f *follower) session(ctx context.Context) error {
 	}
 	x := &session{follower: f, verify: f.chain.seq > 0, trouble: make(chan error, 1), over: make(chan struct{})}
 	x.reached.Store(f.chain.seq)
+	start := f.chain // a copy: the chain itself is the handler's from here on
 	stop, err := x.consume(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errAgain, err)
 	}
-	err = x.watch(ctx, f.chain) // a copy: the chain itself is the handler's from here on
+	err = x.watch(ctx, start)
 	stop()
 	if failed := x.close(); failed != nil {
 		return failed

@@ -110,7 +110,7 @@ func (s *Server) Heal() {
 	s.mu.Unlock()
 }
 
-// InProcessConn implements nats.InProcessConnProvider.
+// InProcessConn implements nats.InProcessConnProvider for the connections that Cut severs.
 func (s *Server) InProcessConn() (net.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,4 +122,18 @@ func (s *Server) InProcessConn() (net.Conn, error) {
 		s.links = append(s.links, c)
 	}
 	return c, err
+}
+
+// Uncut is an option of Connect and JetStream for a connection that Cut leaves alone.
+func (s *Server) Uncut() nats.Option { return nats.InProcessServer(uncut{s}) }
+
+type uncut struct{ s *Server }
+
+func (u uncut) InProcessConn() (net.Conn, error) {
+	u.s.mu.Lock()
+	defer u.s.mu.Unlock()
+	if u.s.srv == nil {
+		return nil, errDown
+	}
+	return u.s.srv.InProcessConn()
 }

@@ -54,7 +54,10 @@ func Run(t *testing.T, factory func(t *testing.T) journal.Journal) {
 		"context":          testContext,
 		"stored unchanged": testUnchanged,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, factory(t)) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, factory(t))
+		})
 	}
 }
 
