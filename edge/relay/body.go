@@ -52,7 +52,7 @@ func parseReply(head []byte) (r reply, ok bool) {
 		value = strings.Trim(value, " \t")
 		switch {
 		case strings.EqualFold(name, "Transfer-Encoding"):
-			if r.body.kind = untilEOF; hasToken(value, "chunked") {
+			if r.body = (body{kind: untilEOF}); hasToken(value, "chunked") {
 				r.body.kind = chunked
 			}
 		case strings.EqualFold(name, "Content-Length") && r.body.kind != chunked:

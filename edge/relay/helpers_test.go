@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,13 +73,25 @@ func start(t *testing.T, cfg Config, origins ...string) *fixture {
 	return f
 }
 
-// resources are the numbers of goroutines and of open descriptors.
+// resources are the numbers of goroutines and of open descriptors, without those of the pipes that io.Copy splices
+// through and keeps.
 func resources() [2]int {
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		panic(err)
+	n := strings.Count(openFiles(), "\n") - strings.Count(openFiles(), " pipe:")
+	return [2]int{runtime.NumGoroutine(), n}
+}
+
+// openFiles lists the descriptors, sockets with their addresses.
+func openFiles() string {
+	fds, _ := os.ReadDir("/proc/self/fd")
+	var b strings.Builder
+	for _, fd := range fds {
+		link, _ := os.Readlink("/proc/self/fd/" + fd.Name())
+		n, _ := strconv.Atoi(fd.Name())
+		local, _ := syscall.Getsockname(n)
+		remote, _ := syscall.Getpeername(n)
+		fmt.Fprintf(&b, "%s %s %+v %+v\n", fd.Name(), link, local, remote)
 	}
-	return [2]int{runtime.NumGoroutine(), len(fds)}
+	return b.String()
 }
 
 func eventually(t testing.TB, what string, ok func() bool) {
@@ -87,7 +100,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	for !ok() {
 		if time.Now().After(deadline) {
 			buf := make([]byte, 1<<20)
-			t.Fatalf("never happened: %s\n%v\n%s", what, resources(), buf[:runtime.Stack(buf, true)])
+			t.Fatalf("never happened: %s\n%v\n%s\n%s", what, resources(), openFiles(), buf[:runtime.Stack(buf, true)])
 		}
 		time.Sleep(2 * time.Millisecond)
 	}

@@ -1,19 +1,444 @@
 package relay
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
-func TestTunnelSmoke(t *testing.T) {
+func TestTunnelPassesHeadsUnchanged(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{}, b.addr())
+	f.own()
+	c := f.connect(strings.Replace(requestFor("7"), "\r\n\r\n", "\r\nSec-WebSocket-Protocol: a, b\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n", 1))
+	o, head := b.next()
+	for _, want := range []string{"GET /chat HTTP/1.1\r\n", "\r\nHost: x\r\n", "\r\nSec-WebSocket-Protocol: a, b\r\n",
+		"\r\nrouterId: 7\r\n", "\r\nX-Forwarded-For: 127.0.0.1\r\n", "\r\nX-Forwarded-Proto: http\r\n"} {
+		if !strings.Contains(head, want) {
+			t.Errorf("the origin got %q without %q", head, want)
+		}
+	}
+	if strings.Contains(head, "6.6.6.6") {
+		t.Errorf("the origin got the client's idea of its address: %q", head)
+	}
+	odd := "HTTP/1.1  101 Whatever\nupGrade: websocket\nX:  spaced \n\n" // lenient in, byte-exact out
+	o.send([]byte(odd)...)
+	c.want([]byte(odd)...)
+}
+
+// echo copies everything back.
+func echo(p *peer) {
+	_, _ = io.Copy(p.Conn, p.br)
+	_ = p.tcp().CloseWrite()
+}
+
+func TestTunnelIsByteExact(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{}, b.addr())
+	f.own()
+	rnd := rand.New(rand.NewPCG(3, 4))
+	sizes := []int{0, 1, 125, 126, 65535, 65536, 200_000, 8 << 20}
+	for range 12 {
+		sizes = append(sizes, rnd.IntN(100_000))
+	}
+	var stream []byte
+	for _, n := range sizes {
+		payload := make([]byte, n)
+		for i := range payload {
+			payload[i] = byte(rnd.Uint32())
+		}
+		cut := rnd.IntN(n + 1) // a fragmented message with control frames inside
+		stream = append(stream, frameOf(0x02, payload[:cut], true)...)
+		stream = append(stream, frameOf(0x89, payload[:min(cut, 125)], true)...)
+		stream = append(stream, frameOf(0x00, nil, true)...)
+		stream = append(stream, frameOf(0x8a, nil, true)...)
+		stream = append(stream, frameOf(0x80, payload[cut:], true)...)
+	}
+	c, o := f.open(b, "7")
+	go echo(o)
+	go func() {
+		for rest := stream; len(rest) > 0; {
+			n := min(len(rest), 1+rnd.IntN(300_000))
+			if _, err := c.Write(rest[:n]); err != nil {
+				return
+			}
+			rest = rest[n:]
+		}
+		_ = c.tcp().CloseWrite()
+	}()
+	got, err := io.ReadAll(c.br)
+	if err != nil || !bytes.Equal(got, stream) {
+		t.Fatalf("%d bytes came back and %v, want %d", len(got), err, len(stream))
+	}
+	f.waitCounts("the session ends with its streams", func(n Counts) bool { return n.Sessions == 0 })
+}
+
+func TestBytesGluedToTheHandshake(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{}, b.addr())
+	f.own()
+	// More than fits beside the head: the rest waits in the kernel. All of it belongs to the tunnel.
+	glued := bytes.Repeat([]byte("0123456789"), 3000)
+	c := f.connect(requestFor("7") + string(glued))
+	o, _ := b.next()
+	first := frameOf(0x81, []byte("at once"), false)
+	o.send(append([]byte(switching), first...)...)
+	o.want(glued...)
+	if h := c.head(); h != switching {
+		t.Fatalf("%q", h)
+	}
+	c.want(first...)
+	// The frames in the glued bytes were followed: a Close frame finds the border behind them.
+	o.send(frameOf(0x01, []byte("half"), false)...)
+	c.want(frameOf(0x01, []byte("half"), false)...)
+}
+
+func TestRequestAndResponseInSingleBytes(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{}, b.addr())
+	f.own()
+	c := f.connect("")
+	for _, x := range []byte(requestFor("7") + "!") {
+		c.send(x)
+	}
+	o, _ := b.next()
+	for _, x := range []byte(switching + "?") {
+		o.send(x)
+	}
+	if h := c.head(); h != switching {
+		t.Fatalf("%q", h)
+	}
+	c.want('?')
+	o.want('!')
+}
+
+func TestHalfClose(t *testing.T) {
+	for _, first := range []string{"client", "origin"} {
+		t.Run(first, func(t *testing.T) {
+			b := newBackend(t)
+			f := start(t, Config{}, b.addr())
+			f.own()
+			c, o := f.open(b, "7")
+			one, other := c, o
+			if first == "origin" {
+				one, other = o, c
+			}
+			one.send([]byte("last words")...)
+			if err := one.tcp().CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			other.want([]byte("last words")...)
+			other.wantEnd()
+			// The other direction goes on, more than the buffers in between hold, and ends on its own.
+			want := bytes.Repeat([]byte("0123456789abcdef"), 200_000)
+			go func() {
+				_, _ = other.Write(want)
+				_ = other.Close()
+			}()
+			got, err := io.ReadAll(one.br)
+			if err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%d bytes and %v, want %d", len(got), err, len(want))
+			}
+			f.waitCounts("the session ends", func(n Counts) bool { return n.Sessions == 0 })
+		})
+	}
+}
+
+// The FIN of a side that was shut before makes the kernel report a hang-up, on which nbio closes: nothing may be lost
+// even though the reader is slow at that moment.
+func TestHalfCloseWithASlowReader(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{}, b.addr())
+	f.own()
+	for range 5 {
+		c, o := f.open(b, "7")
+		if err := c.tcp().CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		o.wantEnd()
+		want := sha256.Sum256(burst)
+		sent := make(chan error, 1)
+		go func() {
+			_, err := o.Write(burst[:3<<20])
+			_ = o.Close()
+			sent <- err
+		}()
+		want = sha256.Sum256(burst[:3<<20])
+		f.waitPaused()
+		h := sha256.New()
+		if n, err := io.Copy(h, &trickle{r: c.br}); err != nil || [32]byte(h.Sum(nil)) != want {
+			t.Fatalf("%d bytes and %v", n, err)
+		}
+		if err := <-sent; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// trickle gives the sender time to fill what is between, now and then.
+type trickle struct {
+	r io.Reader
+	n int
+}
+
+func (s *trickle) Read(b []byte) (int, error) {
+	if s.n++; s.n%64 == 0 {
+		runtime.Gosched()
+	}
+	return s.r.Read(b[:min(len(b), 10_000)])
+}
+
+// waitPaused waits until some leg is paused by its peer's pending bytes.
+func (f *fixture) waitPaused() {
+	f.t.Helper()
+	eventually(f.t, "a reader is too slow", func() bool { return f.pausedLegs() > 0 })
+}
+
+func (f *fixture) pausedLegs() int {
+	return f.sum(func(e *engine) (n int) {
+		for s := range e.all {
+			for i := range s.legs {
+				if s.legs[i].is(paused) {
+					n++
+				}
+			}
+		}
+		return n
+	})
+}
+
+func TestResetPassesThrough(t *testing.T) {
+	for _, who := range []string{"client", "origin"} {
+		t.Run(who, func(t *testing.T) {
+			b := newBackend(t)
+			f := start(t, Config{}, b.addr())
+			f.own()
+			c, o := f.open(b, "7")
+			one, other := c, o
+			if who == "origin" {
+				one, other = o, c
+			}
+			_ = one.tcp().SetLinger(0)
+			_ = one.Close()
+			other.wantReset()
+			f.waitCounts("the session ends", func(n Counts) bool { return n.Sessions == 0 })
+		})
+	}
+}
+
+// burst is what no buffer between origin and client holds.
+var burst = bytes.Repeat([]byte("a burst that waits! "), 24<<20/20)
+
+// An origin that sends 24 MB and ends, to clients that do not read yet: every byte arrives, and what waits, waits in
+// the origin and in the kernel.
+func TestBurstAndEndForClientsThatReadLater(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{}, b.addr())
+	f.own()
+	const clients = 40
+	conns := make([]*peer, clients)
+	sent := make(chan error, clients)
+	before := memory()
+	for i := range conns {
+		c, o := f.open(b, id(i))
+		conns[i] = c
+		_ = c.tcp().SetReadBuffer(64 << 10)
+		go func() {
+			_, err := o.Write(burst)
+			_ = o.Close()
+			sent <- err
+		}()
+	}
+	eventually(t, "all readers are too slow", func() bool { return f.pausedLegs() == clients })
+	if each := int64(memory()-before) / clients; each > 512<<10 {
+		t.Errorf("a waiting burst costs %d KiB, want less than 512", each>>10)
+	} else {
+		t.Logf("a waiting burst costs %d KiB", each>>10)
+	}
+	want := sha256.Sum256(burst)
+	results := make(chan error, clients)
+	for _, c := range conns {
+		go func() {
+			h := sha256.New()
+			_, err := io.Copy(h, c.br)
+			if err == nil && [32]byte(h.Sum(nil)) != want {
+				err = errors.New("other bytes")
+			}
+			_ = c.Close()
+			results <- err
+		}()
+	}
+	for range clients {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+	}
+	f.waitCounts("the sessions end", func(n Counts) bool { return n.Sessions == 0 })
+}
+
+// memory is what this process holds of the heap, goroutine stacks included.
+func memory() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse + m.StackInuse
+}
+
+func TestSlowReaderPausesItsOwnOriginOnly(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{Engines: 1}, b.addr())
+	f.own()
+	slow, flooding := f.open(b, "1")
+	go func() { _, _ = io.Copy(flooding, endless{}) }()
+	f.waitPaused()
+	c, o := f.open(b, "2")
+	go echo(o)
+	for range 200 {
+		c.send([]byte("ping")...)
+		c.want([]byte("ping")...)
+	}
+	_ = slow.tcp().SetLinger(0)
+	_ = slow.Close()
+	f.waitCounts("only the other session is left", func(n Counts) bool { return n.Sessions == 1 })
+}
+
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return len(b), nil }
+
+// A flood in both directions at once, into readers that read only after writing: no deadlock, and bounded memory.
+func TestFloodBothWays(t *testing.T) {
 	b := newBackend(t)
 	f := start(t, Config{}, b.addr())
 	f.own()
 	c, o := f.open(b, "7")
-	c.send([]byte("hello")...)
-	o.want([]byte("hello")...)
-	o.send([]byte("world")...)
-	c.want([]byte("world")...)
-	if n := f.counts(); n.Sessions != 1 {
-		t.Errorf("%+v", n)
+	results := make(chan error, 4)
+	for _, p := range []*peer{c, o} {
+		go func() {
+			_, err := p.Write(burst)
+			if err == nil {
+				err = p.tcp().CloseWrite()
+			}
+			results <- err
+		}()
+		go func() {
+			n, err := io.Copy(io.Discard, p.br)
+			if err == nil && n != int64(len(burst)) {
+				err = errors.New("bytes are missing")
+			}
+			results <- err
+		}()
 	}
+	for range 4 {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestIdleSessionMemory(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{}, b.addr())
+	f.own()
+	const n = 500
+	f.open(b, "0")
+	before := memory()
+	fds := make([]net.Conn, 0, 2*n)
+	for i := range n {
+		c, o := f.open(b, id(i))
+		c.br, o.br = nil, nil
+		fds = append(fds, c.Conn, o.Conn)
+	}
+	each := int64(memory()-before) / n
+	t.Logf("an idle session and both its peers in the test cost %d bytes", each)
+	if each > 8<<10 {
+		t.Errorf("%d bytes", each)
+	}
+	runtime.KeepAlive(fds)
+}
+
+// Many sessions that come and go at once, so that descriptors are given out again all the time: nobody's connection is
+// hit by somebody else's end.
+func TestChurn(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{}, b.addr())
+	f.own()
+	stop := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case o := <-b.conns:
+				go func() {
+					o.head()
+					o.send([]byte(switching)...)
+					echo(o)
+					_ = o.Close()
+				}()
+			case <-stop:
+				return
+			}
+		}
+	}()
+	const workers, rounds = 16, 40
+	results := make(chan error, workers)
+	for w := range workers {
+		go func() {
+			for i := range rounds {
+				if err := churn(f, w*rounds+i); err != nil {
+					results <- err
+					return
+				}
+			}
+			results <- nil
+		}()
+	}
+	for range workers {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	f.waitCounts("the sessions end", func(n Counts) bool { return n.Sessions == 0 })
+}
+
+func churn(f *fixture, n int) error {
+	c, err := net.Dial("tcp", f.Addrs()[0])
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	msg := bytes.Repeat([]byte{byte(n)}, 1+n%3000)
+	if _, err := c.Write(append([]byte(requestFor(id(n))), msg...)); err != nil {
+		return err
+	}
+	got := make([]byte, len(switching)+len(msg))
+	if _, err := io.ReadFull(c, got); err != nil {
+		return err
+	}
+	if !bytes.Equal(got[len(switching):], msg) {
+		return errors.New("other bytes came back")
+	}
+	switch n % 3 {
+	case 0:
+		return c.(*net.TCPConn).SetLinger(0)
+	case 1:
+		_ = c.(*net.TCPConn).CloseWrite()
+		if _, err := io.ReadAll(c); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			return err
+		}
+	}
+	return nil
 }

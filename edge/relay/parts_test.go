@@ -1,0 +1,161 @@
+package relay
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+func TestPacerSpacesEvenlyWithoutABurst(t *testing.T) {
+	const rate = 50
+	p := newPacer(rate, 0)
+	total, most := 0, 0
+	for now := time.Duration(0); now <= 2*time.Second; now += time.Millisecond {
+		n := p.take(now)
+		total += n
+		most = max(most, n)
+		if want := int(now / (time.Second / rate)); total != want {
+			t.Fatalf("at %v: %d events, want %d", now, total, want)
+		}
+	}
+	if most != 1 {
+		t.Errorf("%d events at once", most)
+	}
+}
+
+func TestPacerKeepsItsRateOnACoarseTimer(t *testing.T) {
+	p := newPacer(10_000, 0)
+	total := 0
+	for now := time.Duration(0); now <= time.Second; now += 5 * time.Millisecond {
+		n := p.take(now)
+		if total += n; n > 51 {
+			t.Fatalf("at %v: %d events at once", now, n)
+		}
+	}
+	if total < 9_990 || total > 10_000 {
+		t.Errorf("%d events in a second, want 10000", total)
+	}
+}
+
+func TestPacerDoesNotCatchUpAfterAStall(t *testing.T) {
+	p := newPacer(1000, 0)
+	if n := p.take(10 * time.Second); n > 1 {
+		t.Errorf("%d events after a stall, want 1", n)
+	}
+	if n := p.take(10*time.Second + 5*time.Millisecond); n != 5 {
+		t.Errorf("%d events in the next 5 ms, want 5", n)
+	}
+	slow := newPacer(1, 0) // lateness below its interval
+	if n := slow.take(1900 * time.Millisecond); n != 1 || slow.next != 2*time.Second {
+		t.Errorf("%d events, next at %v", n, slow.next)
+	}
+}
+
+func TestDeadlinesPassInOrder(t *testing.T) {
+	q, other := fifo{timeout: 10}, fifo{timeout: 5}
+	var d [6]deadline
+	for i := range d {
+		q.start(&d[i], time.Duration(i))
+	}
+	d[0].stop()           // the first
+	d[3].stop()           // one in between
+	d[5].stop()           // the last
+	d[5].stop()           // again
+	q.start(&d[1], 100)   // anew, at the end
+	other.start(&d[2], 0) // elsewhere
+	q.start(&d[0], 3)     // late: it started before the last
+	if got := q.expired(12); got != nil {
+		t.Fatalf("at 12: %v", got)
+	}
+	for _, want := range []*deadline{&d[0], &d[4], &d[1]} {
+		if got := q.expired(1000); got != want {
+			t.Fatalf("got %p, want %p", got, want)
+		}
+	}
+	if q.expired(1000) != nil || q.first != nil || q.last != nil {
+		t.Error("something is left")
+	}
+	if other.expired(4) != nil || other.expired(5) != &d[2] {
+		t.Error("the other queue")
+	}
+}
+
+func TestCloseFrames(t *testing.T) {
+	if got := appendClose(nil, 1012, "moved to center"); !bytes.Equal(got, append([]byte{0x88, 17, 3, 0xf4}, "moved to center"...)) {
+		t.Errorf("%x", got)
+	}
+	long := appendClose(nil, 1012, strings.Repeat("杭", 50)) // 3 bytes each: 123 bytes are 41 of them
+	if text := long[4:]; len(text) != 123 || !utf8.Valid(text) || int(long[1]) != 125 {
+		t.Errorf("%d bytes, length field %d", len(text), long[1])
+	}
+	if text := appendClose(nil, 1012, "x"+strings.Repeat("杭", 50))[4:]; len(text) != 121 || !utf8.Valid(text) {
+		t.Errorf("cut within a rune: %d bytes", len(text))
+	}
+	for why, want := range map[closeReason]string{
+		becauseMoved: "1012 moved to unbj", becauseOperator: "1012 evicted by operator", becauseShutdown: "1001 edge is shutting down",
+	} {
+		code, text := closeOf(why, 0, "unbj")
+		if got := id(int(code)) + " " + text; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	var tr tracker
+	if tr.advance(maskedGoingAway[:], stopClosed); !tr.closed() {
+		t.Error("1001 for origins is no whole Close frame")
+	}
+}
+
+func TestParseReply(t *testing.T) {
+	for head, want := range map[string]reply{
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n": {101, body{}},
+		"HTTP/1.0 404\nA: b\n\n":                       {404, body{}},
+		"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n": {200, body{kind: counted, left: 5}},
+		"HTTP/1.1 204 No Content\r\n\r\n":              {204, body{kind: counted}},
+		"HTTP/1.1 403 No\r\nContent-Length: 7\r\nTransfer-Encoding: gzip, chunked\r\nX: a\r\n b\r\n\r\n": {403, body{kind: chunked}},
+	} {
+		if got, ok := parseReply([]byte(head)); !ok || got != want {
+			t.Errorf("%q: got %+v %v, want %+v", head, got, ok, want)
+		}
+	}
+	for _, head := range []string{
+		"\r\n", "HTTP/2 200 OK\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 abc\r\n\r\n", "SSH-2.0-x\r\n\r\n",
+		"HTTP/1.1 101 x\r\nno colon\r\n\r\n", "HTTP/1.1 101 x\r\n: y\r\n\r\n", "HTTP/1.1 101 x\r\na b: y\r\n\r\n",
+		"HTTP/1.1 200 x\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 200 x\r\nContent-Length: many\r\n\r\n",
+	} {
+		if got, ok := parseReply([]byte(head)); ok {
+			t.Errorf("%q: got %+v", head, got)
+		}
+	}
+}
+
+func TestBodyEnds(t *testing.T) {
+	for _, c := range []struct {
+		body body
+		in   string
+		end  int // -1: none
+	}{
+		{body{kind: untilEOF}, "abc", -1},
+		{body{kind: counted, left: 3}, "abcdef", 3},
+		{body{kind: counted}, "x", 0},
+		{body{kind: chunked}, "3\r\nabc\r\nA;x=y\r\n0123456789\r\n0\r\n\r\nrest", 32},
+		{body{kind: chunked}, "0\r\nTrailer: a\r\nB: c\r\n\r\nrest", 23},
+		{body{kind: chunked}, "3\r\nab", -1},
+		{body{kind: chunked}, "zz", 1},
+		{body{kind: chunked}, "fffffffffffffffffff", 16},
+	} {
+		for _, step := range []int{1, 2, len(c.in)} {
+			d, at, ended := c.body, 0, -1
+			for at < len(c.in) && ended < 0 {
+				n, done := d.take([]byte(c.in[at:min(at+step, len(c.in))]))
+				if at += n; done {
+					ended = at
+				}
+			}
+			if ended != c.end {
+				t.Errorf("%q by %d: ends at %d, want %d", c.in, step, ended, c.end)
+			}
+		}
+	}
+}
