@@ -145,15 +145,16 @@ func (w *goWalker) run(ctx context.Context, host, routerID string) {
 	options := &websocket.DialOptions{HTTPClient: client, HTTPHeader: http.Header{"Routerid": {routerID}, "Unittype": {"unit_type"}}}
 	for ctx.Err() == nil {
 		ws, response, err := websocket.Dial(ctx, host, options)
-		if err == nil {
+		switch {
+		case err == nil:
 			w.saw(step{Event: "connected", Host: host})
 			w.converse(ctx, ws)
-		} else if response != nil && response.StatusCode/100 == 3 {
+		case response != nil && response.StatusCode/100 == 3:
 			location := response.Header.Get("Location")
 			w.saw(step{Event: "redirecting", Host: host, Location: location})
 			host = location
 			continue
-		} else {
+		default:
 			w.saw(step{Event: "error", Message: err.Error()})
 		}
 		w.saw(step{Event: "reconnecting"})
@@ -165,7 +166,7 @@ func (w *goWalker) run(ctx context.Context, host, routerID string) {
 }
 
 func (w *goWalker) converse(ctx context.Context, ws *websocket.Conn) {
-	defer ws.CloseNow() //nolint:errcheck // nothing is left to say
+	defer ws.CloseNow()
 	err := ws.Write(ctx, websocket.MessageText, []byte(strconv.FormatInt(time.Now().UnixMilli(), 10)))
 	for err == nil {
 		var text []byte

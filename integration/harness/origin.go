@@ -161,7 +161,7 @@ func (o *Origin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.end(err)
 		return
 	}
-	defer ws.CloseNow() //nolint:errcheck // it was closed properly before, or cannot be
+	defer ws.CloseNow()
 	ws.SetReadLimit(-1)
 	s.ws = ws
 	s.end(o.serve(r.Context(), s))
