@@ -11,16 +11,20 @@ import (
 // pollEvery is short against everything the tests wait for.
 const pollEvery = 10 * time.Millisecond
 
-// Poll polls until done, and says whether that came within the time.
+// Poll polls until done, and says whether that came within the time. It rests at least as long
+// as it looks, so that looking (a whole process each, for some) does not starve what it looks at.
 func Poll(within time.Duration, done func() bool) bool {
-	ticker := time.NewTicker(pollEvery)
-	defer ticker.Stop()
-	for deadline := time.Now().Add(within); !done(); <-ticker.C {
+	deadline := time.Now().Add(within)
+	for {
+		began := time.Now()
+		if done() {
+			return true
+		}
 		if time.Now().After(deadline) {
 			return false
 		}
+		time.Sleep(max(pollEvery, time.Since(began)))
 	}
-	return true
 }
 
 // Eventually polls until done, and fails the test with what was awaited once within is over.
