@@ -1,0 +1,199 @@
+// Package control assembles the control plane: for each namespace a journal, its projector, the command handler and the
+// cutover manager, behind one api service. Any number of processes may run it against one NATS.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/journal"
+	"github.com/unitgate/unitgate/services/command"
+	"github.com/unitgate/unitgate/services/projector"
+)
+
+// discoverEvery is how often the streams are listed for namespaces that another process made.
+const discoverEvery = 5 * time.Second
+
+// Config is what a control plane needs.
+type Config struct {
+	NC       *nats.Conn
+	Replicas int // of journals and buckets; 0: three on a cluster of at least three servers, else one
+	Log      *slog.Logger
+}
+
+// Control is a running control plane. Its methods may be used by any goroutine.
+type Control struct {
+	cfg         Config
+	js          jetstream.JetStream
+	snaps       *journal.KVSnapshots
+	incarnation string
+	ctx         context.Context // of everything it runs
+	stop        context.CancelFunc
+	running     sync.WaitGroup
+	service     *command.Service
+
+	mu         sync.Mutex
+	namespaces map[string]*namespace
+}
+
+// Start connects the parts and serves the api once every existing namespace has been opened.
+func Start(ctx context.Context, cfg Config) (*Control, error) {
+	js, err := jetstream.New(cfg.NC)
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: %w", err)
+	}
+	if cfg.Replicas == 0 {
+		cfg.Replicas = defaultReplicas(cfg.NC)
+	}
+	snaps, err := journal.CreateSnapshots(ctx, js, journal.Options{Replicas: cfg.Replicas})
+	if err != nil {
+		return nil, fmt.Errorf("open the snapshot bucket: %w", err)
+	}
+	c := &Control{cfg: cfg, js: js, snaps: snaps, incarnation: uuid.NewString(), namespaces: map[string]*namespace{}}
+	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
+	if err := c.discover(ctx); err != nil {
+		c.stop()
+		return nil, err
+	}
+	if c.service, err = command.Serve(cfg.NC, c, cfg.Log); err != nil {
+		c.stop()
+		c.running.Wait()
+		return nil, err
+	}
+	c.running.Go(c.keepDiscovering)
+	return c, nil
+}
+
+// Close stops taking commands, lets those under way end until ctx ends, and stops everything else.
+func (c *Control) Close(ctx context.Context) error {
+	err := c.service.Close(ctx)
+	c.stop()
+	c.running.Wait()
+	return err
+}
+
+func defaultReplicas(nc *nats.Conn) int {
+	if len(nc.DiscoveredServers())+1 >= 3 || len(nc.Servers()) >= 3 {
+		return 3
+	}
+	return 1
+}
+
+// discover opens every namespace that has a journal.
+func (c *Control) discover(ctx context.Context) error {
+	names, err := journal.List(ctx, c.js)
+	if err != nil {
+		return fmt.Errorf("list the journals: %w", err)
+	}
+	for _, name := range names {
+		if _, err := c.open(ctx, name); err != nil {
+			return fmt.Errorf("open namespace %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (c *Control) keepDiscovering() {
+	tick := time.NewTicker(discoverEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-tick.C:
+			if err := c.discover(c.ctx); err != nil && c.ctx.Err() == nil {
+				c.cfg.Log.Warn("looking for namespaces failed, trying again", "err", err)
+			}
+		}
+	}
+}
+
+// Get is command.Namespaces.
+func (c *Control) Get(ctx context.Context, name string) (command.Namespace, error) {
+	n, err := c.open(ctx, name)
+	if errors.Is(err, journal.ErrNoJournal) {
+		return command.Namespace{}, events.ErrUnknownNamespace.With("there is no namespace %q", name)
+	}
+	if err != nil {
+		return command.Namespace{}, command.ErrUnavailable.With("the journal of %q cannot be opened: %v", name, err)
+	}
+	return n.api(), nil
+}
+
+// Create is command.Namespaces.
+func (c *Control) Create(ctx context.Context, name string) (command.Namespace, error) {
+	if _, err := journal.Create(ctx, c.js, name, journal.Options{Replicas: c.cfg.Replicas}); err != nil {
+		return command.Namespace{}, err
+	}
+	return c.Get(ctx, name)
+}
+
+func (c *Control) open(ctx context.Context, name string) (*namespace, error) {
+	c.mu.Lock()
+	n, ok := c.namespaces[name]
+	c.mu.Unlock()
+	if ok {
+		return n, nil
+	}
+	j, err := journal.Open(ctx, c.js, name)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n, ok := c.namespaces[name]; ok || c.ctx.Err() != nil {
+		return n, c.ctx.Err()
+	}
+	n = newNamespace(c, j)
+	c.namespaces[name] = n
+	c.running.Go(func() { n.run(c.ctx) })
+	return n, nil
+}
+
+// State is the newest state of a namespace, nil if this process does not know it.
+func (c *Control) State(name string) *events.State {
+	c.mu.Lock()
+	n, ok := c.namespaces[name]
+	c.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	return n.projector.State()
+}
+
+// Status is what the admin listener shows of one namespace.
+type Status struct {
+	Namespace string `json:"namespace"`
+	Applied   uint64 `json:"applied"`
+	StateHash string `json:"stateHash"`
+	Leading   bool   `json:"leading"` // this process drives the namespace's cutovers
+	Term      uint64 `json:"term"`    // of the office, as the journal says
+	Error     string `json:"error,omitempty"`
+}
+
+// Status lists every namespace.
+func (c *Control) Status() []Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]Status, 0, len(c.namespaces))
+	for name, n := range c.namespaces {
+		s := n.projector.State()
+		st := Status{Namespace: name, Applied: s.Seq, StateHash: s.Hash(), Leading: n.manager.Leading(), Term: s.Office.Term}
+		if err := n.projector.Err(); err != nil {
+			st.Error = err.Error()
+		}
+		out = append(out, st)
+	}
+	return out
+}
+
+var _ projector.SnapshotStore = (*journal.KVSnapshots)(nil)

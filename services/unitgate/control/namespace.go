@@ -1,0 +1,52 @@
+package control
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/unitgate/unitgate/events/journal"
+	"github.com/unitgate/unitgate/services/command"
+	"github.com/unitgate/unitgate/services/cutover"
+	"github.com/unitgate/unitgate/services/projector"
+)
+
+// namespace is what runs for one namespace.
+type namespace struct {
+	projector *projector.Projector
+	manager   *cutover.Manager
+	handler   *command.Handler
+	queries   map[string]command.Query
+	log       *slog.Logger
+}
+
+func newNamespace(c *Control, j journal.Journal) *namespace {
+	log := c.cfg.Log.With("namespace", j.Namespace())
+	n := &namespace{projector: projector.New(j, c.snaps, true, log), log: log}
+	fleet := cutover.NewFleet(c.cfg.NC, j.Namespace())
+	n.handler = command.NewHandler(n.projector, cutover.NewPreparer(fleet, c.js, n.projector), time.Now, log)
+	n.manager = cutover.New(cutover.Config{
+		NC: c.cfg.NC, JS: c.js, Namespace: j.Namespace(), Epoch: j.Epoch(), States: n.projector, Submit: n.handler,
+		Replicas: c.cfg.Replicas, Logger: log, Incarnation: c.incarnation,
+	})
+	n.queries = map[string]command.Query{"cutover.show": cutover.ShowQuery(n.projector, n.manager)}
+	return n
+}
+
+// run ends when ctx ends; the manager stops first, so that it can give the office back.
+func (n *namespace) run(ctx context.Context) {
+	project, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var following sync.WaitGroup
+	following.Go(func() { _ = n.projector.Run(project) }) // it has logged why it stopped
+	defer following.Wait()
+	defer stop()
+	if err := n.manager.Run(ctx); err != nil {
+		n.log.Error("no cutover of this namespace is driven here", "err", err)
+	}
+}
+
+func (n *namespace) api() command.Namespace {
+	return command.Namespace{Handler: n.handler, Queries: n.queries}
+}
