@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+const (
+	maxProbes    = 1024            // origins in one question
+	probesAtOnce = 128             // dials of all questions together
+	probeTimeout = 2 * time.Second // for one dial
+	maxQuestions = 16              // answered at the same time; the others wait
+)
+
+// answers are the edge's answers to questions of the control plane, as long as Run lasts.
+type answers struct {
+	r     *Runner
+	ctx   context.Context //nolint:containedctx // that of Run: a question has none of its own
+	slots chan struct{}
+	dials chan struct{}
+	subs  []*nats.Subscription
+
+	mu     sync.Mutex // guards closed, and work against a Wait that has begun
+	closed bool
+	work   sync.WaitGroup
+}
+
+// answer begins to answer.
+func (r *Runner) answer(ctx context.Context) (*answers, error) {
+	a := &answers{r: r, ctx: ctx, slots: make(chan struct{}, maxQuestions), dials: make(chan struct{}, probesAtOnce)}
+	for what, f := range map[string]func([]byte) (any, error){
+		"status":   func([]byte) (any, error) { return r.Status(ctx), nil },
+		"sessions": a.sessions,
+		"probe":    a.probe,
+	} {
+		sub, err := r.nc.Subscribe(subject(r.self, what), func(m *nats.Msg) { a.take(m, f) })
+		if err != nil {
+			a.close()
+			return nil, fmt.Errorf("listen on %s: %w", subject(r.self, what), err)
+		}
+		a.subs = append(a.subs, sub)
+	}
+	return a, nil
+}
+
+// close ends answering, which ctx's end has hurried, and waits for it.
+func (a *answers) close() {
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	defer a.work.Wait()
+	for _, s := range a.subs {
+		_ = s.Unsubscribe() // fails only if the connection is closed
+	}
+}
+
+// take answers one question on a goroutine of its own, since some take a while.
+func (a *answers) take(m *nats.Msg, f func([]byte) (any, error)) {
+	select {
+	case a.slots <- struct{}{}:
+	case <-a.ctx.Done():
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return
+	}
+	a.work.Go(func() {
+		defer func() { <-a.slots }()
+		v, err := f(m.Data)
+		reply := nats.NewMsg(m.Reply)
+		if err != nil {
+			e := &events.Error{Code: "internal", Message: err.Error()}
+			errors.As(err, &e)
+			reply.Header.Set(micro.ErrorCodeHeader, e.Code)
+			reply.Header.Set(micro.ErrorHeader, e.Message)
+			v = map[string]any{"error": e}
+		}
+		if reply.Data, err = json.Marshal(v); err == nil {
+			err = m.RespondMsg(reply)
+		}
+		if err != nil && a.ctx.Err() == nil {
+			a.r.log.Warn("question not answered", "subject", m.Subject, "err", err)
+		}
+	})
+}
+
+// sessions answers an events.CountQuestion.
+func (a *answers) sessions(data []byte) (any, error) {
+	var q events.CountQuestion
+	if err := events.DecodeStrict(data, &q); err != nil {
+		return nil, err
+	}
+	if s := a.r.shown.Load().state; q.UnitType == "" && s != nil {
+		t, _ := s.UnitType("")
+		q.UnitType = t.Name
+	}
+	if q.RouterID != "" {
+		return events.CountAnswer{Sessions: a.r.cfg.Relay.CountRouter(q.UnitType, q.RouterID)}, nil
+	}
+	keys := routing.Keys{Exact: q.Exact}
+	for _, s := range q.Slots {
+		rg, err := routing.ParseRange(s)
+		if err != nil {
+			return nil, events.ErrBadRange.With("%v", err).At("slots")
+		}
+		keys.Slots = append(keys.Slots, rg)
+	}
+	return events.CountAnswer{Sessions: a.r.cfg.Relay.CountKeys(q.UnitType, keys)}, nil
+}
+
+// probe answers an events.ProbeQuestion: it connects to the origins and closes the connections again.
+func (a *answers) probe(data []byte) (any, error) {
+	var q events.ProbeQuestion
+	if err := events.DecodeStrict(data, &q); err != nil {
+		return nil, err
+	}
+	if len(q.Origins) > maxProbes {
+		return nil, events.ErrBadValue.With("%d origins, at most %d are allowed", len(q.Origins), maxProbes).At("origins")
+	}
+	answer := events.ProbeAnswer{Failed: map[string]string{}}
+	var mu sync.Mutex // guards answer
+	var dials sync.WaitGroup
+	for _, origin := range q.Origins {
+		a.dials <- struct{}{}
+		dials.Go(func() {
+			defer func() { <-a.dials }()
+			d := net.Dialer{Timeout: probeTimeout}
+			c, err := d.DialContext(a.ctx, "tcp", origin)
+			if err == nil {
+				_ = c.Close()
+				return
+			}
+			mu.Lock()
+			answer.Failed[origin] = err.Error()
+			mu.Unlock()
+		})
+	}
+	dials.Wait()
+	return answer, nil
+}

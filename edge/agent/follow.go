@@ -1,0 +1,275 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/journal"
+)
+
+const (
+	minBackoff, maxBackoff = 50 * time.Millisecond, 2 * time.Second
+
+	headEvery = 5 * time.Second // how often an edge asks for the head when nothing comes
+)
+
+// follower follows the journal of one namespace. Its run owns the folding; the mutex guards what others read.
+type follower struct {
+	namespace string
+	nc        *nats.Conn
+	js        jetstream.JetStream
+	saved     *Saved // what the state directory held; nil: nothing
+	log       *slog.Logger
+
+	mu      sync.Mutex
+	journal journal.Journal // nil until it was reached
+	epoch   string          // of state
+	state   *events.State   // owned by run, cloned for others
+	caught  bool            // state has reached the head that there was when the journal was reached
+	head    uint64          // the newest sequence heard of
+	current time.Time       // when state was last known to be at the head
+	broken  error           // why following ended for good
+	changed chan struct{}   // closed and replaced whenever one of these changes
+}
+
+func newFollower(namespace string, nc *nats.Conn, js jetstream.JetStream, saved *Saved, log *slog.Logger) *follower {
+	f := &follower{namespace: namespace, nc: nc, js: js, saved: saved, log: log, state: events.NewState(), current: time.Now(), changed: make(chan struct{})}
+	if saved != nil {
+		f.epoch, f.state, f.head, f.current = saved.Epoch, saved.State.Clone(), saved.State.Seq, saved.At
+	}
+	return f
+}
+
+// run follows until ctx ends. A break of the journal, or an event that this program does not understand, ends the
+// following loudly and not the run: the edge goes on with its last good state, and never reports more than that.
+func (f *follower) run(ctx context.Context) {
+	j, head, err := f.reach(ctx)
+	if err != nil {
+		return // ctx has ended
+	}
+	at := f.begin(ctx, j, head)
+	err = j.Follow(ctx, at, f.apply)
+	if ctx.Err() != nil {
+		return
+	}
+	f.mu.Lock()
+	f.broken = err
+	seq := f.state.Seq
+	f.tell()
+	f.mu.Unlock()
+	f.log.Error("cannot follow the journal any more: this edge goes on with its last good state until it is restarted",
+		"namespace", f.namespace, "seq", seq, "err", err)
+}
+
+// reach waits until the journal can be read, and returns it with its head.
+func (f *follower) reach(ctx context.Context) (journal.Journal, uint64, error) {
+	wait, said := minBackoff, ""
+	for {
+		if err := awaitConnection(ctx, f.nc); err != nil && ctx.Err() != nil {
+			return nil, 0, err
+		}
+		j, err := journal.Open(ctx, f.js, f.namespace)
+		if err == nil {
+			var head uint64
+			if head, err = j.Head(ctx); err == nil {
+				return j, head, nil
+			}
+		}
+		if ctx.Err() != nil {
+			return nil, 0, ctx.Err()
+		}
+		if err.Error() != said {
+			said = err.Error()
+			f.log.Warn("journal not reached yet, trying again", "namespace", f.namespace, "err", err)
+		}
+		if err := pause(ctx, wait); err != nil {
+			return nil, 0, err
+		}
+		wait = min(2*wait, maxBackoff)
+	}
+}
+
+// begin chooses where to start: at the stored state if it is of this journal, else at a snapshot, else at the beginning.
+func (f *follower) begin(ctx context.Context, j journal.Journal, head uint64) journal.Cursor {
+	state := events.NewState()
+	switch {
+	case f.saved != nil && f.saved.Epoch == j.Epoch():
+		state = f.saved.State.Clone()
+	case f.saved != nil:
+		f.log.Warn("the journal was created anew since this edge last ran: starting from it, not from the stored state",
+			"namespace", f.namespace, "epoch", j.Epoch(), "stored", f.saved.Epoch)
+		fallthrough
+	default:
+		if s := f.snapshot(ctx, j); s != nil {
+			state = s
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.journal, f.epoch, f.state, f.head = j, j.Epoch(), state, head
+	f.reached()
+	return journal.Cursor{Epoch: j.Epoch(), Seq: state.Seq, Hash: state.Chain}
+}
+
+// snapshot is the state of the newest snapshot; nil if there is no usable one. It only saves time, so that a bad one is
+// reported and passed over.
+func (f *follower) snapshot(ctx context.Context, j journal.Journal) *events.State {
+	at, s, err := f.latest(ctx)
+	if err == nil && (at.Epoch != j.Epoch() || s.Seq != at.Seq || s.Chain != at.Hash) {
+		err = fmt.Errorf("it is of epoch %s and says sequence %d; the journal is of epoch %s, the state at %d", at.Epoch, at.Seq, j.Epoch(), s.Seq)
+	}
+	if err != nil {
+		if !errors.Is(err, journal.ErrNoSnapshots) {
+			f.log.Warn("snapshot is unusable, replaying from the start", "namespace", f.namespace, "err", err)
+		}
+		return nil
+	}
+	return s
+}
+
+func (f *follower) latest(ctx context.Context) (journal.Cursor, *events.State, error) {
+	snaps, err := journal.OpenSnapshots(ctx, f.js)
+	if err != nil {
+		return journal.Cursor{}, nil, err
+	}
+	at, b, ok, err := snaps.Latest(ctx, f.namespace)
+	if err == nil && !ok {
+		err = journal.ErrNoSnapshots
+	}
+	if err != nil {
+		return at, nil, err
+	}
+	s, err := events.DecodeState(b)
+	return at, s, err
+}
+
+// apply folds one record into the state.
+func (f *follower) apply(rec events.Record) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.state.Apply(rec); err != nil {
+		return err
+	}
+	f.head = max(f.head, rec.Seq)
+	f.reached()
+	return nil
+}
+
+// reached notes that state moved. The mutex is held.
+func (f *follower) reached() {
+	if f.state.Seq >= f.head {
+		f.caught, f.current = true, time.Now()
+	}
+	if f.caught { // before, nobody wants a state: a replay of a million events installs one
+		f.tell()
+	}
+}
+
+// tell wakes those who wait. The mutex is held.
+func (f *follower) tell() {
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// wait returns a channel that is closed at the next change. Fetch it before looking.
+func (f *follower) wait() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}
+
+// newer is a copy of the newest state, if it is not the one named, once the journal was read up to its head; nil before,
+// and while the journal is empty.
+func (f *follower) newer(epoch string, seq uint64) (string, *events.State) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.caught || f.state.Seq == 0 || f.epoch == epoch && f.state.Seq == seq {
+		return "", nil
+	}
+	return f.epoch, f.state.Clone()
+}
+
+// member is what the newest state says of an edge, and whether the journal was read up to its head.
+func (f *follower) member(id string) (e events.Edge, ok, caught bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e, ok = f.state.Edges[id]
+	return e, ok, f.caught
+}
+
+// freshness is the newest sequence heard of, how long ago the edge was last known to have it, and why it does not
+// follow any more.
+func (f *follower) freshness(now time.Time) (head uint64, stale time.Duration, broken error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.head, max(now.Sub(f.current), 0), f.broken
+}
+
+// watch asks for the head now and then until ctx ends, so that an edge which nothing reaches notices.
+func (f *follower) watch(ctx context.Context) {
+	for pause(ctx, headEvery/2+rand.N(headEvery)) == nil {
+		f.look(ctx)
+	}
+}
+
+// look asks for the head once. An unanswered question says nothing; that no answer comes shows as growing staleness.
+func (f *follower) look(ctx context.Context) {
+	f.mu.Lock()
+	j, broken := f.journal, f.broken
+	f.mu.Unlock()
+	if j == nil || broken != nil || !f.nc.IsConnected() {
+		return
+	}
+	asked := time.Now()
+	head, err := j.Head(ctx)
+	if err != nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.head = max(f.head, head)
+	if f.state.Seq >= head && asked.After(f.current) {
+		f.current = asked
+	}
+}
+
+// awaitConnection waits until the client is connected. What is sent earlier would only queue up in it.
+func awaitConnection(ctx context.Context, nc *nats.Conn) error {
+	changed := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer nc.RemoveStatusListener(changed)
+	for {
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case nc.IsConnected():
+			return nil
+		case nc.IsClosed():
+			return fmt.Errorf("nats: %w", nats.ErrConnectionClosed)
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+	}
+}
+
+// pause waits for about d, with jitter: a thousand edges lose one server together.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d/2 + rand.N(d))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

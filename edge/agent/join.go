@@ -1,0 +1,167 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"github.com/unitgate/unitgate/events"
+)
+
+// ErrGone: an operator retired this edge, or it left. Its id never comes back (R7): it needs a new state directory.
+var ErrGone = errors.New("this edge is gone for good: start it with a new state directory and so a new id")
+
+const (
+	joinTimeout = 5 * time.Second // for the answer to one request
+
+	// rejoinEvery is the pause after a rejection, which only an operator's doing can end, and after a join whose event
+	// does not come.
+	rejoinEvery = 3 * time.Second
+)
+
+// envelope and outcome are the two ends of an api request, as CONTRACT's "NATS subjects" has them.
+type envelope struct {
+	ID    string          `json:"id"`
+	Actor string          `json:"actor"`
+	Data  events.JoinEdge `json:"data"`
+}
+
+type outcome struct {
+	OK    bool          `json:"ok"`
+	Seq   uint64        `json:"seq"`
+	Error *events.Error `json:"error"`
+}
+
+// joiner sees to it that the journal holds this edge's own join. Its run owns it.
+type joiner struct {
+	namespace string
+	want      events.JoinEdge
+	nc        *nats.Conn
+	follower  *follower
+	log       *slog.Logger
+
+	said string // the last complaint, so that each is logged once
+}
+
+// run joins whenever the edge knows the newest state and that lacks the join. It returns nil when ctx ends, or an error
+// with which the edge must stop: nothing that could happen would let it in.
+func (j *joiner) run(ctx context.Context) error {
+	id, wait := uuid.NewString(), minBackoff
+	for {
+		if err := j.awaitNeed(ctx); err != nil || ctx.Err() != nil {
+			return err
+		}
+		o, err := j.ask(ctx, id)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil: // nobody answered; the same id makes the next try the same command
+			j.complain("cannot join yet, trying again", err)
+			wait = min(2*wait, maxBackoff)
+		case o.OK, o.Error.Code == events.ErrNothingChanges.Code:
+			id, wait = uuid.NewString(), rejoinEvery // its event ends the pause
+		case final(o.Error):
+			return fmt.Errorf("edge %q may not join unit %q, cluster %q: %w", j.want.ID, j.want.Unit, j.want.Cluster, o.Error)
+		default:
+			j.complain("the control plane refuses this edge, trying again", o.Error)
+			wait = rejoinEvery
+		}
+		j.rest(ctx, wait)
+	}
+}
+
+// standing is how this edge stands in the newest state: joined as it wants to be, or nothing to be done before more of
+// the journal was read; the error is ErrGone.
+func (j *joiner) standing() (settled bool, err error) {
+	e, known, caught := j.follower.member(j.want.ID)
+	if known && e.Gone != "" {
+		return false, fmt.Errorf("edge %q has %s: %w", e.ID, e.Gone, ErrGone)
+	}
+	have := events.JoinEdge{ID: e.ID, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity}
+	return !caught || known && have == j.want, nil
+}
+
+// awaitNeed waits until the edge must join, or ctx ends.
+func (j *joiner) awaitNeed(ctx context.Context) error {
+	for {
+		changed := j.follower.wait()
+		if settled, err := j.standing(); !settled || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// rest waits for about d, with jitter, or until the edge need not join any more, or ctx ends. Other changes do not
+// shorten it: a thousand edges that join at once would all ask again at every event.
+func (j *joiner) rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d/2 + rand.N(d))
+	defer t.Stop()
+	for {
+		changed := j.follower.wait()
+		if settled, err := j.standing(); settled || err != nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			return
+		case <-changed:
+		}
+	}
+}
+
+// ask sends the join once. An error means that there was no usable answer.
+func (j *joiner) ask(ctx context.Context, id string) (outcome, error) {
+	if err := awaitConnection(ctx, j.nc); err != nil {
+		return outcome{}, err
+	}
+	b, err := json.Marshal(envelope{ID: id, Actor: "edge/" + j.want.ID, Data: j.want})
+	if err != nil {
+		return outcome{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	m, err := j.nc.RequestWithContext(ctx, "unitgate.api."+j.namespace+".edge.join", b)
+	if err != nil {
+		return outcome{}, err
+	}
+	var o outcome
+	if err := json.Unmarshal(m.Data, &o); err != nil {
+		return outcome{}, fmt.Errorf("answer to edge.join: %w", err)
+	}
+	if !o.OK && o.Error == nil {
+		return outcome{}, errors.New("answer to edge.join is neither ok nor an error")
+	}
+	return o, nil
+}
+
+// final tells whether a rejection stands for ever: it is about what this edge is, not about what is not there yet.
+func final(e *events.Error) bool {
+	switch e.Code {
+	case events.ErrEdgeGone.Code, events.ErrEdgeMoved.Code, events.ErrNotAllowed.Code,
+		events.ErrBadName.Code, events.ErrBadValue.Code, events.ErrMissingField.Code:
+		return true
+	}
+	return false
+}
+
+func (j *joiner) complain(what string, err error) {
+	if err.Error() == j.said {
+		return
+	}
+	j.said = err.Error()
+	j.log.Warn(what, "edge", j.want.ID, "unit", j.want.Unit, "cluster", j.want.Cluster, "err", err)
+}

@@ -1,0 +1,174 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/unitgate/unitgate/events"
+)
+
+const (
+	tickEvery  = 100 * time.Millisecond // how fine the machine sees time
+	countPause = 10 * time.Millisecond  // between two countings that the relay's signals cause
+)
+
+// loop gives the machine its inputs and carries out its outputs. The goroutine of run owns it; what may block is done by
+// others, which come back through done.
+type loop struct {
+	*Runner
+	machine *Agent
+	views   views           // owned by the one Install under way
+	types   map[string]bool // unit types of all states that were to be installed: what is counted
+	given   version         // the last state that the machine was given
+	done    chan finished
+}
+
+// finished is an input whose time is not known yet.
+type finished func(now time.Time) Input
+
+// progress is what Status shows of the machine.
+type progress struct {
+	report events.EdgeReport
+	state  *events.State // by which every poller decides; nil: none
+	counts map[string]Counts
+}
+
+func (l *loop) run(ctx context.Context) {
+	connected := l.nc.StatusChanged(nats.CONNECTED)
+	defer l.nc.RemoveStatusListener(connected)
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	var rest <-chan time.Time // not nil: counted a moment ago
+	missed := false           // signalled meanwhile
+	if s := l.saved; s != nil {
+		l.given = version{epoch: s.Epoch, state: s.State}
+		l.step(ctx, Restored{time.Now(), s.Epoch, s.State, s.Hash})
+	}
+	for {
+		changed := l.follower.wait()
+		l.advance(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case f := <-l.done:
+			l.step(ctx, f(time.Now()))
+			l.count(ctx) // after the install that may just have ended: what it left counts for drained
+		case <-l.cfg.Relay.Changed():
+			if missed = rest != nil; !missed {
+				l.count(ctx)
+				rest = time.After(countPause)
+			}
+		case <-rest:
+			if rest = nil; missed {
+				missed = false
+				l.count(ctx)
+			}
+		case <-connected:
+			l.step(ctx, Connected{time.Now()})
+		case <-tick.C:
+			l.count(ctx) // the number of sessions is not signalled
+			l.step(ctx, Tick{time.Now()})
+		}
+	}
+}
+
+// advance gives the machine the newest state, if there is a newer one.
+func (l *loop) advance(ctx context.Context) {
+	epoch, s := l.follower.newer(l.given.epoch, l.given.seq())
+	if s == nil {
+		return
+	}
+	l.count(ctx) // just before: what was evicted until now is not this state's doing
+	l.given = version{epoch: epoch, state: s}
+	l.step(ctx, Advanced{time.Now(), epoch, s})
+}
+
+func (l *loop) count(ctx context.Context) {
+	at := l.machine.installed
+	counts := make(map[string]Counts, len(l.types))
+	for t := range l.types {
+		counts[t] = l.cfg.Relay.Counts(t)
+	}
+	l.step(ctx, Counted{time.Now(), at.epoch, at.seq(), counts})
+}
+
+func (l *loop) step(ctx context.Context, in Input) {
+	for _, out := range l.machine.Step(in) {
+		switch out := out.(type) {
+		case Install:
+			l.install(ctx, out)
+		case Store:
+			l.store(ctx, out)
+		case Evict:
+			l.log.Info("evicting sessions whose keys are not served here any more", "unitType", out.UnitType, "rate", out.Rate.String())
+			l.cfg.Relay.Evict(out.UnitType, int(out.Rate))
+		case Report:
+			l.publish(out)
+		}
+	}
+	l.shown.Store(&progress{l.machine.compose(), l.machine.installed.state, l.machine.counts})
+}
+
+func (l *loop) install(ctx context.Context, o Install) {
+	for _, t := range o.State.UnitTypes {
+		l.types[t.Name] = true
+	}
+	l.work.Go(func() {
+		err := l.cfg.Relay.Install(ctx, l.views.build(o.State))
+		if err != nil && ctx.Err() == nil {
+			l.log.Error("the relay did not take a state", "seq", o.State.Seq, "err", err)
+		}
+		l.finish(ctx, func(now time.Time) Input {
+			if err != nil {
+				return Failed{now, o}
+			}
+			return Installed{now, o.Epoch, o.State.Seq}
+		})
+	})
+}
+
+func (l *loop) store(ctx context.Context, o Store) {
+	l.work.Go(func() {
+		hash, err := l.cfg.Dir.Save(o.Epoch, o.State)
+		if err != nil {
+			l.log.Error("a state could not be stored: this edge serves by it and cannot report it", "seq", o.State.Seq, "err", err)
+		}
+		l.finish(ctx, func(now time.Time) Input {
+			if err != nil {
+				return Failed{now, o}
+			}
+			return Stored{now, o.Epoch, o.State.Seq, hash}
+		})
+	})
+}
+
+func (l *loop) finish(ctx context.Context, f finished) {
+	select {
+	case l.done <- f:
+	case <-ctx.Done():
+	}
+}
+
+// publish sends a report. While the bus is out of reach nothing is queued: what it would bring later is old by then, and
+// Connected asks for a new one.
+func (l *loop) publish(r Report) {
+	if !l.nc.IsConnected() {
+		return
+	}
+	b, err := json.Marshal(r.EdgeReport)
+	if err == nil {
+		err = l.nc.Publish(subject(l.self, "report"), b)
+	}
+	if err != nil {
+		l.log.Warn("report not sent", "err", err)
+	}
+}
+
+// subject is where an edge talks to the control plane: unitgate.edge.<namespace>.<unit>.<edge id>.<what>.
+func subject(s Self, what string) string {
+	return "unitgate.edge." + s.Namespace + "." + s.Unit + "." + s.ID + "." + what
+}

@@ -1,0 +1,116 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/unitgate/unitgate/events"
+)
+
+// Self is who the edge is. It does not change while the process lives.
+type Self struct {
+	Namespace   string
+	Unit        string
+	Cluster     string
+	ID          string
+	Incarnation string // UUID of the process; a restarted edge has another (R6)
+}
+
+// Counts are what the relay counts of one unit type. Sessions, Victims and Held are as they stand, Evicted and Landed
+// have been counting since the process started.
+type Counts struct {
+	Sessions int // live sessions
+	Victims  int // sessions, dials and origin legs on keys that the view does not serve here, not completely gone yet
+	Evicted  int // sessions closed because their key is not served here any more
+	Landed   int // sessions admitted on keys that the cutover of the view's table has moved here
+	Held     int // handshakes that wait for the commit of a fence
+}
+
+// Input is what an Agent reacts to. The set is closed; every input says when it came.
+//
+//sumtype:decl
+type Input interface{ when() time.Time }
+
+type (
+	// Restored: the state directory held this state, so it is on disk already. Only as the first input.
+	Restored struct {
+		Now   time.Time
+		Epoch string
+		State *events.State
+		Hash  string // State.Hash
+	}
+	// Advanced: the journal has led to a newer state. Every state may be skipped but the newest.
+	Advanced struct {
+		Now   time.Time
+		Epoch string        // of the journal
+		State *events.State // immutable
+	}
+	// Installed: every poller decides by this state's view, and the sessions that it does not serve are victims.
+	Installed struct {
+		Now   time.Time
+		Epoch string
+		Seq   uint64
+	}
+	// Stored: this state is on disk, through fsync.
+	Stored struct {
+		Now   time.Time
+		Epoch string
+		Seq   uint64
+		Hash  string // State.Hash
+	}
+	// Failed: the last Install or Store did not work; it will be wanted again after a while.
+	Failed struct {
+		Now    time.Time
+		Output Output // the Install or Store
+	}
+	// Counted: what the relay counts, by unit type. The counting began when the state of Epoch and Seq was installed.
+	Counted struct {
+		Now    time.Time
+		Epoch  string
+		Seq    uint64
+		Counts map[string]Counts
+	}
+	// Connected: the bus can be reached again, whoever listens there may have missed reports.
+	Connected struct{ Now time.Time }
+	// Tick: time has passed.
+	Tick struct{ Now time.Time }
+)
+
+func (in Restored) when() time.Time  { return in.Now }
+func (in Advanced) when() time.Time  { return in.Now }
+func (in Installed) when() time.Time { return in.Now }
+func (in Stored) when() time.Time    { return in.Now }
+func (in Failed) when() time.Time    { return in.Now }
+func (in Counted) when() time.Time   { return in.Now }
+func (in Connected) when() time.Time { return in.Now }
+func (in Tick) when() time.Time      { return in.Now }
+
+// Output is what an Agent wants done. The set is closed. At most one Install and one Store are under way at a time; each
+// is answered by Installed, Stored or Failed.
+//
+//sumtype:decl
+type Output interface{ isOutput() }
+
+type (
+	// Install: make every poller decide by this state. Answered by Installed or Failed.
+	Install struct {
+		Epoch string
+		State *events.State
+	}
+	// Store: write this state to disk, through fsync. Answered by Stored or Failed.
+	Store struct {
+		Epoch string
+		State *events.State
+	}
+	// Evict: close the victims of a unit type at this rate.
+	Evict struct {
+		UnitType string
+		Rate     events.Rate // sessions a second, 0 for no limit
+	}
+	// Report: publish this.
+	Report struct{ events.EdgeReport }
+)
+
+func (Install) isOutput() {}
+func (Store) isOutput()   {}
+func (Evict) isOutput()   {}
+func (Report) isOutput()  {}

@@ -1,0 +1,153 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unitgate/unitgate/edge/handshake"
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+// Relay is what the agent needs of an edge's data path. Every method may be called concurrently.
+type Relay interface {
+	// Install returns when every poller decides by the view.
+	Install(ctx context.Context, v *handshake.View) error
+	// Evict starts or adjusts the closing of a unit type's victims, rate per second, 0 for no limit.
+	Evict(unitType string, rate int)
+	Counts(unitType string) Counts
+	// Changed is signalled when counters moved or the last victim is gone. For one receiver.
+	Changed() <-chan struct{}
+	CountKeys(unitType string, keys routing.Keys) int
+	CountRouter(unitType, routerID string) int
+}
+
+// NATS says how to reach the bus: by a connection of the caller's, which stays open, or by one of the agent's own.
+type NATS struct {
+	Conn    *nats.Conn
+	URL     string
+	Options []nats.Option // for URL; reconnecting for ever is set in any case
+}
+
+// Config of a Runner. Every field is needed unless it says otherwise.
+type Config struct {
+	Namespace, Unit, Cluster string
+	Advertise                string // HOST:PORT that other edges and probes dial
+	Capacity                 int    // most sessions; 0: not limited
+	Dir                      *StateDir
+	NATS                     NATS
+	Relay                    Relay
+	Dev                      Dev          // zero outside `dev`
+	Logger                   *slog.Logger // nil: none
+}
+
+// Runner is the process around an Agent. Run owns the machine; Status may be called by any goroutine.
+type Runner struct {
+	cfg      Config
+	self     Self
+	log      *slog.Logger
+	nc       *nats.Conn
+	own      bool // nc is to be closed
+	saved    *Saved
+	follower *follower
+	joiner   *joiner
+	loop     loop
+	work     sync.WaitGroup
+	shown    atomic.Pointer[progress] // written by loop
+}
+
+// Start reads the state directory and begins to connect, without waiting for it: NATS may be down (G5).
+func Start(cfg Config) (*Runner, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Runner{
+		cfg: cfg, log: cfg.Logger.With("edge", cfg.Dir.ID()),
+		self: Self{cfg.Namespace, cfg.Unit, cfg.Cluster, cfg.Dir.ID(), uuid.NewString()},
+	}
+	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev}, types: map[string]bool{}, done: make(chan finished)}
+	r.shown.Store(&progress{report: r.loop.machine.compose()})
+	var err error
+	if r.saved, err = cfg.Dir.Load(); err != nil {
+		return nil, err
+	}
+	if r.saved != nil && r.saved.State.Namespace != cfg.Namespace {
+		return nil, fmt.Errorf("%w: it was in namespace %q, not %q; give each edge a directory of its own", ErrOtherID, r.saved.State.Namespace, cfg.Namespace)
+	}
+	if err := r.connect(); err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(r.nc)
+	if err != nil {
+		return nil, fmt.Errorf("jetstream: %w", err)
+	}
+	r.follower = newFollower(cfg.Namespace, r.nc, js, r.saved, r.log)
+	r.joiner = &joiner{
+		namespace: cfg.Namespace, nc: r.nc, follower: r.follower, log: r.log,
+		want: events.JoinEdge{ID: r.self.ID, Unit: cfg.Unit, Cluster: cfg.Cluster, Address: cfg.Advertise, Capacity: cfg.Capacity},
+	}
+	return r, nil
+}
+
+func (r *Runner) connect() error {
+	if r.nc = r.cfg.NATS.Conn; r.nc != nil {
+		return nil
+	}
+	opts := append([]nats.Option{
+		nats.Name("unitgate-edge/" + r.self.ID), nats.ReconnectWait(250 * time.Millisecond),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			r.log.Warn("NATS is out of reach: serving on with the last state", "err", err)
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { r.log.Info("NATS is back", "url", nc.ConnectedUrlRedacted()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { r.log.Warn("NATS", "err", err) }),
+	}, r.cfg.NATS.Options...)
+	nc, err := nats.Connect(r.cfg.NATS.URL, append(opts, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))...)
+	if err != nil {
+		return fmt.Errorf("connect to NATS at %s: %w", r.cfg.NATS.URL, err)
+	}
+	r.nc, r.own = nc, true
+	return nil
+}
+
+// ID is the edge's id.
+func (r *Runner) ID() string { return r.self.ID }
+
+// Run keeps the edge up to date until ctx ends, then returns nil. An error says that the edge must stop, and why:
+// ErrGone, or a join that is refused for ever. When Run returns, nothing of the agent runs any more; the relay and the
+// state directory are the caller's to close.
+func (r *Runner) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers, err := r.answer(ctx)
+	if err != nil {
+		return err
+	}
+	var refused error
+	r.work.Go(func() { r.follower.run(ctx) })
+	r.work.Go(func() { r.follower.watch(ctx) })
+	r.work.Go(func() { refused = r.joiner.run(ctx); cancel() }) // it ends with ctx, or ends it
+	r.loop.run(ctx)
+	answers.close()
+	r.work.Wait()
+	r.shut()
+	return refused
+}
+
+// shut flushes what was published and closes the agent's own connection.
+func (r *Runner) shut() {
+	if !r.own {
+		return
+	}
+	if r.nc.IsConnected() {
+		_ = r.nc.FlushTimeout(time.Second) // best effort: reports are repeated, and this edge has none to come
+	}
+	r.nc.Close()
+}

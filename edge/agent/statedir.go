@@ -1,0 +1,214 @@
+package agent
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/unitgate/unitgate/events"
+)
+
+// Names in a state directory.
+const (
+	lockFile  = "lock"       // held by flock while the edge's process lives; contains its process id
+	idFile    = "id"         // the edge's id
+	stateFile = "state.json" // the newest state that every poller decided by
+	tempFile  = "temp"       // becomes one of the two above by a rename
+)
+
+// Errors of a state directory, to be tested with errors.Is.
+var (
+	// ErrLocked: another process uses the directory.
+	ErrLocked = errors.New("another process uses this state directory")
+	// ErrOtherID: the directory belongs to an edge with another id.
+	ErrOtherID = errors.New("the state directory belongs to another edge")
+	// ErrDamaged: something in the directory is not what this program wrote. Its edge must not go on with it: what it
+	// had promised is not known any more.
+	ErrDamaged = errors.New("state directory is damaged: remove it, then the edge starts with a new id")
+)
+
+// StateDir is the directory in which an edge keeps its id and its newest state: "locked, one process, never cloned; a
+// lost one means a new edge id" (R7). One goroutine at a time may use it.
+type StateDir struct {
+	path string
+	id   string
+	lock *os.File
+}
+
+// Saved is a state as it was read from a state directory.
+type Saved struct {
+	Epoch string // of the journal that it came from
+	Hash  string // State.Hash
+	State *events.State
+	At    time.Time // when it was stored
+}
+
+// saved is the form of state.json. Hash is over the bytes of State.
+type saved struct {
+	Epoch string          `json:"epoch"`
+	Seq   uint64          `json:"seq"`
+	Hash  string          `json:"hash"`
+	State json.RawMessage `json:"state"`
+}
+
+// OpenStateDir locks the directory, which is made if it is not there, and reads or makes the edge's id. An id that is
+// given must be the one stored, if there is one. Close it only when nothing of the edge runs any more.
+func OpenStateDir(path, id string) (*StateDir, error) {
+	if id != "" {
+		if err := events.CheckID(id, "id"); err != nil {
+			return nil, fmt.Errorf("edge id: %w", err)
+		}
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	lock, err := acquire(filepath.Join(path, lockFile))
+	if err != nil {
+		return nil, fmt.Errorf("state directory %s: %w", path, err)
+	}
+	d := &StateDir{path: path, lock: lock}
+	if d.id, err = d.readID(id); err != nil {
+		return nil, errors.Join(fmt.Errorf("state directory %s: %w", path, err), d.Close())
+	}
+	return d, nil
+}
+
+// acquire takes the lock, which the kernel drops with the process, however that ends.
+func acquire(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		defer f.Close()
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("lock it: %w", err)
+		}
+		var pid [20]byte
+		n, _ := f.Read(pid[:]) // only for the message
+		return nil, fmt.Errorf("%w: process %s", ErrLocked, bytes.TrimSpace(pid[:n]))
+	}
+	if err = f.Truncate(0); err == nil {
+		_, err = fmt.Fprintln(f, os.Getpid())
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// readID returns the id of the directory's edge; a new directory gets the wanted one, or a new one if none is wanted.
+func (d *StateDir) readID(want string) (string, error) {
+	b, err := os.ReadFile(d.file(idFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(d.file(stateFile)); err == nil {
+			return "", fmt.Errorf("%w: it has a state and no id", ErrDamaged)
+		}
+		if want == "" {
+			want = "edge-" + strings.ToLower(rand.Text()[:12])
+		}
+		return want, d.write(idFile, []byte(want+"\n"))
+	}
+	if err != nil {
+		return "", err
+	}
+	id := strings.TrimSuffix(string(b), "\n")
+	if events.CheckID(id, "id") != nil {
+		return "", fmt.Errorf("%w: its id is %.80q", ErrDamaged, id)
+	}
+	if want != "" && want != id {
+		return "", fmt.Errorf("%w: its id is %q, not %q; give each edge a directory of its own", ErrOtherID, id, want)
+	}
+	return id, nil
+}
+
+// ID is the edge's id.
+func (d *StateDir) ID() string { return d.id }
+
+// Load reads the stored state; nil if there is none yet. It is checked against its hash: a damaged one is ErrDamaged.
+func (d *StateDir) Load() (*Saved, error) {
+	info, err := os.Stat(d.file(stateFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var b []byte
+	if err == nil {
+		b, err = os.ReadFile(d.file(stateFile))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("stored state: %w", err)
+	}
+	damaged := func(format string, args ...any) error {
+		return fmt.Errorf("%s: %w: %s", d.file(stateFile), ErrDamaged, fmt.Sprintf(format, args...))
+	}
+	var f saved
+	if err := json.Unmarshal(b, &f); err != nil {
+		return nil, damaged("%v", err)
+	}
+	sum := sha256.Sum256(f.State)
+	if got := hex.EncodeToString(sum[:]); got != f.Hash {
+		return nil, damaged("the state's hash is %s, it should be %s", got, f.Hash)
+	}
+	s, err := events.DecodeState(f.State)
+	if err != nil {
+		return nil, damaged("%v", err)
+	}
+	if s.Seq != f.Seq || f.Epoch == "" {
+		return nil, damaged("sequence %d of epoch %q holds a state of sequence %d", f.Seq, f.Epoch, s.Seq)
+	}
+	return &Saved{Epoch: f.Epoch, Hash: f.Hash, State: s, At: info.ModTime()}, nil
+}
+
+// Save stores a state and returns its hash. When it returns nil, the state survives a crash of the machine (R6); after
+// an error, the one before is still there.
+func (d *StateDir) Save(epoch string, s *events.State) (hash string, err error) {
+	raw := s.Encode()
+	sum := sha256.Sum256(raw)
+	hash = hex.EncodeToString(sum[:])
+	b, err := json.Marshal(saved{Epoch: epoch, Seq: s.Seq, Hash: hash, State: raw})
+	if err == nil {
+		err = d.write(stateFile, b)
+	}
+	if err != nil {
+		return "", fmt.Errorf("store state %d: %w", s.Seq, err)
+	}
+	return hash, nil
+}
+
+// write replaces a file as a whole: after a crash at any moment there is the old one or the new one.
+func (d *StateDir) write(name string, b []byte) error {
+	f, err := os.OpenFile(d.file(tempFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(d.file(tempFile), d.file(name)); err != nil {
+		return err
+	}
+	dir, err := os.Open(d.path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close()) // without it the rename itself may be lost
+}
+
+func (d *StateDir) file(name string) string { return filepath.Join(d.path, name) }
+
+// Close lets another process have the directory.
+func (d *StateDir) Close() error { return d.lock.Close() }

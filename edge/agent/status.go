@@ -1,0 +1,62 @@
+package agent
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/unitgate/unitgate/events"
+)
+
+// Status is what an edge says of itself when asked, on `….status` and on its admin listener.
+type Status struct {
+	events.EdgeReport
+	Address     string            `json:"address"`
+	Capacity    int               `json:"capacity,omitempty"`
+	Installed   uint64            `json:"installed"`   // sequence that every poller decides by; Applied is stored, too
+	Joined      bool              `json:"joined"`      // that state holds this edge's own join: it admits sessions (R7)
+	Head        uint64            `json:"head"`        // newest sequence that the edge has heard of
+	Staleness   float64           `json:"staleness"`   // seconds since the edge was last known to be at the head
+	Connected   bool              `json:"connected"`   // to NATS
+	Broken      string            `json:"broken"`      // why the edge does not follow the journal any more; "": it does
+	RuleVersion map[string]uint64 `json:"ruleVersion"` // by unit type
+	Held        map[string]int    `json:"held"`        // waiting handshakes by unit type
+	Victims     map[string]int    `json:"victims"`     // sessions and dials to be closed by unit type
+}
+
+// Status says how the edge stands. It asks the journal for its head if nothing was heard of it for a second.
+func (r *Runner) Status(ctx context.Context) Status {
+	if _, stale, _ := r.follower.freshness(time.Now()); stale > time.Second {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		r.follower.look(ctx)
+		cancel()
+	}
+	head, stale, broken := r.follower.freshness(time.Now())
+	p := r.shown.Load()
+	st := Status{
+		EdgeReport: p.report, Address: r.cfg.Advertise, Capacity: r.cfg.Capacity, Head: head,
+		Staleness: stale.Round(time.Millisecond).Seconds(), Connected: r.nc.IsConnected(),
+		RuleVersion: map[string]uint64{}, Held: map[string]int{}, Victims: map[string]int{},
+	}
+	st.Sessions = maps.Clone(p.report.Sessions)
+	if broken != nil {
+		st.Broken = broken.Error()
+	}
+	for t, n := range p.counts {
+		st.Held[t], st.Victims[t] = n.Held, n.Victims
+	}
+	if p.state == nil {
+		return st
+	}
+	st.Installed, st.Joined = p.state.Seq, admits(p.state, r.self)
+	for t, rules := range p.state.Rules {
+		st.RuleVersion[t] = rules.Version
+	}
+	return st
+}
+
+// Ready tells whether the edge admits sessions: every poller decides by a state that holds its own join.
+func (r *Runner) Ready() bool {
+	s := r.shown.Load().state
+	return s != nil && admits(s, r.self)
+}
