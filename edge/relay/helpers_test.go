@@ -89,9 +89,16 @@ func openFiles() string {
 		n, _ := strconv.Atoi(fd.Name())
 		local, _ := syscall.Getsockname(n)
 		remote, _ := syscall.Getpeername(n)
-		fmt.Fprintf(&b, "%s %s %+v %+v\n", fd.Name(), link, local, remote)
+		fmt.Fprintf(&b, "%s %s %s %s\n", fd.Name(), link, inet(local), inet(remote))
 	}
 	return b.String()
+}
+
+func inet(sa syscall.Sockaddr) string {
+	if a, ok := sa.(*syscall.SockaddrInet4); ok {
+		return fmt.Sprintf("%v:%d", a.Addr, a.Port)
+	}
+	return "-"
 }
 
 func eventually(t testing.TB, what string, ok func() bool) {
