@@ -1,0 +1,135 @@
+package cutover
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+// The prechecks that follow from the state. Every verdict says what was measured; a failed one says what to do.
+
+func passed(measured, format string, args ...any) events.Check {
+	return events.Check{State: events.Pass, Measured: measured, Message: fmt.Sprintf(format, args...)}
+}
+
+func failed(measured, format string, args ...any) events.Check {
+	return events.Check{State: events.Fail, Measured: measured, Message: fmt.Sprintf(format, args...)}
+}
+
+func slotRange(from, to uint32) string { return routing.Range{From: from, To: to}.String() }
+
+// rulesComplete: the new rules are still a change of the rules in force, cover every slot, and give keys only to units
+// that can serve them: which exist and have, for each active domain of the unit type, a sub-domain, an effective
+// cluster, and a registered edge in it.
+func rulesComplete(s *events.State, c *events.Cutover) events.Check {
+	covered := 0
+	for _, a := range c.To.Assignments() {
+		covered += a.Len()
+	}
+	owners := c.To.Units()
+	domains := activeDomains(s, c.UnitType)
+	measured := fmt.Sprintf("%d of %d slots, %d units, %d domains", covered, c.To.Slots(), len(owners), len(domains))
+	if v := s.Rules[c.UnitType].Version; v != c.RuleFrom {
+		return failed(measured, "made against rule version %d, the rules are at %d: preview again", c.RuleFrom, v)
+	}
+	if t, ok := s.UnitType(c.UnitType); !ok || covered != int(t.Slots) {
+		return failed(measured, "the rules cover %d slots and unit type %s has %d: preview again", covered, c.UnitType, t.Slots)
+	}
+	for _, unit := range owners {
+		if _, ok := s.Units[unit]; !ok {
+			return failed(measured, "unit %s owns slots or exact IDs and does not exist: preview again", unit)
+		}
+		for _, d := range domains {
+			if why := cannotServe(s, d, unit); why != "" {
+				return failed(measured, "unit %s cannot serve domain %s: %s", unit, d.Host, why)
+			}
+		}
+	}
+	if len(domains) == 0 {
+		return events.Check{State: events.Warn, Measured: measured, Message: fmt.Sprintf("no active domain has unit type %s by default: activate one, or nobody may be served by these rules", c.UnitType)}
+	}
+	return passed(measured, "every slot has one owner, and every owner serves every domain")
+}
+
+// cannotServe says what a unit lacks for a domain, "" if nothing.
+func cannotServe(s *events.State, d *events.Domain, unit string) string {
+	u, ok := d.Units[unit]
+	if !ok {
+		return "it is not in the domain: add it to the domain's units and activate it"
+	}
+	if u.Subdomain == "" {
+		return "it has no sub-domain there"
+	}
+	if c, ok := s.Clusters[u.Cluster]; !ok || c.Unit != unit {
+		return fmt.Sprintf("cluster %s is not one of its clusters", u.Cluster)
+	}
+	if !slices.ContainsFunc(s.LiveEdges(), func(e events.Edge) bool { return e.Unit == unit && e.Cluster == u.Cluster }) {
+		return fmt.Sprintf("no edge has joined its effective cluster %s: start one", u.Cluster)
+	}
+	return ""
+}
+
+// activeDomains are the active domains of a unit type, by host.
+func activeDomains(s *events.State, unitType string) []*events.Domain {
+	var out []*events.Domain
+	for _, host := range slices.Sorted(maps.Keys(s.Domains)) {
+		d := s.Domains[host].Active
+		if d == nil {
+			continue
+		}
+		if t, ok := s.UnitType(d.UnitType); ok && t.Name == unitType {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// noOpenCutover: one cutover per unit type may run.
+func noOpenCutover(s *events.State, c *events.Cutover) events.Check {
+	if r, ok := s.Running(c.UnitType); ok && r.ID != c.ID {
+		return failed("1 running", "cutover %s of unit type %s is %s: wait for its end, or end it", r.ID, c.UnitType, r.State)
+	}
+	return passed("0 running", "no other cutover of unit type %s runs", c.UnitType)
+}
+
+// gaining are the units that gain keys, sorted.
+func gaining(c *events.Cutover) []string {
+	set := map[string]bool{}
+	d := routing.Compare(c.From, c.To)
+	for _, m := range d.Moves {
+		set[m.Target] = true
+	}
+	for _, m := range d.ExactMoves {
+		set[m.Target] = true
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// origins are a unit's origins over every URI of the domains, each once, and the URIs that have none there.
+func origins(domains []*events.Domain, unit string) (all, without []string) {
+	set := map[string]bool{}
+	for _, d := range domains {
+		for _, u := range d.URIs {
+			if len(u.Origins[unit]) == 0 {
+				without = append(without, d.Host+u.Path)
+			}
+			for _, o := range u.Origins[unit] {
+				set[o] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(set)), without
+}
+
+// some names a few of many.
+func some(what []string) string {
+	const most = 5
+	if len(what) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(what[:most], "; "), len(what)-most)
+	}
+	return strings.Join(what, "; ")
+}

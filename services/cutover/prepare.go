@@ -1,0 +1,136 @@
+package cutover
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/journal"
+	"github.com/unitgate/unitgate/services/command"
+)
+
+// Preparer measures what a command about a cutover needs to know before it is decided. What it measured goes into the
+// journal with the command's event. Nothing is measured for a command that would be rejected anyway.
+type Preparer struct {
+	fleet  *Fleet
+	js     jetstream.JetStream
+	source Source
+	now    func() time.Time // dates the checks
+}
+
+var _ command.Preparer = (*Preparer)(nil)
+
+// Source is a state and the journal that it is read from: projector.Projector is one.
+type Source interface {
+	States
+	Journal() journal.Journal
+}
+
+// NewPreparer makes a Preparer for the fleet's namespace.
+func NewPreparer(fleet *Fleet, js jetstream.JetStream, source Source) *Preparer {
+	return &Preparer{fleet: fleet, js: js, source: source, now: time.Now}
+}
+
+// Prepare implements command.Preparer. It never fails: what cannot be measured is a failed check or a silent edge.
+func (p *Preparer) Prepare(ctx context.Context, s *events.State, env events.Envelope) (events.Envelope, error) {
+	switch c := env.Command.(type) {
+	case events.PreviewCutover:
+		c.Counted = p.count(ctx, s, env)
+		env.Command = c
+	case events.CheckCutover:
+		if cut, ok := waits(s, c.Cutover); ok {
+			c.Checks = p.Run(ctx, s, cut, events.CheckIDs())
+			env.Command = c
+		}
+	case events.RetryCheck:
+		if cut, ok := waits(s, c.Cutover); ok && slices.Contains(events.CheckIDs(), c.Check) {
+			c.Result = p.Run(ctx, s, cut, []string{c.Check})[0]
+			env.Command = c
+		}
+	case events.StartCutover:
+		if cut, ok := waits(s, c.Cutover); ok {
+			c.Checks = p.Run(ctx, s, cut, events.StaleChecks(cut.Checks, p.now()))
+			env.Command = c
+		}
+	}
+	return env, nil
+}
+
+// waits finds a cutover whose prechecks may still be run.
+func waits(s *events.State, id string) (*events.Cutover, bool) {
+	c, ok := s.Cutovers[id]
+	return &c, ok && (c.State == events.Proposed || c.State == events.Checked)
+}
+
+// count asks the edges how many live sessions a preview would move. Those of the units that lose keys have them, each
+// on the keys that its unit loses. The others are asked too, so that an edge whose report the cutover would wait for
+// in vain (R8) is named now.
+func (p *Preparer) count(ctx context.Context, s *events.State, env events.Envelope) events.Count {
+	e, err := events.Decide(s, p.fleet.namespace, env, p.now())
+	prop, ok := e.(events.CutoverProposed)
+	if err != nil || !ok {
+		return events.Count{SilentEdges: []string{}}
+	}
+	lost := map[string]events.CountQuestion{}
+	for _, m := range prop.Moves {
+		q := lost[m.Source]
+		q.Slots = append(q.Slots, slotRange(m.From, m.To))
+		lost[m.Source] = q
+	}
+	for _, m := range prop.ExactMoves {
+		q := lost[m.Source]
+		q.Exact = append(q.Exact, m.ID)
+		lost[m.Source] = q
+	}
+	edges := s.LiveEdges()
+	answers := p.fleet.Count(ctx, edges, func(e events.Edge) events.CountQuestion {
+		q, loses := lost[e.Unit]
+		q.UnitType = prop.UnitType
+		if !loses {
+			q.Slots = []string{slotRange(0, 0)} // only whether it answers
+		}
+		return q
+	})
+	n := events.Count{SilentEdges: silent(answers)}
+	for _, a := range answers {
+		if _, loses := lost[a.Edge.Unit]; loses && a.Err == nil {
+			n.Sessions += a.Value.Sessions
+		}
+	}
+	return n
+}
+
+// Run measures the named prechecks at the same time and returns their verdicts in that order.
+func (p *Preparer) Run(ctx context.Context, s *events.State, c *events.Cutover, ids []string) []events.Check {
+	out := make([]events.Check, len(ids))
+	var all sync.WaitGroup
+	for i, id := range ids {
+		all.Go(func() {
+			out[i] = p.measure(ctx, s, c, id)
+			out[i].ID, out[i].At = id, p.now().UTC()
+		})
+	}
+	all.Wait()
+	return out
+}
+
+func (p *Preparer) measure(ctx context.Context, s *events.State, c *events.Cutover, id string) events.Check {
+	switch id {
+	case "rules-complete":
+		return rulesComplete(s, c)
+	case "no-open-cutover":
+		return noOpenCutover(s, c)
+	case "edges-at-head":
+		return p.edgesAtHead(ctx, s)
+	case "journal-quorum":
+		return p.journalQuorum(ctx)
+	case "target-origins":
+		return p.targetOrigins(ctx, s, c)
+	default:
+		return failed("", "this version does not know the precheck")
+	}
+}

@@ -1,0 +1,271 @@
+// Package cutover owns the process manager of cutovers, their prechecks, and what the outside is shown of them.
+//
+// Driver is the pure machine that fences, waits and commits; Manager runs one for a namespace on NATS. Any number of
+// processes may run a Manager: the office (R1) lets one of them act. Preparer measures what a command about a cutover
+// needs to know (live sessions, prechecks) through a Fleet, which asks the edges. Show makes the view of a cutover.
+// A Driver belongs to one goroutine; Manager, Preparer and Fleet may be used by any number.
+package cutover
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/services/command"
+)
+
+// States is where the state is read: projector.Projector is one.
+type States interface {
+	State() *events.State
+	Changed() <-chan struct{}
+}
+
+// Submitter takes the driver's commands: command.Handler is one.
+type Submitter interface {
+	Do(ctx context.Context, env events.Envelope) command.Outcome
+}
+
+// Config of a Manager. All fields but Replicas and Incarnation are required.
+type Config struct {
+	NC          *nats.Conn
+	JS          jetstream.JetStream
+	Namespace   string
+	Epoch       string // of the journal that States follows
+	States      States
+	Submit      Submitter
+	Replicas    int // of the office's bucket, as the journal's
+	Logger      *slog.Logger
+	Incarnation string // of this process, a UUID; "": a fresh one
+}
+
+const (
+	tickEvery  = 100 * time.Millisecond
+	submitWait = 5 * time.Second // for one command of the driver
+	stopWait   = time.Second     // for a clean end
+)
+
+// Manager runs the driver of one namespace and hears the edges' reports. Make one with New.
+type Manager struct {
+	cfg    Config
+	start  time.Time // of the monotonic clock
+	inputs chan func(At) Input
+	leads  atomic.Bool
+
+	mu      sync.Mutex // guards reports
+	reports map[string]Voice
+}
+
+// Report is what an edge last said.
+type Report struct {
+	events.EdgeReport
+	HeardAt  time.Time
+	Doubtful bool // another process has spoken under this edge's id a moment ago
+}
+
+// New makes a manager; Run starts it.
+func New(cfg Config) *Manager {
+	if cfg.Incarnation == "" {
+		cfg.Incarnation = uuid.NewString()
+	}
+	return &Manager{cfg: cfg, start: time.Now(), inputs: make(chan func(At) Input, 256), reports: map[string]Voice{}}
+}
+
+// Leading reports whether this process holds the office and acts.
+func (m *Manager) Leading() bool { return m.leads.Load() }
+
+// Reports are the edges' newest reports, by edge id. Silent edges stay with their last one, see HeardAt.
+func (m *Manager) Reports() map[string]Report {
+	now := m.clock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make(map[string]Report, len(m.reports))
+	for id, v := range m.reports {
+		out[id] = Report{v.EdgeReport, m.start.Add(v.Heard), v.Doubtful(now)}
+	}
+	return out
+}
+
+// Run drives until ctx ends, then gives the office back. It returns an error only if the reports cannot be subscribed
+// to; an unreachable bus is waited for. Call it once.
+func (m *Manager) Run(ctx context.Context) error {
+	io, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the office is given back after ctx has ended
+	defer cancel()
+	sub, err := m.cfg.NC.Subscribe(fmt.Sprintf("unitgate.edge.%s.*.*.report", m.cfg.Namespace), func(msg *nats.Msg) {
+		if r, ok := decodeReport(msg.Subject, msg.Data); ok {
+			m.post(io, func(at At) Input { return Reported{at, r} })
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("subscribe to the reports of %s: %w", m.cfg.Namespace, err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
+	defer m.leads.Store(false)
+
+	l := &loop{Manager: m, io: io, driver: NewDriver(DriverConfig{Epoch: m.cfg.Epoch, Holder: m.cfg.Incarnation, ID: commandIDs(m.cfg.Incarnation)})}
+	l.run(ctx)
+	return nil
+}
+
+// commandIDs gives the n-th command of an incarnation its id.
+func commandIDs(incarnation string) func(uint64) string {
+	space, err := uuid.Parse(incarnation)
+	if err != nil {
+		space = uuid.NewSHA1(uuid.NameSpaceOID, []byte(incarnation))
+	}
+	return func(n uint64) string { return uuid.NewSHA1(space, fmt.Append(nil, n)).String() }
+}
+
+// decodeReport reads a report and makes sure that it is about the edge whose subject it came on.
+func decodeReport(subject string, data []byte) (r events.EdgeReport, ok bool) {
+	t := strings.Split(subject, ".")
+	if json.Unmarshal(data, &r) != nil || len(t) != 6 {
+		return r, false
+	}
+	return r, r.Namespace == t[2] && r.Unit == t[3] && r.Edge == t[4]
+}
+
+func (m *Manager) clock() time.Duration { return time.Since(m.start) }
+
+// post hands an input to the loop; it is stamped there.
+func (m *Manager) post(ctx context.Context, in func(At) Input) {
+	select {
+	case m.inputs <- in:
+	case <-ctx.Done():
+	}
+}
+
+// loop is the goroutine that owns the driver.
+type loop struct {
+	*Manager
+	io     context.Context // for what the driver wants done; ends after Run
+	driver *Driver
+	kv     jetstream.KeyValue // nil until a first request has opened it
+	kvMu   sync.Mutex         // guards kv
+}
+
+func (l *loop) run(ctx context.Context) {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	changed := l.cfg.States.Changed()
+	l.step(StateAdvanced{At{l.clock()}, l.cfg.States.State(), l.cfg.Epoch})
+	done := ctx.Done()
+	var end <-chan time.Time
+	for !l.driver.Stopped() {
+		at := func() At { return At{l.clock()} }
+		select {
+		case <-tick.C:
+			l.step(Tick{at()})
+		case <-changed:
+			changed = l.cfg.States.Changed() // before the state is read, so that no change is missed
+			l.step(StateAdvanced{at(), l.cfg.States.State(), l.cfg.Epoch})
+		case in := <-l.inputs:
+			l.step(in(at()))
+		case <-done:
+			done = nil
+			timer := time.NewTimer(stopWait)
+			defer timer.Stop()
+			end = timer.C
+			l.step(Stop{at()})
+		case <-end:
+			return // the successor has to wait for the term's end
+		}
+	}
+}
+
+func (l *loop) step(in Input) {
+	for _, out := range l.driver.Step(in) {
+		go l.perform(out)
+	}
+	if r, ok := in.(Reported); ok {
+		if v, ok := l.driver.Voice(r.Report.Edge); ok {
+			l.mu.Lock()
+			l.reports[r.Report.Edge] = v
+			l.mu.Unlock()
+		}
+	}
+	if serving := l.driver.Serving(); serving != l.leads.Swap(serving) {
+		l.cfg.Logger.Info("office", "namespace", l.cfg.Namespace, "serving", serving, "term", l.driver.Term(), "holder", l.cfg.Incarnation)
+	}
+}
+
+// perform does one thing that the driver wants and posts what came of it.
+func (l *loop) perform(out Output) {
+	switch out := out.(type) {
+	case ReadOffice:
+		key, err := l.readOffice()
+		l.post(l.io, func(at At) Input { return OfficeRead{at, err != nil, key} })
+	case WriteOffice:
+		rev, fate := l.writeOffice(out)
+		l.post(l.io, func(at At) Input { return OfficeWritten{at, out.Attempt, fate, rev} })
+	case Submit:
+		in := l.submit(out.Envelope)
+		l.post(l.io, func(at At) Input { in.At = at; return in })
+	}
+}
+
+func (l *loop) bucket() (jetstream.KeyValue, error) {
+	l.kvMu.Lock()
+	defer l.kvMu.Unlock()
+	if l.kv == nil {
+		kv, err := openOffice(l.io, l.cfg.JS, l.cfg.Replicas)
+		if err != nil {
+			return nil, err
+		}
+		l.kv = kv
+	}
+	return l.kv, nil
+}
+
+func (l *loop) readOffice() (OfficeKey, error) {
+	kv, err := l.bucket()
+	var key OfficeKey
+	if err == nil {
+		key, err = readOffice(l.io, kv, l.cfg.Namespace)
+	}
+	if err != nil && l.io.Err() == nil {
+		l.cfg.Logger.Warn("the office cannot be read", "namespace", l.cfg.Namespace, "err", err)
+	}
+	return key, err
+}
+
+func (l *loop) writeOffice(w WriteOffice) (uint64, Fate) {
+	kv, err := l.bucket()
+	if err != nil {
+		return 0, Unknown
+	}
+	rev, fate, err := writeOffice(l.io, kv, l.cfg.Namespace, w)
+	if err != nil && l.io.Err() == nil {
+		l.cfg.Logger.Warn("the office cannot be written", "namespace", l.cfg.Namespace, "err", err)
+	}
+	return rev, fate
+}
+
+// submit carries out a command of the driver's. Only a rejection by the rules counts as refused: anything else may have
+// been stored.
+func (l *loop) submit(env events.Envelope) Submitted {
+	ctx, cancel := context.WithTimeout(l.io, submitWait)
+	defer cancel()
+	o := l.cfg.Submit.Do(ctx, env)
+	name := events.NameOf(env.Command)
+	switch {
+	case o.OK:
+		l.cfg.Logger.Info("driver", "namespace", l.cfg.Namespace, "did", name.Entity+"."+name.Past, "seq", o.Seq)
+		return Submitted{ID: env.ID, Fate: Accepted, Seq: o.Seq}
+	case o.Error == nil, o.Error.Code == command.ErrUnavailable.Code, o.Error.Code == command.ErrStopped.Code, o.Error.Code == "internal":
+		l.cfg.Logger.Warn("driver: no answer", "namespace", l.cfg.Namespace, "command", name.Entity+"."+name.Verb, "err", o.Error)
+		return Submitted{ID: env.ID, Fate: Unknown}
+	default:
+		l.cfg.Logger.Warn("driver: refused", "namespace", l.cfg.Namespace, "command", name.Entity+"."+name.Verb, "err", o.Error)
+		return Submitted{ID: env.ID, Fate: Refused, Code: o.Error.Code}
+	}
+}
