@@ -1,0 +1,201 @@
+package agent
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/unitgate/unitgate/events"
+)
+
+func openDir(t *testing.T, path, id string) *StateDir {
+	t.Helper()
+	d, err := OpenStateDir(path, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+// An id is made once, fits the naming rules, and stays; --id names it in a new directory.
+func TestIDIsMadeOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "new", "dir")
+	d := openDir(t, path, "")
+	id := d.ID()
+	if err := events.CheckID(id, "id"); err != nil || len(id) > 20 {
+		t.Errorf("%q: %v", id, err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if again := openDir(t, path, id); again.ID() != id {
+		t.Errorf("%q became %q", id, again.ID())
+	}
+	if other := openDir(t, t.TempDir(), ""); other.ID() == id {
+		t.Error("two directories got one id")
+	}
+	if named := openDir(t, t.TempDir(), "bj-7"); named.ID() != "bj-7" {
+		t.Errorf("--id bj-7 became %q", named.ID())
+	}
+}
+
+func TestOtherIDIsRefused(t *testing.T) {
+	path := t.TempDir()
+	if err := openDir(t, path, "bj-1").Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenStateDir(path, "bj-2"); !errors.Is(err, ErrOtherID) || !strings.Contains(err.Error(), `"bj-1"`) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := OpenStateDir(t.TempDir(), "No Good"); !errors.Is(err, events.ErrBadName) {
+		t.Errorf("got %v", err)
+	}
+	openDir(t, path, "bj-1") // a refusal keeps no lock
+}
+
+// TestHoldStateDir is the other process of the next test, not a test.
+func TestHoldStateDir(t *testing.T) {
+	path := os.Getenv("UNITGATE_TEST_HOLD")
+	if path == "" {
+		return
+	}
+	openDir(t, path, "")
+	fmt.Println("held")
+	_, _ = io.Copy(io.Discard, os.Stdin) // until the parent lets go
+}
+
+// "Locked, one process" (R7): a second process is refused while the first lives, and admitted when it was killed.
+func TestSecondProcessIsRefused(t *testing.T) {
+	path := t.TempDir()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestHoldStateDir$")
+	cmd.Env = append(os.Environ(), "UNITGATE_TEST_HOLD="+path)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
+		t.Fatal(line, err)
+	}
+	_, err = OpenStateDir(path, "")
+	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), fmt.Sprint("process ", cmd.Process.Pid)) {
+		t.Errorf("got %v", err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	openDir(t, path, "")
+}
+
+func TestStateRoundTrip(t *testing.T) {
+	path := t.TempDir()
+	d := openDir(t, path, "bj-1")
+	if s, err := d.Load(); s != nil || err != nil {
+		t.Fatal(s, err)
+	}
+	w := newWorld(t, nil)
+	id := w.begin(6381, 7)
+	first := w.state.Clone()
+	s := w.fence(id)
+	for _, s := range []*events.State{first, s} {
+		if hash, err := d.Save("E1", s); err != nil || hash != s.Hash() {
+			t.Fatal(hash, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(path, tempFile), []byte("torn"), 0o600); err != nil { // left by a crash
+		t.Fatal(err)
+	}
+	_ = d.Close()
+	got, err := openDir(t, path, "").Load()
+	if err != nil || got.Epoch != "E1" || got.Hash != s.Hash() || got.State.Hash() != s.Hash() || got.At.IsZero() {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	// The fold goes on from it as from the original.
+	w.state = got.State
+	w.commit(id)
+}
+
+// A save that fails leaves what there was.
+func TestFailedSaveLeavesTheOldState(t *testing.T) {
+	path := t.TempDir()
+	d := openDir(t, path, "bj-1")
+	w := newWorld(t, nil)
+	if _, err := d.Save("E1", w.state); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(path, tempFile), 0o700); err != nil { // stands in the way
+		t.Fatal(err)
+	}
+	if _, err := d.Save("E1", w.join("bj-1", "unbj", "ws-bj", "127.0.0.1:7201")); err == nil {
+		t.Fatal("saved")
+	}
+	if s, err := d.Load(); err != nil || s.State.Seq != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// Whatever happens to state.json is noticed, and the error says what to do.
+func TestDamagedStateIsRefused(t *testing.T) {
+	whole := func() []byte {
+		d := openDir(t, t.TempDir(), "bj-1")
+		if _, err := d.Save("E1", newWorld(t, nil).state); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(d.file(stateFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}()
+	swap := func(old, new string) []byte {
+		s := strings.Replace(string(whole), old, new, 1)
+		if s == string(whole) {
+			t.Fatalf("%q is not in the file", old)
+		}
+		return []byte(s)
+	}
+	for name, b := range map[string][]byte{
+		"empty": {}, "torn": whole[:len(whole)/2], "last byte missing": whole[:len(whole)-1], "not JSON": []byte("hello"),
+		"a rule changed": swap(`"0-5997"`, `"0-5996"`), "the sequence changed": swap(`"seq":1`, `"seq":2`), "the epoch lost": swap(`"epoch":"E1"`, `"epoch":""`),
+	} {
+		d := openDir(t, t.TempDir(), "bj-1")
+		if err := os.WriteFile(d.file(stateFile), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := d.Load(); s != nil || !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "remove it") {
+			t.Errorf("%s: %v, %v", name, s, err)
+		}
+	}
+}
+
+// An id that is damaged, or lost beside a state, is not replaced by a new one in silence: the journal waits for the old one.
+func TestDamagedIDIsRefused(t *testing.T) {
+	for name, make := range map[string]func(path string) error{
+		"torn":         func(path string) error { return os.WriteFile(filepath.Join(path, idFile), nil, 0o600) },
+		"not an id":    func(path string) error { return os.WriteFile(filepath.Join(path, idFile), []byte("A B\n"), 0o600) },
+		"state, no id": func(path string) error { return os.WriteFile(filepath.Join(path, stateFile), nil, 0o600) },
+	} {
+		path := t.TempDir()
+		if err := make(path); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := OpenStateDir(path, ""); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
