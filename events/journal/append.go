@@ -79,12 +79,14 @@ func guarded(ns string, after uint64, rec *events.Record) *nats.Msg {
 }
 
 func (s *Stream) publish(ctx context.Context, after uint64, rec *events.Record) error {
-	pctx, cancel := context.WithTimeout(ctx, appendTimeout)
-	defer cancel()
-	if err := pctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil {
 		return err // before anything was sent
 	}
-	ack, err := s.js.PublishMsg(pctx, guarded(s.ns, after, rec))
+	var ack *jetstream.PubAck
+	err := s.ask(ctx, appendTimeout, func(ctx context.Context) (err error) {
+		ack, err = s.js.PublishMsg(ctx, guarded(s.ns, after, rec))
+		return err
+	})
 	if err == nil {
 		if ack.Stream != s.name() || ack.Sequence != rec.Seq {
 			return fmt.Errorf("%w: stream %s stored it as %d, want %s and %d", ErrUnknown, ack.Stream, ack.Sequence, s.name(), rec.Seq)
@@ -148,13 +150,15 @@ type messageAnswer struct {
 
 // get fetches one record from the leader and decodes it; ok is false when there is none.
 func (s *Stream) get(ctx context.Context, q messageQuery) (rec events.Record, ok bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	body, err := json.Marshal(q)
 	if err != nil {
 		return rec, false, err
 	}
-	reply, err := s.conn().RequestWithContext(ctx, s.api("STREAM.MSG.GET"), body)
+	var reply *nats.Msg
+	err = s.ask(ctx, requestTimeout, func(ctx context.Context) (err error) {
+		reply, err = s.conn().RequestWithContext(ctx, s.api("STREAM.MSG.GET"), body)
+		return err
+	})
 	if err != nil {
 		return rec, false, fmt.Errorf("ask journal %s: %w", s.name(), err)
 	}

@@ -16,11 +16,6 @@ import (
 	"github.com/unitgate/unitgate/events/journal/journaltest"
 )
 
-// bubble runs a test with a server of its own in virtual time.
-func bubble(t *testing.T, test func(*testing.T, *journaltest.Server)) {
-	synctest.Test(t, func(t *testing.T) { test(t, journaltest.StartServer(t)) })
-}
-
 // TestForged: records written past the guards, by someone who may write to the stream, are refused with their sequence.
 func TestForged(t *testing.T) {
 	for name, forge := range map[string]struct {
@@ -103,7 +98,7 @@ func TestDeletedRecord(t *testing.T) {
 }
 
 func TestRecreatedUnderFollower(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *journaltest.Server) {
+	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
 		js := srv.JetStream()
 		j := newStream(t, js)
 		journaltest.Fill(t, j, journal.Cursor{}, 1, 5)
@@ -129,7 +124,7 @@ func TestRecreatedUnderFollower(t *testing.T) {
 }
 
 func TestDeletedUnderFollower(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *journaltest.Server) {
+	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
 		js := srv.JetStream()
 		j := newStream(t, js)
 		end := journaltest.Fill(t, j, journal.Cursor{}, 1, 5)
@@ -143,7 +138,7 @@ func TestDeletedUnderFollower(t *testing.T) {
 }
 
 func TestTruncatedUnderFollower(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *journaltest.Server) {
+	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
 		js := srv.JetStream()
 		j := newStream(t, js)
 		end := journaltest.Fill(t, j, journal.Cursor{}, 1, 5)
@@ -158,31 +153,36 @@ func TestTruncatedUnderFollower(t *testing.T) {
 }
 
 func TestServerRestartUnderFollower(t *testing.T) {
-	srv := journaltest.StartServer(t)
-	j := newStream(t, srv.JetStream())
-	c := journaltest.Fill(t, j, journal.Cursor{}, 1, 10)
-	f := journaltest.Follow(t, j, journal.Cursor{})
-	f.Until(1, 10)
-	for n := uint64(1); n <= 2; n++ {
-		srv.Stop()
-		srv.Start()
-		again, err := journal.Open(t.Context(), srv.JetStream(), "shop")
-		if err != nil {
-			t.Fatal(err)
+	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
+		j := newStream(t, srv.JetStream())
+		c := journaltest.Fill(t, j, journal.Cursor{}, 1, 10)
+		f := journaltest.Follow(t, j, journal.Cursor{})
+		f.Until(1, 10)
+		for n := uint64(1); n <= 5; n++ {
+			srv.Stop()
+			srv.Start()
+			start := time.Now()
+			again, err := journal.Open(t.Context(), srv.JetStream(), "shop")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if again.Epoch() != j.Epoch() {
+				t.Fatalf("epoch is %s after a restart, was %s", again.Epoch(), j.Epoch())
+			}
+			c = journaltest.Fill(t, again, c, int(10*n+1), int(10*n+10))
+			f.Until(10*n+1, 10*n+10)
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("restart %d: it took %v after the server was back", n, took)
+			}
 		}
-		if again.Epoch() != j.Epoch() {
-			t.Fatalf("epoch is %s after a restart, was %s", again.Epoch(), j.Epoch())
-		}
-		c = journaltest.Fill(t, again, c, int(10*n+1), int(10*n+10))
-		f.Until(10*n+1, 10*n+10)
-	}
+	})
 }
 
 // TestPartition: a day without a link; then everything comes, once and in order.
 func TestPartition(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *journaltest.Server) {
+	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
 		writer := newStream(t, srv.JetStream(srv.Uncut()))
-		reader, err := journal.Open(t.Context(), srv.JetStream(), "shop")
+		reader, err := journal.Open(t.Context(), srv.JetStream(nats.ReconnectWait(2*time.Second)), "shop")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +205,7 @@ func TestPartition(t *testing.T) {
 
 // TestSlowCallback: a callback that takes its time is no trouble of the consumer, and nothing is delivered twice.
 func TestSlowCallback(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *journaltest.Server) {
+	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
 		j := newStream(t, srv.JetStream())
 		journaltest.Fill(t, j, journal.Cursor{}, 1, 20)
 		want := uint64(1)
@@ -225,7 +225,7 @@ func TestSlowCallback(t *testing.T) {
 
 // TestConsumersAreDropped: what a following made on the server is gone when it ends.
 func TestConsumersAreDropped(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *journaltest.Server) {
+	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
 		js := srv.JetStream()
 		j := newStream(t, js)
 		end := journaltest.Fill(t, j, journal.Cursor{}, 1, 3)

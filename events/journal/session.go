@@ -41,15 +41,17 @@ var errClosed = errors.New("session closed")
 
 // consume makes the consumer and starts it. stop ends it and asks the server to drop it, without waiting.
 func (x *session) consume(ctx context.Context) (stop func(), err error) {
-	rctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	cons, err := x.s.js.CreateConsumer(rctx, x.s.name(), jetstream.ConsumerConfig{
-		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:       max(x.chain.seq, 1), // the record at the cursor once more
-		AckPolicy:         jetstream.AckNonePolicy,
-		Replicas:          1,
-		MemoryStorage:     true,
-		InactiveThreshold: forgetConsumer,
+	var cons jetstream.Consumer
+	err = x.s.ask(ctx, requestTimeout, func(ctx context.Context) (err error) {
+		cons, err = x.s.js.CreateConsumer(ctx, x.s.name(), jetstream.ConsumerConfig{
+			DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
+			OptStartSeq:       max(x.chain.seq, 1), // the record at the cursor once more
+			AckPolicy:         jetstream.AckNonePolicy,
+			Replicas:          1,
+			MemoryStorage:     true,
+			InactiveThreshold: forgetConsumer,
+		})
+		return err
 	})
 	if err != nil {
 		return nil, err

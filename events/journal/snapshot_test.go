@@ -60,7 +60,7 @@ func numbered(n uint64) []byte {
 // than the reader has seen.
 func TestSnapshotsAreNeverTorn(t *testing.T) {
 	s, kv := newSnapshots(t)
-	const writers, each = 3, 15
+	const writers, each = 3, 8
 	if err := s.Put(t.Context(), "shop", journaltest.At("a", 1), numbered(1)); err != nil {
 		t.Fatal(err)
 	}

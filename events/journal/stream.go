@@ -127,14 +127,36 @@ func (s *Stream) Head(ctx context.Context) (uint64, error) {
 func (s *Stream) name() string { return streamPrefix + s.ns }
 
 // info asks for the stream's configuration and state.
-func (s *Stream) info(ctx context.Context) (*jetstream.StreamInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+func (s *Stream) info(ctx context.Context) (info *jetstream.StreamInfo, err error) {
+	err = s.ask(ctx, requestTimeout, func(ctx context.Context) error {
+		st, err := s.js.Stream(ctx, s.name())
+		if err == nil {
+			info = st.CachedInfo()
+		}
+		return err
+	})
+	return info, err
+}
+
+// ask makes one request in bounded time. It also ends when the connection is lost, because the answer is then lost too: a
+// follower whose server restarts would else wait for it long after the server is back.
+func (s *Stream) ask(ctx context.Context, timeout time.Duration, request func(context.Context) error) error {
+	rctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	st, err := s.js.Stream(ctx, s.name())
-	if err != nil {
-		return nil, err
+	lost := s.conn().StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	defer s.conn().RemoveStatusListener(lost)
+	go func() {
+		select {
+		case <-lost:
+			cancel()
+		case <-rctx.Done():
+		}
+	}()
+	err := request(rctx)
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		return nats.ErrDisconnected
 	}
-	return st.CachedInfo(), nil
+	return err
 }
 
 // api is the subject of a JetStream API call about this stream, with the prefix of the js handle's domain.

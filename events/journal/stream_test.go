@@ -197,7 +197,7 @@ func TestLostAcknowledgement(t *testing.T) {
 
 // TestAppendWithoutServer: with the link cut, an append ends in bounded time and claims nothing.
 func TestAppendWithoutServer(t *testing.T) {
-	bubble(t, func(t *testing.T, srv *journaltest.Server) {
+	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
 		j := newStream(t, srv.JetStream())
 		srv.Cut()
 		start := time.Now()

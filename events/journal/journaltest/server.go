@@ -3,8 +3,10 @@ package journaltest
 import (
 	"errors"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -35,6 +37,18 @@ func StartServer(t testing.TB) *Server {
 	s.Start()
 	t.Cleanup(s.Stop)
 	return s
+}
+
+// Bubble runs a test in virtual time (testing/synctest) with a server of its own. Register ats in TestMain for it: a file
+// store would start that clock inside, and the bubble would never be idle. Not for parallel tests.
+func Bubble(t *testing.T, test func(t *testing.T, s *Server)) {
+	t.Helper()
+	// The NATS client keeps timers in a global pool (it takes one to flush after a reconnect), and a timer of one bubble
+	// is fatal in another. Two collections empty a sync.Pool.
+	empty := func() { runtime.GC(); runtime.GC() }
+	empty()
+	defer empty()
+	synctest.Test(t, func(t *testing.T) { test(t, StartServer(t)) })
 }
 
 // Start starts the server again after Stop, on the same store.
@@ -73,6 +87,7 @@ func (s *Server) Connect(opts ...nats.Option) *nats.Conn {
 	s.t.Helper()
 	opts = append([]nats.Option{
 		nats.InProcessServer(s), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectJitter(0, 0),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // the default one prints what tests provoke
 	}, opts...)
 	nc, err := nats.Connect("", opts...)
 	if err != nil {
