@@ -115,7 +115,7 @@ func NewRecord(s *State, env Envelope, e Event, now time.Time) (Record, error) {
 	return Record{
 		Seq: s.Seq + 1, Entity: name.Entity, Verb: name.Past, CommandID: env.ID,
 		Type: reflect.TypeOf(e).Name(), Schema: SchemaVersion, Time: now.UTC(),
-		Actor: env.Actor, Reason: env.Reason, Traceparent: env.Traceparent, Prev: s.Chain, Data: data,
+		Actor: env.Actor, Reason: env.why(), Traceparent: env.Traceparent, Prev: s.Chain, Data: data,
 	}, nil
 }
 

@@ -1,6 +1,8 @@
 package events
 
 import (
+	"cmp"
+
 	"github.com/unitgate/unitgate/events/routing"
 )
 
@@ -12,11 +14,14 @@ type Command interface{ isCommand() }
 // Envelope is a command with its circumstances.
 type Envelope struct {
 	ID          string // UUID; with the command's entity and verb it is the identity under which it takes effect once
-	Actor       string
-	Reason      string
-	Traceparent string
+	Actor       string // who gives it, as they say
+	Reason      string // why; a reason in the command's own data comes first
+	Traceparent string // W3C trace context, may be empty
 	Command     Command
 }
+
+// why is the reason, wherever the caller wrote it.
+func (e Envelope) why() string { return cmp.Or(reasonOf(e.Command), e.Reason) }
 
 // Commands that shape a namespace. Each one's data is the config file's object.
 type (
@@ -160,6 +165,32 @@ type (
 		Term    uint64 `json:"term"`
 	}
 )
+
+// reasonOf is the reason that stands in a command's own data.
+func reasonOf(c Command) string {
+	switch c := c.(type) {
+	case RetireEdge:
+		return c.Reason
+	case PreviewCutover:
+		return c.Reason
+	case CheckCutover:
+		return c.Reason
+	case RetryCheck:
+		return c.Reason
+	case SkipCheck:
+		return c.Reason
+	case StartCutover:
+		return c.Reason
+	case PauseCutover:
+		return c.Reason
+	case ResumeCutover:
+		return c.Reason
+	case AbortCutover:
+		return c.Reason
+	default:
+		return ""
+	}
+}
 
 func (CreateNamespace) isCommand() {}
 func (ApplyConfig) isCommand()     {}

@@ -6,7 +6,7 @@
 package events
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -57,7 +57,11 @@ func open(namespace string, c Command) (Event, error) {
 			return nil, ErrBadValue.With("the config is for %q, the command for %q", c.Config.Namespace, namespace).At("config.namespace")
 		}
 		s.Namespace = namespace
-		return s.decideApply(c)
+		e, err := s.decideApply(c)
+		if errors.Is(err, ErrNothingChanges) { // that there is a namespace is a change
+			return ConfigApplied{Namespace: namespace}, nil
+		}
+		return e, err
 	default:
 		return nil, ErrUnknownNamespace.With("namespace %q does not exist: create it with namespace.create or apply a config", namespace)
 	}
@@ -130,7 +134,7 @@ func (s *State) decideRules(c InitRules) (Event, error) {
 	}
 	r, err := routing.NewRules(t.Slots, c.Ranges, c.Exact)
 	if err != nil {
-		return nil, fromRouting(err, "ranges")
+		return nil, fromRouting(err, "ranges", "exact")
 	}
 	if err := s.fits(Changes{Rules: map[string]*routing.Rules{t.Name: r}}); err != nil {
 		return nil, err
@@ -152,7 +156,7 @@ func (s *State) decideMember(c Command, env Envelope) (Event, error) {
 		if e, ok := s.Edges[c.ID]; !ok || e.Gone != "" {
 			return nil, ErrUnknownEdge.With("there is no edge %q; see get edges", c.ID).At("id")
 		}
-		c.Reason = cmp.Or(c.Reason, env.Reason)
+		c.Reason = env.why()
 		if err := needReason(c.Reason); err != nil {
 			return nil, err
 		}
@@ -160,6 +164,12 @@ func (s *State) decideMember(c Command, env Envelope) (Event, error) {
 	case TakeOffice:
 		if c.Term <= s.Office.Term {
 			return nil, ErrStaleTerm.With("term %d is over, the office is in term %d", c.Term, s.Office.Term)
+		}
+		if c.Holder == "" {
+			return nil, ErrMissingField.With("say which process takes the office").At("holder")
+		}
+		if err := checkLine(c.Holder, "holder"); err != nil {
+			return nil, err
 		}
 		return DriverTookOffice(c), nil
 	}
@@ -170,7 +180,7 @@ func needReason(reason string) error {
 	if reason == "" {
 		return ErrReasonMissing.With("say why: the reason goes into the journal").At("reason")
 	}
-	return checkLine(reason, "reason")
+	return nil
 }
 
 func (s *State) decideJoin(c JoinEdge) (Event, error) {
@@ -212,7 +222,7 @@ func (s *State) decideJoin(c JoinEdge) (Event, error) {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// fits proves that the state with the changes applied is sound.
+// fits proves that the state with the changes applied is sound, and will be when the running cutovers complete.
 func (s *State) fits(ch Changes) error {
 	next := s.Clone()
 	next.change(Record{Seq: s.Seq + 1}, ch)
@@ -235,7 +245,22 @@ func (s *State) fits(ch Changes) error {
 	if blocked != "" {
 		return ErrCutoverOpen.With("cutover %s is running: wait for its end, then change this", c.ID).At(blocked)
 	}
+	for _, c := range s.CutoverList() {
+		if c.State.Running() {
+			if err := next.soundUnder(c.UnitType, c.To); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+// soundUnder is sound with other rules in force for one unit type.
+func (s *State) soundUnder(ut string, rules *routing.Rules) error {
+	n := s.Clone()
+	r := n.Rules[ut]
+	n.Rules[ut] = RuleSet{Version: r.Version, Baseline: r.Baseline, Current: rules}
+	return n.sound()
 }
 
 // sound checks that everything refers to something that exists, and that what edges see is complete.

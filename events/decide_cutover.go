@@ -23,14 +23,17 @@ func (s *State) decideCutover(env Envelope, now time.Time) (Event, error) {
 		if !slices.Contains(CheckIDs(), c.Check) {
 			return nil, ErrUnknownCheck.With("there is no precheck %q; known are %v", c.Check, CheckIDs()).At("check")
 		}
+		if c.Result.ID != c.Check {
+			return nil, ErrBadValue.With("the result is of precheck %q", c.Result.ID).At("check")
+		}
 		return s.decideChecks(c.Cutover, []Check{c.Result})
 	case SkipCheck:
-		c.Reason = cmp.Or(c.Reason, env.Reason)
+		c.Reason = env.why()
 		return s.decideSkip(c)
 	case StartCutover:
 		return s.decideStart(c, now)
 	case PauseCutover:
-		return s.decidePause(c, cmp.Or(c.Reason, env.Reason))
+		return s.decidePause(c, env.why())
 	case ResumeCutover:
 		cut, err := s.cutover(c.Cutover, Paused)
 		if err != nil {
@@ -38,7 +41,7 @@ func (s *State) decideCutover(env Envelope, now time.Time) (Event, error) {
 		}
 		return CutoverResumed{Cutover: cut.ID}, nil
 	case AbortCutover:
-		return s.decideAbort(c, cmp.Or(c.Reason, env.Reason))
+		return s.decideAbort(c, env.why())
 	case FenceWave:
 		return s.decideFence(c)
 	case CommitWave:
@@ -82,9 +85,15 @@ func (s *State) decidePreview(c PreviewCutover) (Event, error) {
 	if diff.Empty() {
 		return nil, ErrNothingMoves.With("every routerId already belongs to the unit that this names")
 	}
+	if err := s.soundUnder(t.Name, rules); err != nil {
+		return nil, err
+	}
 	rate := Rate(s.Policy.EvictRate)
 	if c.Rate != nil {
 		rate = *c.Rate
+	}
+	if rate < 0 || rate > MaxRate {
+		return nil, ErrBadValue.With("want max or 1 to %d", MaxRate).At("rate")
 	}
 	if c.Counted.SilentEdges == nil {
 		c.Counted.SilentEdges = []string{}
@@ -105,15 +114,17 @@ func (s *State) wanted(t UnitType, have *routing.Rules, c PreviewCutover) (*rout
 	if c.Ranges != nil {
 		ranges = c.Ranges
 	}
-	for _, unit := range sortedKeys(c.Exact) {
-		for _, id := range c.Exact[unit] { // an ID that is given to one unit leaves the others' lists
-			for other, ids := range exact {
-				if _, named := c.Exact[other]; !named {
-					exact[other] = slices.DeleteFunc(slices.Clone(ids), func(x string) bool { return x == id })
-				}
-			}
+	given := map[string]bool{}
+	for unit, ids := range c.Exact {
+		exact[unit] = ids
+		for _, id := range ids {
+			given[id] = true
 		}
-		exact[unit] = c.Exact[unit]
+	}
+	for other := range exact { // an ID that is given to one unit leaves the lists that are not named
+		if _, named := c.Exact[other]; !named {
+			exact[other] = slices.DeleteFunc(exact[other], func(id string) bool { return given[id] })
+		}
 	}
 	for _, m := range []struct {
 		field string
@@ -127,7 +138,7 @@ func (s *State) wanted(t UnitType, have *routing.Rules, c PreviewCutover) (*rout
 	}
 	rules, err := routing.NewRules(t.Slots, ranges, exact)
 	if err != nil {
-		return nil, fromRouting(err, "ranges")
+		return nil, fromRouting(err, "ranges", "exact")
 	}
 	return rules, nil
 }
@@ -137,12 +148,23 @@ func (s *State) decideChecks(id string, checks []Check) (Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, k := range checks {
-		if !slices.Contains(CheckIDs(), k.ID) {
-			return nil, ErrUnknownCheck.With("there is no precheck %q", k.ID)
-		}
+	if err := soundChecks(checks); err != nil {
+		return nil, err
 	}
 	return CutoverChecked{Cutover: c.ID, Checks: checks}, nil
+}
+
+// soundChecks checks what was measured: a verdict of a known precheck. That one is skipped is an operator's word only.
+func soundChecks(checks []Check) error {
+	for _, k := range checks {
+		if !slices.Contains(CheckIDs(), k.ID) {
+			return ErrUnknownCheck.With("there is no precheck %q; known are %v", k.ID, CheckIDs()).At("check")
+		}
+		if !slices.Contains([]CheckState{Pass, Fail, Warn}, k.State) {
+			return ErrBadValue.With("precheck %s: %q is no verdict", k.ID, k.State).At("check")
+		}
+	}
+	return nil
 }
 
 func (s *State) decideSkip(c SkipCheck) (Event, error) {
@@ -187,10 +209,11 @@ func (s *State) decideStart(c StartCutover, now time.Time) (Event, error) {
 	if v := s.Rules[cut.UnitType].Version; v != cut.RuleFrom {
 		return nil, ErrStaleVersion.With("cutover %s was made against rule version %d, the rules are at %d: preview again", cut.ID, cut.RuleFrom, v)
 	}
-	for _, u := range cut.To.Units() {
-		if _, ok := s.Units[u]; !ok {
-			return nil, ErrUnknownUnit.With("unit %q is gone: preview again", u)
-		}
+	if err := s.soundUnder(cut.UnitType, cut.To); err != nil { // the configuration may have changed since the proposal
+		return nil, err
+	}
+	if err := soundChecks(c.Checks); err != nil {
+		return nil, err
 	}
 	checks := cut.merge(c.Checks)
 	for _, id := range StaleChecks(checks, now) {

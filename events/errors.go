@@ -3,6 +3,7 @@ package events
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/unitgate/unitgate/events/routing"
 )
@@ -27,14 +28,22 @@ func (e *Error) Is(target error) bool {
 	return ok && t.Code == e.Code
 }
 
-// With is a copy of the sentinel with a message.
+// With is a copy of the sentinel with a message, shortened where a caller's value would make it endless.
 func (e *Error) With(format string, args ...any) *Error {
-	return &Error{Code: e.Code, Message: fmt.Sprintf(format, args...)}
+	return &Error{Code: e.Code, Message: cut(fmt.Sprintf(format, args...), 1024)}
 }
 
 // At is a copy that names the field.
 func (e *Error) At(field string) *Error {
-	return &Error{Code: e.Code, Message: e.Message, Field: field}
+	return &Error{Code: e.Code, Message: e.Message, Field: cut(field, 256)}
+}
+
+// cut is the first n bytes of s as valid UTF-8.
+func cut(s string, n int) string {
+	if len(s) > n {
+		s = strings.ToValidUTF8(s[:n], "") + "…"
+	}
+	return s
 }
 
 // The rejections of the core. A command that gets one of them changed nothing.
@@ -73,7 +82,7 @@ var (
 	ErrUnknownCutover   = &Error{Code: "unknown_cutover"}
 	ErrUnknownCheck     = &Error{Code: "unknown_check"}
 	ErrInUse            = &Error{Code: "in_use"} // something else refers to what would be removed
-	ErrCenter           = &Error{Code: "center"} // not exactly one center
+	ErrCenter           = &Error{Code: "center"} // more than one center
 	ErrStaleVersion     = &Error{Code: "stale_version"}
 	ErrNothingChanges   = &Error{Code: "nothing_changes"}
 
@@ -89,21 +98,21 @@ var (
 	ErrWrongState     = &Error{Code: "wrong_state"}
 	ErrPrecheckFailed = &Error{Code: "precheck_failed"}
 	ErrReasonMissing  = &Error{Code: "reason_missing"}
-	ErrNoTarget       = &Error{Code: "no_target"} // a drain with no other unit to go to
 )
 
-// fromRouting gives the errors of package routing their codes.
-func fromRouting(err error, field string) error {
+// fromRouting gives the errors of routing.NewRules their codes; ranges and exact are the paths of its arguments.
+func fromRouting(err error, ranges, exact string) error {
 	for _, m := range []struct {
-		err error
-		as  *Error
+		err   error
+		as    *Error
+		field string
 	}{
-		{routing.ErrSlots, ErrBadSlots}, {routing.ErrBadRange, ErrBadRange}, {routing.ErrGap, ErrRangeGap},
-		{routing.ErrOverlap, ErrRangeOverlap}, {routing.ErrBadRouterID, ErrBadRouterID}, {routing.ErrExactTwice, ErrExactConflict},
+		{routing.ErrBadRange, ErrBadRange, ranges}, {routing.ErrGap, ErrRangeGap, ranges}, {routing.ErrOverlap, ErrRangeOverlap, ranges},
+		{routing.ErrBadRouterID, ErrBadRouterID, exact}, {routing.ErrExactTwice, ErrExactConflict, exact},
 	} {
 		if errors.Is(err, m.err) {
-			return m.as.With("%v", err).At(field)
+			return m.as.With("%v", err).At(m.field)
 		}
 	}
-	return ErrBadValue.With("%v", err).At(field)
+	return ErrBadValue.With("%v", err).At(ranges)
 }

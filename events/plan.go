@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/unitgate/unitgate/events/routing"
 )
@@ -180,17 +179,16 @@ func (p *planner) rules(cfg Config) error {
 	for _, ut := range sortedKeys(cfg.Rules) {
 		at := "rules." + ut
 		t, ok := p.unitType(ut)
-		if !ok {
+		if !ok || t.Name != ut { // an empty name would stand for the default one
 			return ErrUnknownUnitType.With("there is no unit type %q", ut).At(at)
 		}
 		r, err := routing.NewRules(t.Slots, cfg.Rules[ut].Ranges, cfg.Rules[ut].Exact)
 		if err != nil {
-			return fromRouting(err, at)
+			return fromRouting(err, at, at)
 		}
 		have, ok := p.s.Rules[ut]
 		if ok && !r.Equal(have.Baseline) && !r.Equal(have.Current) {
-			return ErrRulesExist.With("unit type %q has rules: they change through a cutover, not through apply; the rules in force are\n%s",
-				ut, strings.TrimRight(routing.DiffText(have.Current, have.Current), "\n")).At(at)
+			return ErrRulesExist.With("unit type %q has rules: they change through a cutover, not through apply; see get rules", ut).At(at)
 		}
 		if !ok {
 			if p.Changes.Rules == nil {

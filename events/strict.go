@@ -9,14 +9,19 @@ import (
 	"io"
 	"reflect"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/unitgate/unitgate/events/routing"
 )
 
 // DecodeStrict reads one JSON value into the struct that into points to. Unlike encoding/json it refuses unknown keys,
 // keys in another case, doubled keys, null and anything behind the value, and names the field of what is wrong.
+// Text that is no UTF-8 is refused too: encoding/json would store something else than was sent.
 // Errors are *Error. On an error *into is unchanged.
 func DecodeStrict(data []byte, into any) error {
+	if !utf8.Valid(data) {
+		return ErrBadCommand.With("not JSON: the text is no UTF-8")
+	}
 	t := reflect.TypeOf(into).Elem()
 	if err := checkJSON(data, t, ""); err != nil {
 		return err
@@ -78,8 +83,8 @@ func checkText(raw []byte, into encoding.TextUnmarshaler, path string) error {
 		return badScalar(raw, reflect.TypeFor[string](), path, err)
 	}
 	if err := into.UnmarshalText([]byte(s)); err != nil {
-		if _, ok := into.(*routing.Range); ok {
-			return fromRouting(err, path)
+		if errors.Is(err, routing.ErrBadRange) {
+			return ErrBadRange.With("%v", err).At(path)
 		}
 		return ErrBadValue.With("%v", err).At(path)
 	}

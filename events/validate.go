@@ -20,7 +20,9 @@ const (
 	maxEntities  = 4096 // clusters, load balancers, domains
 	maxURIs      = 64
 	maxOrigins   = 64
-	maxText      = 256 // names, reasons, actors
+	maxSources   = 16   // places where a routerId may stand
+	maxInstances = 1024 // edges that a cluster names
+	maxText      = 256  // names, reasons, actors
 )
 
 var (
@@ -51,7 +53,7 @@ func CheckUUID(id string) error {
 	return nil
 }
 
-// checkText bounds what people write: one line of UTF-8.
+// checkLine bounds what people write: one line of UTF-8.
 func checkLine(s, field string) error {
 	if len(s) > maxText {
 		return ErrBadValue.With("%d bytes, at most %d are allowed", len(s), maxText).At(field)
@@ -68,6 +70,12 @@ func CheckEnvelope(env Envelope) error {
 		return err
 	}
 	if err := checkLine(env.Actor, "actor"); err != nil {
+		return err
+	}
+	if err := checkLine(env.Traceparent, "traceparent"); err != nil {
+		return err
+	}
+	if err := checkLine(reasonOf(env.Command), "reason"); err != nil {
 		return err
 	}
 	return checkLine(env.Reason, "reason")
@@ -100,6 +108,9 @@ func (t *UnitType) normalize(field string) error {
 	}
 	if len(t.RouterID) == 0 {
 		t.RouterID = []string{"header:routerId", "cookie:routerId", "query:routerId"}
+	}
+	if len(t.RouterID) > maxSources {
+		return ErrBadValue.With("%d sources, at most %d are allowed", len(t.RouterID), maxSources).At(join(field, "routerId"))
 	}
 	for i, src := range t.RouterID {
 		from, name, _ := strings.Cut(src, ":")
@@ -139,6 +150,9 @@ func (c *Cluster) normalize(field string) error {
 	}
 	if c.Unit == "" {
 		return ErrMissingField.With("a cluster belongs to a unit").At(join(field, "unit"))
+	}
+	if len(c.Instances) > maxInstances {
+		return ErrBadValue.With("%d edges, at most %d are allowed", len(c.Instances), maxInstances).At(join(field, "instances"))
 	}
 	for i, id := range c.Instances {
 		if err := CheckID(id, fmt.Sprintf("%s[%d]", join(field, "instances"), i)); err != nil {
@@ -184,7 +198,7 @@ func (d *Domain) normalize(field string) error {
 	if len(d.Units) == 0 {
 		return ErrMissingField.With("a domain needs at least one unit").At(join(field, "units"))
 	}
-	units := map[string]DomainUnit{}
+	units, taken := map[string]DomainUnit{}, map[string]string{}
 	for _, id := range sortedKeys(d.Units) {
 		u, at := d.Units[id], join(field, "units."+id)
 		if u.Cluster == "" {
@@ -196,7 +210,10 @@ func (d *Domain) normalize(field string) error {
 		if !isHostPort(u.Subdomain, false) {
 			return ErrBadValue.With("%q is no host name, with or without a port", u.Subdomain).At(join(at, "subdomain"))
 		}
-		units[id] = u
+		if other, ok := taken[u.Subdomain]; ok { // a redirect there would come back for ever
+			return ErrDuplicateName.With("%s is the sub-domain of unit %q already", u.Subdomain, other).At(join(at, "subdomain"))
+		}
+		units[id], taken[u.Subdomain] = u, id
 	}
 	d.Units = units
 	return d.normalizeURIs(field)
@@ -221,8 +238,8 @@ func (d *Domain) normalizeURIs(field string) error {
 			if _, ok := d.Units[unit]; !ok {
 				return ErrUnknownUnit.With("the domain is not in unit %q", unit).At(at)
 			}
-			if len(origins) > maxOrigins {
-				return ErrBadValue.With("%d origins, at most %d are allowed", len(origins), maxOrigins).At(at)
+			if len(origins) == 0 || len(origins) > maxOrigins {
+				return ErrBadValue.With("%d origins: want 1 to %d", len(origins), maxOrigins).At(at)
 			}
 			for _, o := range origins {
 				if !isHostPort(o, true) {
@@ -244,18 +261,23 @@ func oneOf(v *string, field string, allowed ...string) error {
 	return nil
 }
 
+// isHost accepts a host name in lower case or an IP address. An IPv6 zone may hold any byte and would end up in a
+// Location header, so it is no part of an address here.
 func isHost(s string) bool {
-	if _, err := netip.ParseAddr(s); err == nil {
-		return true
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a.Zone() == ""
 	}
 	return len(s) <= 253 && hostForm.MatchString(s)
 }
 
-// isHostPort accepts HOST:PORT and, unless the port is required, HOST. IPv6 addresses stand in brackets.
+// isHostPort accepts HOST:PORT and, unless the port is required, HOST. Only IPv6 addresses stand in brackets.
 func isHostPort(s string, needPort bool) bool {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
 		return !needPort && isHost(s) && !strings.Contains(s, ":")
+	}
+	if strings.HasPrefix(s, "[") != strings.Contains(host, ":") || len(port) > len("65535") {
+		return false
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	return err == nil && n > 0 && isHost(host)
