@@ -278,7 +278,9 @@ func TestInstallWhileConnecting(t *testing.T) {
 }
 
 // registered counts the sessions and dials that have a key.
-func (f *fixture) registered() int { return f.sum(func(e *engine) int { return e.registry.Len(testType) }) }
+func (f *fixture) registered() int {
+	return f.sum(func(e *engine) int { return e.registry.Len(testType) })
+}
 
 // R10: and again before the 101 goes to the client.
 func TestInstallWhileTheOriginThinks(t *testing.T) {

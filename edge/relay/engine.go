@@ -58,11 +58,13 @@ type engine struct {
 	arrived []arrival
 	awake   bool // the poller will look at the mailbox
 	stopped bool
-	wakeFd  int // writing to it wakes the poller; -1 after the engine stopped
+	wakeFd  int // writing to it wakes the poller
+
+	wakeConn *nbio.Conn // its other end; the poller's
 }
 
-// wakeup is the nbio session of the socket pair's other end.
-type wakeup struct{ c *nbio.Conn }
+// wakeup is the nbio session of wakeConn.
+type wakeup struct{}
 
 func newEngine(r *Relay, index int) (*engine, error) {
 	e := &engine{
@@ -123,7 +125,8 @@ func (e *engine) connectMailbox() error {
 	if err == nil {
 		var c *nbio.Conn
 		if c, err = nbio.NBConn(conn); err == nil {
-			c.SetSession(&wakeup{c})
+			e.wakeConn = c
+			c.SetSession(wakeup{})
 			_, err = e.nb.AddConn(c)
 		}
 	}
@@ -185,17 +188,17 @@ func (e *engine) wake() {
 }
 
 // onMail runs what was posted, and adds the connections that arrived before this batch of events.
-func (e *engine) onMail(w *wakeup) {
+func (e *engine) onMail() {
 	e.fresh, e.ripe = e.ripe[:0], e.fresh
 	e.mail.Lock()
 	posts := e.posts
 	e.posts = nil
 	e.fresh, e.arrived = append(e.fresh, e.arrived...), e.arrived[:0]
 	if len(e.fresh) == 0 {
-		e.drainWakeup(w.c)
+		e.drainWakeup()
 		e.awake = false
 	} else {
-		e.rearm(w.c) // still readable: epoll reports it again, in the next batch
+		e.rearm(e.wakeConn) // still readable: epoll reports it again, in the next batch
 	}
 	e.mail.Unlock()
 
@@ -209,10 +212,10 @@ func (e *engine) onMail(w *wakeup) {
 	e.tick()
 }
 
-func (e *engine) drainWakeup(c *nbio.Conn) {
+func (e *engine) drainWakeup() {
 	var b [64]byte
 	for {
-		if n, err := c.Read(b[:]); n <= 0 && !errors.Is(err, syscall.EINTR) {
+		if n, err := e.wakeConn.Read(b[:]); n <= 0 && !errors.Is(err, syscall.EINTR) {
 			return
 		}
 	}
@@ -252,8 +255,8 @@ func (e *engine) onRead(c *nbio.Conn) {
 		if i := v.side(c); i >= 0 {
 			e.readable(v, i)
 		}
-	case *wakeup:
-		e.onMail(v)
+	case wakeup:
+		e.onMail()
 	}
 }
 

@@ -41,3 +41,49 @@ func fullBacklog(t *testing.T) string {
 		t.Cleanup(func() { _ = c.Close() })
 	}
 }
+
+// Epoll has reported a hang-up of a connection; before the poller comes to it, the connection is closed, its descriptor
+// is given to a new client, and the mailbox is looked at: the event must not hit the new client.
+func TestStaleEventDoesNotHitANewConnection(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{Engines: 1}, b.addr())
+	f.own()
+	e := f.engines[0]
+	for range 20 {
+		c, _ := f.open(b, "7")
+		gate, ready := make(chan struct{}), make(chan *peer, 1)
+		same := false
+		e.post(func() { <-gate }) // hold the poller, so that what follows becomes one batch of events
+		e.post(func() {
+			var fd int
+			for s := range e.all {
+				fd = s.legs[client].c.Hash()
+				e.reset(s, client)
+				e.reset(s, origin)
+			}
+			ready <- f.connect(requestFor("8"))
+			eventually(t, "the new client has arrived", func() bool {
+				e.mail.Lock()
+				defer e.mail.Unlock()
+				for i := range e.arrived {
+					same = same || e.arrived[i].c.Hash() == fd
+				}
+				return len(e.arrived) > 0
+			})
+			e.onMail()
+		})
+		_ = c.tcp().SetLinger(0)
+		_ = c.Close()
+		close(gate)
+		p := <-ready
+		o, _ := b.next()
+		o.send([]byte(switching)...)
+		p.want([]byte(switching)...)
+		_, _ = p.Close(), o.Close()
+		f.waitCounts("it ends", func(n Counts) bool { return n.Sessions == 0 })
+		if same {
+			return
+		}
+	}
+	t.Error("the descriptor was never given out again")
+}
