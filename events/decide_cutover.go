@@ -2,7 +2,6 @@ package events
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"time"
 
@@ -99,7 +98,7 @@ func (s *State) decidePreview(c PreviewCutover) (Event, error) {
 		c.Counted.SilentEdges = []string{}
 	}
 	return CutoverProposed{
-		Cutover: fmt.Sprintf("c%d", s.CutoverCount+1), UnitType: t.Name, RuleFrom: have.Version, RuleTo: have.Version + 1,
+		Cutover: cutoverID(s.CutoverCount + 1), UnitType: t.Name, RuleFrom: have.Version, RuleTo: have.Version + 1,
 		Rules: rules, Moves: append([]routing.Move{}, diff.Moves...), ExactMoves: append([]routing.ExactMove{}, diff.ExactMoves...),
 		Diff: routing.DiffText(have.Current, rules), Waves: diff.Split(max(1, c.Waves)), Rate: rate, Counted: c.Counted,
 	}, nil

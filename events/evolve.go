@@ -2,6 +2,7 @@ package events
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -31,10 +32,15 @@ func (s *State) Apply(rec Record) error {
 	if err != nil {
 		return err
 	}
-	if err := s.apply(rec, e); err != nil {
+	hash := rec.Hash()
+	rec.Time = rec.Time.UTC() // the zone is the reader's
+	if err = s.follows(rec, e); err == nil {
+		err = s.apply(rec, e)
+	}
+	if err != nil {
 		return fmt.Errorf("record %d: %s: %w", rec.Seq, rec.Type, err)
 	}
-	s.Seq, s.Chain = rec.Seq, rec.Hash()
+	s.Seq, s.Chain = rec.Seq, hash
 	return nil
 }
 
@@ -63,6 +69,9 @@ func (s *State) apply(rec Record, e Event) error {
 	case EdgeJoined:
 		joined := rec.Seq
 		if old, ok := s.Edges[e.ID]; ok {
+			if old.Gone != "" { // R7
+				return ErrEdgeGone.With("edge %q has %s", e.ID, old.Gone)
+			}
 			joined = old.Joined
 		}
 		s.Edges[e.ID] = Edge{ID: e.ID, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity, Joined: joined}
@@ -138,12 +147,18 @@ func (s *State) applyCutover(rec Record, e Event) error {
 	switch e := e.(type) {
 	case CutoverChecked:
 		c.Checks = c.merge(e.Checks)
-		if c.State == Proposed && len(c.Checks) == len(CheckIDs()) {
+		if c.State == Proposed && c.allChecked() {
 			c.State = Checked
 		}
 	case CutoverSkipped:
+		if e.Edge != "" && c.FencedWave() < 0 {
+			return ErrWrongState.With("no wave of %s is fenced", c.ID)
+		}
 		c = c.skip(e, Skip{rec.Actor, e.Reason, rec.Time})
 	case CutoverStarted:
+		if r, ok := s.Running(c.UnitType); ok {
+			return ErrCutoverOpen.With("cutover %s is %s", r.ID, r.State)
+		}
 		c.Checks = c.merge(e.Checks)
 		c.State, c.StartedAt = Started, rec.Time
 	case CutoverPaused:
@@ -155,10 +170,19 @@ func (s *State) applyCutover(rec Record, e Event) error {
 		c.State, c.Why, c.EndedAt = Aborted, &e.Why, rec.Time
 		c.unfence()
 	case WaveFenced:
+		if c.FencedWave() >= 0 || c.NextWave() != e.Wave || e.Wave >= len(c.Waves) {
+			return ErrWrongState.With("wave %d of %s is not the next to fence", e.Wave, c.ID)
+		}
 		c.setWave(e.Wave, func(w *Wave) { w.State, w.FenceSeq, w.FencedAt, w.SkipEdges = FencedWave, rec.Seq, rec.Time, nil })
 	case WaveCommitted:
+		if e.Wave < 0 || c.FencedWave() != e.Wave {
+			return ErrWrongState.With("wave %d of %s is not fenced", e.Wave, c.ID)
+		}
 		c.setWave(e.Wave, func(w *Wave) { w.State, w.Results = CommittedWave, e.Edges })
 	case CutoverCompleted:
+		if c.NextWave() < len(c.Waves) {
+			return ErrWrongState.With("wave %d of %s is not committed", c.NextWave(), c.ID)
+		}
 		c.State, c.EndedAt = Completed, rec.Time
 		r := s.Rules[c.UnitType]
 		s.Rules[c.UnitType] = RuleSet{Version: c.RuleTo, Baseline: r.Baseline, Current: c.To}
@@ -200,6 +224,15 @@ func (s *State) propose(rec Record, e CutoverProposed) error {
 	if !ok {
 		return ErrNoRules.With("unit type %q has no rules", e.UnitType)
 	}
+	if id := cutoverID(s.CutoverCount + 1); e.Cutover != id {
+		return fmt.Errorf("it is called %q, the next cutover is %s", e.Cutover, id)
+	}
+	if e.Rules == nil {
+		return errors.New("it has no rules")
+	}
+	if err := routing.CheckWaves(r.Current, e.Rules, e.Waves); err != nil {
+		return err
+	}
 	c := Cutover{
 		ID: e.Cutover, Number: s.CutoverCount + 1, State: Proposed, UnitType: e.UnitType, RuleFrom: e.RuleFrom, RuleTo: e.RuleTo,
 		From: r.Current, To: e.Rules, Rate: e.Rate, Counted: e.Counted,
@@ -214,19 +247,22 @@ func (s *State) propose(rec Record, e CutoverProposed) error {
 	return nil
 }
 
+// cutoverID is the id of a namespace's nth cutover.
+func cutoverID(n uint64) string { return fmt.Sprintf("c%d", n) }
+
 // forget drops the oldest cutovers that are not running, so that a State stays bounded.
 func (s *State) forget() {
-	for len(s.Cutovers) > MaxIdleCutovers {
-		oldest := Cutover{Number: s.CutoverCount + 1}
-		for _, c := range s.Cutovers {
-			if !c.State.Running() && c.Number < oldest.Number {
-				oldest = c
-			}
+	if len(s.Cutovers) <= MaxIdleCutovers {
+		return
+	}
+	var idle []Cutover
+	for _, c := range s.CutoverList() {
+		if !c.State.Running() {
+			idle = append(idle, c)
 		}
-		if oldest.ID == "" {
-			return
-		}
-		delete(s.Cutovers, oldest.ID)
+	}
+	for _, c := range idle[:max(0, len(idle)-MaxIdleCutovers)] {
+		delete(s.Cutovers, c.ID)
 	}
 }
 
@@ -243,7 +279,16 @@ func (c *Cutover) merge(checks []Check) []Check {
 		all[k.ID] = k
 	}
 	rank := func(k Check) int { return slices.Index(CheckIDs(), k.ID) }
-	return slices.SortedFunc(maps.Values(all), func(a, b Check) int { return cmp.Compare(rank(a), rank(b)) })
+	return slices.SortedFunc(maps.Values(all), func(a, b Check) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.ID, b.ID))
+	})
+}
+
+// allChecked reports whether every precheck has a verdict.
+func (c *Cutover) allChecked() bool {
+	return !slices.ContainsFunc(CheckIDs(), func(id string) bool {
+		return !slices.ContainsFunc(c.Checks, func(k Check) bool { return k.ID == id })
+	})
 }
 
 func (c Cutover) skip(e CutoverSkipped, s Skip) Cutover {
@@ -282,7 +327,5 @@ func (c *Cutover) unfence() {
 // setWave changes one wave in a fresh copy of the list.
 func (c *Cutover) setWave(i int, change func(*Wave)) {
 	c.Waves = slices.Clone(c.Waves)
-	if i >= 0 && i < len(c.Waves) {
-		change(&c.Waves[i])
-	}
+	change(&c.Waves[i])
 }

@@ -8,7 +8,7 @@ import (
 
 // soundDomains checks drafts and active versions: what they refer to exists, and no host name is claimed twice.
 func (s *State) soundDomains() error {
-	claimed := map[string]string{} // host name -> the domain that answers for it
+	active, newest := map[string]string{}, map[string]string{} // host name -> the domain that answers for it
 	for _, host := range sortedKeys(s.Domains) {
 		d := s.Domains[host]
 		for _, v := range []*Domain{d.Active, d.Draft} {
@@ -19,17 +19,29 @@ func (s *State) soundDomains() error {
 				return err
 			}
 		}
-		for _, name := range d.Newest().Names() {
-			if other, ok := claimed[name]; ok && other != host {
-				return ErrDuplicateName.With("%s already answers for %s", other, name).At(fmt.Sprintf("domains[%s]", host))
-			}
-			claimed[name] = host
+		if err := claim(newest, d.Newest()); err != nil {
+			return err
 		}
-		if d.Active != nil {
-			if err := s.complete(d.Active); err != nil {
-				return err
-			}
+		if d.Active == nil {
+			continue
 		}
+		if err := claim(active, d.Active); err != nil {
+			return err
+		}
+		if err := s.complete(d.Active); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// claim notes the names that d answers for, none of which another domain may answer for.
+func claim(names map[string]string, d *Domain) error {
+	for _, name := range d.Names() {
+		if other, ok := names[name]; ok && other != d.Host {
+			return ErrDuplicateName.With("%s already answers for %s", other, name).At(fmt.Sprintf("domains[%s]", d.Host))
+		}
+		names[name] = d.Host
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ type RuleSet struct {
 
 // DomainState is a domain's two versions; edges see Active only.
 type DomainState struct {
-	Draft  *Domain `json:"draft,omitempty"`  // nil when it equals Active
+	Draft  *Domain `json:"draft,omitempty"`  // nil once activated
 	Active *Domain `json:"active,omitempty"` // nil until activated
 }
 
@@ -114,15 +114,6 @@ func (s *State) Encode() []byte {
 		panic(err) // every type in a State marshals
 	}
 	return b
-}
-
-// DecodeState reads what Encode wrote.
-func DecodeState(b []byte) (*State, error) {
-	s := NewState()
-	if err := json.Unmarshal(b, s); err != nil {
-		return nil, err
-	}
-	return s, nil
 }
 
 // UnitType finds a unit type; "" means the default one.
@@ -231,8 +222,11 @@ func (s *State) NeededEdges(c *Cutover, wave int) []NeededEdge {
 	loses, gains := map[string]bool{}, map[string]bool{}
 	w := c.Waves[wave]
 	for _, rg := range w.Slots {
-		for slot := rg.From; slot <= rg.To; slot++ {
-			loses[c.From.SlotOwner(slot)], gains[c.To.SlotOwner(slot)] = true, true
+		for _, unit := range c.From.UnitsIn(rg) {
+			loses[unit] = true
+		}
+		for _, unit := range c.To.UnitsIn(rg) {
+			gains[unit] = true
 		}
 	}
 	for _, id := range w.Exact {
