@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -66,7 +67,7 @@ func fillAsync(t testing.TB, js jetstream.JetStream, j *journal.Stream, n int) {
 		rec := journaltest.Record(i)
 		rec.Seq, rec.Prev = uint64(i), prev
 		prev = rec.Hash()
-		if _, err := js.PublishMsgAsync(journal.Encode(j.Namespace(), rec)); err != nil {
+		if _, err := js.PublishMsgAsync(journal.Encode(j.Namespace(), rec), jetstream.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
