@@ -18,6 +18,15 @@ type Keys struct {
 	Exact []string `json:"exact,omitempty"`
 }
 
+// SlotCount is the number of slots among the keys.
+func (k Keys) SlotCount() int {
+	n := 0
+	for _, r := range k.Slots {
+		n += r.Len()
+	}
+	return n
+}
+
 // Wave is one step of a cutover, as far as routing is concerned.
 type Wave struct {
 	Keys

@@ -13,6 +13,7 @@ import (
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/journal"
+	"github.com/unitgate/unitgate/events/routing"
 	"github.com/unitgate/unitgate/services/command"
 	"github.com/unitgate/unitgate/services/projector"
 )
@@ -187,5 +188,38 @@ func TestUnclearAppendIsLookedUp(t *testing.T) {
 	}
 	if o := h.Do(t.Context(), put); !o.OK || o.Seq != 2 {
 		t.Fatalf("retry with the same id: %+v", o)
+	}
+}
+
+// What `cutover preview` answers follows from the event alone, with the fields of `cutover show`.
+func TestPreviewAnswersTheProposal(t *testing.T) {
+	j := journal.NewMemory("shop")
+	h := handlerOn(t, j)
+	env := withUnits()
+	apply := env.Command.(events.ApplyConfig)
+	apply.Config.Rules = map[string]events.RulesConfig{"unit_type": {Ranges: map[string][]routing.Range{
+		"center": {{From: 0, To: 59}}, "unbj": {{From: 60, To: 99}},
+	}}}
+	env.Command = apply
+	if o := h.Do(t.Context(), env); !o.OK {
+		t.Fatal(o.Error)
+	}
+	preview := events.Envelope{ID: uuid.NewString(), Command: events.PreviewCutover{
+		Ranges: map[string][]routing.Range{"center": {{From: 0, To: 63}}, "unbj": {{From: 64, To: 99}}},
+		Exact:  map[string][]string{"center": {"99"}},
+	}}
+	o := h.Do(t.Context(), preview)
+	if !o.OK {
+		t.Fatal(o.Error)
+	}
+	want := `{"id":"c1","state":"proposed","slots":4,"waves":[{"index":0,"slots":4,"exact":1,"state":"pending"}],` +
+		`"sessions":0,"silentEdges":[],"cutover":"c1","unitType":"unit_type","ruleFrom":1,"ruleTo":2,` +
+		`"moves":[{"from":60,"to":63,"source":"unbj","target":"center"}],"exactMoves":[{"id":"99","source":"unbj","target":"center"}],` +
+		`"diff":"- 0-59 center\n- 60-99 unbj\n+ 0-63 center\n+ 64-99 unbj\n+ exact 99 center\n","rate":1000,"counted":{"sessions":0,"silentEdges":[]}}`
+	if string(o.Data) != want {
+		t.Errorf("answer\n%s\nwant\n%s", o.Data, want)
+	}
+	if again := h.Do(t.Context(), preview); string(again.Data) != want {
+		t.Errorf("the same id answers %s", again.Data)
 	}
 }

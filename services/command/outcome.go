@@ -44,14 +44,34 @@ func accepted(rec events.Record) Outcome {
 		return o
 	}
 	if p, ok := e.(events.CutoverProposed); ok {
-		o.Data, _ = json.Marshal(struct { // what `cutover preview` prints
-			ID    string `json:"id"`
-			State string `json:"state"`
-			Slots int    `json:"slots"`
-			events.Count
-			events.CutoverProposed
-			Rules *struct{} `json:"rules,omitempty"` // hides the full rule set
-		}{ID: p.Cutover, State: string(events.Proposed), Slots: p.Slots(), Count: p.Counted, CutoverProposed: p})
+		o.Data, _ = json.Marshal(proposalOf(p))
 	}
 	return o
+}
+
+// proposal is what `cutover preview` prints: the fields of `cutover show` that exist at that moment. It hides the full
+// rule set of the event.
+type proposal struct {
+	ID    string         `json:"id"`
+	State string         `json:"state"`
+	Slots int            `json:"slots"`
+	Waves []proposedWave `json:"waves"`
+	Rules *struct{}      `json:"rules,omitempty"`
+	events.Count
+	events.CutoverProposed
+}
+
+type proposedWave struct {
+	Index int    `json:"index"`
+	Slots int    `json:"slots"`
+	Exact int    `json:"exact"`
+	State string `json:"state"`
+}
+
+func proposalOf(e events.CutoverProposed) proposal {
+	p := proposal{ID: e.Cutover, State: string(events.Proposed), Slots: e.Slots(), Waves: []proposedWave{}, Count: e.Counted, CutoverProposed: e}
+	for i, keys := range e.Waves {
+		p.Waves = append(p.Waves, proposedWave{i, keys.SlotCount(), len(keys.Exact), string(events.PendingWave)})
+	}
+	return p
 }
