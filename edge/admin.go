@@ -1,0 +1,89 @@
+package edge
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/unitgate/unitgate/edge/agent"
+)
+
+// admin is the listener for operators and orchestrators.
+type admin struct {
+	agent    *agent.Runner
+	listener net.Listener
+	server   *http.Server
+	end      chan error // why the server ended, if it ended by itself
+}
+
+func listenAdmin(addr string) (*admin, error) {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("admin listener: %w", err)
+	}
+	a := &admin{listener: ln, end: make(chan error, 1)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", a.ready)
+	mux.HandleFunc("GET /status", a.status)
+	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	return a, nil
+}
+
+// serve begins to answer. Without a listener it does nothing.
+func (a *admin) serve(r *agent.Runner) {
+	if a == nil {
+		return
+	}
+	a.agent = r
+	go func() {
+		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			a.end <- fmt.Errorf("admin listener: %w", err)
+		}
+	}()
+}
+
+// failed yields the error with which the listener ended by itself. Without a listener there is none.
+func (a *admin) failed() <-chan error {
+	if a == nil {
+		return nil
+	}
+	return a.end
+}
+
+// ready: the edge admits sessions. It stays ready when NATS is out of reach (G5).
+func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
+	if a.agent.Ready() {
+		text(w, http.StatusOK, "ready")
+		return
+	}
+	text(w, http.StatusServiceUnavailable, "not ready: no state with this edge's join is installed yet")
+}
+
+func (a *admin) status(w http.ResponseWriter, r *http.Request) {
+	b, err := json.Marshal(a.agent.Status(r.Context()))
+	if err != nil {
+		text(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(append(b, '\n')) // the client's loss if it has gone
+}
+
+func text(w http.ResponseWriter, code int, line string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = fmt.Fprintln(w, line)
+}
+
+// close ends the listener, whether it was served or not.
+func (a *admin) close() error {
+	err := a.server.Close()
+	if a.agent == nil {
+		err = errors.Join(err, a.listener.Close())
+	}
+	return err
+}

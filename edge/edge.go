@@ -1,0 +1,218 @@
+// Package edge is one edge replica, assembled: the state directory, the relay with its sockets, the agent that keeps it
+// up to date, and the admin listener.
+//
+// An Edge is made by New, which takes everything that can be refused at once (directory, ports, options), and lives in
+// Run. All of its methods may be called concurrently.
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/unitgate/unitgate/edge/agent"
+	"github.com/unitgate/unitgate/edge/relay"
+	"github.com/unitgate/unitgate/events"
+)
+
+// Config of an Edge.
+type Config struct {
+	Namespace string
+	Unit      string
+	Cluster   string
+	Listen    []string // addresses HOST:PORT for clients, at least one; port 0 takes a free one
+	Advertise string   // HOST:PORT that other edges and probes dial; "": the first listen address
+	StateDir  string   // made if it is not there
+	ID        string   // "": made once and kept in StateDir
+	Capacity  int      // most sessions; 0: not limited
+	NATS      agent.NATS
+	Dev       agent.Dev    // zero outside `dev`
+	Admin     string       // HOST:PORT for /healthz, /readyz and /status; "": none
+	Logger    *slog.Logger // nil: none
+
+	Engines          int           // pollers; 0: one for each core
+	MaxHeld          int           // most handshakes held at a time; 0: 10,000
+	HandshakeTimeout time.Duration // 0: 10 s
+	DialTimeout      time.Duration // for an origin; 0: 5 s
+	CloseTimeout     time.Duration // for sessions to end when the edge stops, then they are reset; 0: 5 s
+}
+
+// Edge is one edge replica.
+type Edge struct {
+	cfg   Config
+	log   *slog.Logger
+	dir   *agent.StateDir
+	relay *relay.Relay
+	agent *agent.Runner
+	admin *admin // nil without Config.Admin
+}
+
+// counting gives the agent the relay's counts in its own type.
+type counting struct{ *relay.Relay }
+
+func (c counting) Counts(unitType string) agent.Counts { return agent.Counts(c.Relay.Counts(unitType)) }
+
+// New takes the state directory, the ports and everything else that may be refused. Clients are answered from then on:
+// with 503 until a state is installed that holds the edge's own join. Run must follow, to serve or to let go again.
+func New(cfg Config) (e *Edge, err error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	e = &Edge{cfg: cfg, log: cfg.Logger}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.release(context.Background()))
+			e = nil
+		}
+	}()
+	if e.dir, err = agent.OpenStateDir(cfg.StateDir, cfg.ID); err != nil {
+		return e, err
+	}
+	e.relay, err = relay.New(relay.Config{
+		Addrs: cfg.Listen, Engines: cfg.Engines, Capacity: cfg.Capacity, MaxHeld: cfg.MaxHeld,
+		HandshakeTimeout: cfg.HandshakeTimeout, DialTimeout: cfg.DialTimeout, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return e, err
+	}
+	if e.cfg.Advertise == "" {
+		if e.cfg.Advertise, err = advertisable(e.relay.Addrs()[0]); err != nil {
+			return e, err
+		}
+	}
+	if cfg.Admin != "" {
+		if e.admin, err = listenAdmin(cfg.Admin); err != nil {
+			return e, err
+		}
+	}
+	// The last that can fail: only Run ends the agent.
+	if e.agent, err = agent.Start(agent.Config{
+		Namespace: cfg.Namespace, Unit: cfg.Unit, Cluster: cfg.Cluster, Advertise: e.cfg.Advertise, Capacity: cfg.Capacity,
+		Dir: e.dir, NATS: cfg.NATS, Relay: counting{e.relay}, Dev: cfg.Dev, Logger: cfg.Logger,
+	}); err != nil {
+		return e, err
+	}
+	e.admin.serve(e.agent)
+	return e, nil
+}
+
+func (c *Config) check() error {
+	for _, f := range []struct{ id, name string }{{c.Namespace, "namespace"}, {c.Unit, "unit"}, {c.Cluster, "cluster"}} {
+		if err := events.CheckID(f.id, f.name); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(c.Listen) == 0:
+		return events.ErrMissingField.With("an edge needs an address to listen on").At("listen")
+	case c.StateDir == "":
+		return events.ErrMissingField.With("an edge needs a directory for its id and its state").At("state-dir")
+	case c.Capacity < 0:
+		return events.ErrBadValue.With("want 0 (no limit) or more").At("capacity")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.CloseTimeout <= 0 {
+		c.CloseTimeout = 5 * time.Second
+	}
+	return nil
+}
+
+// advertisable refuses an address that means "all of mine" and leads nobody here.
+func advertisable(addr string) (string, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("listen address %s: %w", addr, err)
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		return "", events.ErrMissingField.With("listening on every address (%s): say which HOST:PORT others dial", addr).At("advertise")
+	}
+	return addr, nil
+}
+
+// ID is the edge's id.
+func (e *Edge) ID() string { return e.dir.ID() }
+
+// Addrs are the addresses that clients dial, in Config's order, with the ports that were taken for 0.
+func (e *Edge) Addrs() []string { return e.relay.Addrs() }
+
+// Advertise is the address that other edges and probes dial.
+func (e *Edge) Advertise() string { return e.cfg.Advertise }
+
+// AdminAddr is the address of the admin listener, "" if there is none.
+func (e *Edge) AdminAddr() string {
+	if e.admin == nil {
+		return ""
+	}
+	return e.admin.listener.Addr().String()
+}
+
+// Ready tells whether the edge admits sessions: every poller decides by a state that holds its own join.
+func (e *Edge) Ready() bool { return e.agent.Ready() }
+
+// Status says how the edge stands.
+func (e *Edge) Status(ctx context.Context) agent.Status { return e.agent.Status(ctx) }
+
+// Run serves until ctx ends: then the edge stops accepting, closes its sessions with 1001 and lets go of its directory.
+// It returns nil then, or why it had to stop before: agent.ErrGone, a join that is refused for ever, or an admin
+// listener that failed. Call it once.
+func (e *Edge) Run(ctx context.Context) error {
+	e.log.Info("edge starts", "edge", e.ID(), "unit", e.cfg.Unit, "cluster", e.cfg.Cluster, "listen", e.Addrs(), "advertise", e.cfg.Advertise)
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	agentEnd := make(chan error, 1)
+	go func() { agentEnd <- e.agent.Run(running) }()
+	var err error
+	alive := true
+	select {
+	case <-ctx.Done():
+	case err = <-agentEnd:
+		alive = false
+	case err = <-e.admin.failed():
+	}
+	// The agent reports on while the sessions end, so that a cutover which waits for this edge sees it drained.
+	closed := e.closeRelay(ctx)
+	cancel()
+	if alive {
+		err = errors.Join(err, <-agentEnd)
+	}
+	err = errors.Join(err, e.release(ctx))
+	e.log.Info("edge has stopped", "edge", e.ID(), "reset", closed != nil)
+	return err
+}
+
+// closeRelay ends all sessions; the error says that some had to be reset.
+func (e *Edge) closeRelay(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.CloseTimeout)
+	defer cancel()
+	return e.relay.Close(ctx)
+}
+
+// release lets go of all that New took and Run has not ended.
+func (e *Edge) release(ctx context.Context) error {
+	var err error
+	if e.admin != nil {
+		err = e.admin.close()
+	}
+	if e.relay != nil {
+		_ = e.closeRelay(ctx) // nothing to do if it is closed; resets are no error
+	}
+	if e.dir != nil {
+		err = errors.Join(err, e.dir.Close())
+	}
+	return err
+}
+
+// Run is New and then Run.
+func Run(ctx context.Context, cfg Config) error {
+	e, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	return e.Run(ctx)
+}
