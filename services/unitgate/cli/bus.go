@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/journal"
+	"github.com/unitgate/unitgate/services/command"
+	"github.com/unitgate/unitgate/services/unitgate/reader"
+)
+
+const (
+	connectWait = 5 * time.Second
+	readWait    = 30 * time.Second // for the journal's tail
+	commandWait = 40 * time.Second // longer than the control plane takes, prechecks included
+)
+
+// bus is a command's connection to the system.
+type bus struct {
+	c  *cli
+	nc *nats.Conn
+	js jetstream.JetStream
+}
+
+// natsOptions are those that every connection has.
+func (c *cli) natsOptions(name string) []nats.Option {
+	return append(c.natsAuth(), nats.Name(name), nats.Timeout(connectWait), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		fmt.Fprintf(c.err, "unitgate: nats: %v\n", err) // a denied request is told here and nowhere else
+	}))
+}
+
+// natsAuth are the options that say who we are and whom we trust.
+func (c *cli) natsAuth() []nats.Option {
+	var o []nats.Option
+	if c.creds != "" {
+		o = append(o, nats.UserCredentials(c.creds))
+	}
+	if c.tlsCA != "" {
+		o = append(o, nats.RootCAs(c.tlsCA))
+	}
+	return o
+}
+
+// connect connects for one command; the caller closes it.
+func (c *cli) connect() (*bus, error) {
+	nc, err := nats.Connect(c.server, c.natsOptions("unitgate cli")...)
+	if err != nil {
+		return nil, errNoNATS.With("cannot connect to %s: %v", redact(c.server), err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("jetstream: %w", err)
+	}
+	return &bus{c: c, nc: nc, js: js}, nil
+}
+
+// redact hides the password of a server's URL.
+func redact(url string) string {
+	scheme, rest, ok := strings.Cut(url, "://")
+	if at := strings.LastIndexByte(rest, '@'); ok && at >= 0 {
+		return scheme + "://***" + rest[at:]
+	}
+	return url
+}
+
+func (b *bus) close() { b.nc.Close() }
+
+// name is the namespace that the command is about: the one given, or the only one there is.
+func (b *bus) name(ctx context.Context) (string, error) {
+	if b.c.namespace != "" {
+		return b.c.namespace, events.CheckID(b.c.namespace, "namespace")
+	}
+	names, err := journal.List(ctx, b.js)
+	if err != nil {
+		return "", reader.Unavailable(err)
+	}
+	switch len(names) {
+	case 0:
+		return "", events.ErrUnknownNamespace.With("there is no namespace yet")
+	case 1:
+		return names[0], nil
+	}
+	return "", usage("there are several namespaces: choose one with -n: %s", strings.Join(names, ", "))
+}
+
+// state folds a namespace's journal up to its head. A namespace that does not exist is ErrUnknownNamespace.
+func (b *bus) state(ctx context.Context, name string) (*events.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	return reader.State(ctx, b.js, name, slog.New(slog.NewTextHandler(b.c.err, &slog.HandlerOptions{Level: slog.LevelError})))
+}
+
+// read connects, and folds the namespace that the command is about.
+func (c *cli) read(ctx context.Context) (*bus, *events.State, error) {
+	b, err := c.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	name, err := b.name(ctx)
+	if err != nil {
+		b.close()
+		return nil, nil, err
+	}
+	s, err := b.state(ctx, name)
+	if err != nil {
+		b.close()
+		return nil, nil, err
+	}
+	return b, s, nil
+}
+
+// do sends a command or query to the control plane; a rejection is an error.
+func (b *bus) do(ctx context.Context, namespace, entity, verb, reason string, data any) (command.Outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandWait)
+	defer cancel()
+	o, err := command.NewClient(b.nc, namespace).Do(ctx, entity, verb, command.Request{Actor: actor(), Reason: reason, Data: data})
+	if err == nil && !o.OK {
+		err = o.Error
+	}
+	return o, err
+}
+
+// ask sends a query and reads its answer.
+func (b *bus) ask(ctx context.Context, namespace, entity, verb string, data, into any) error {
+	o, err := b.do(ctx, namespace, entity, verb, "", data)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(o.Data, into); err != nil {
+		return command.ErrNoAnswer.With("%s.%s: the answer is not as expected: %v", entity, verb, err)
+	}
+	return nil
+}
+
+// actor is who gives a command: user@host.
+func actor() string {
+	name := os.Getenv("USER")
+	if u, err := user.Current(); name == "" && err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil || name == "" {
+		return name
+	}
+	return name + "@" + host
+}

@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/unitgate/unitgate/services/unitgate/admin"
+	"github.com/unitgate/unitgate/services/unitgate/control"
+)
+
+const (
+	retryEvery  = time.Second
+	closeWithin = 5 * time.Second // for commands under way when a control plane stops
+)
+
+// controller is a control plane that may not have started yet.
+type controller struct {
+	nc      *nats.Conn
+	running atomic.Pointer[control.Control]
+	log     *slog.Logger
+}
+
+// runControl runs the control plane until ctx ends. NATS may be away, at the start or later: it is waited for.
+func (s *servers) runControl(ctx context.Context) error {
+	if s.replicas < 0 || s.replicas > 5 {
+		return usage("--journal-replicas %d: want 0 to 5", s.replicas)
+	}
+	c := &controller{log: s.log()}
+	var err error
+	if c.nc, err = s.connectForGood(c.log); err != nil {
+		return err
+	}
+	defer c.nc.Close()
+	a, err := admin.Listen(s.admin, admin.Source{Ready: c.ready, Status: c.status}, c.log)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	running := c.start(ctx, s.replicas)
+	if running == nil {
+		return nil
+	}
+	c.log.Info("control plane serves", "nats", c.nc.ConnectedUrlRedacted())
+	<-ctx.Done()
+	closing, cancel := context.WithTimeout(context.Background(), closeWithin)
+	defer cancel()
+	if err := running.Close(closing); err != nil && c.nc.IsConnected() {
+		return fmt.Errorf("stop the control plane: %w", err)
+	}
+	return nil
+}
+
+// connectForGood connects, and goes on trying for ever.
+func (s *servers) connectForGood(log *slog.Logger) (*nats.Conn, error) {
+	nc, err := nats.Connect(s.server, append(s.natsAuth(),
+		nats.Name("unitgate-control"), nats.Timeout(connectWait), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond),
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if !nc.IsClosed() {
+				log.Warn("NATS is out of reach", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("NATS is back", "url", nc.ConnectedUrlRedacted()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "err", err) }))...)
+	if err != nil {
+		return nil, errNoNATS.With("cannot use %s: %v", redact(s.server), err)
+	}
+	return nc, nil
+}
+
+// start tries until the control plane runs; nil when ctx ends before.
+func (c *controller) start(ctx context.Context, replicas int) *control.Control {
+	for {
+		running, err := control.Start(ctx, control.Config{NC: c.nc, Replicas: replicas, Log: c.log})
+		if err == nil {
+			c.running.Store(running)
+			return running
+		}
+		if ctx.Err() == nil {
+			c.log.Warn("the control plane cannot start yet, trying again", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(retryEvery):
+		}
+	}
+}
+
+// ready: it takes commands.
+func (c *controller) ready() error {
+	running := c.running.Load()
+	switch {
+	case !c.nc.IsConnected():
+		return errors.New("not connected to NATS")
+	case running == nil:
+		return errors.New("starting: no journal could be opened yet")
+	}
+	for _, st := range running.Status() {
+		if st.Error != "" {
+			return fmt.Errorf("namespace %s: %s", st.Namespace, st.Error)
+		}
+	}
+	return nil
+}
+
+func (c *controller) status(context.Context) any {
+	namespaces := []control.Status{}
+	if running := c.running.Load(); running != nil {
+		namespaces = running.Status()
+	}
+	return struct {
+		Connected  bool             `json:"connected"`
+		NATS       string           `json:"nats"`
+		Namespaces []control.Status `json:"namespaces"`
+	}{c.nc.IsConnected(), c.nc.ConnectedUrlRedacted(), namespaces}
+}

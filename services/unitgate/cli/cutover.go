@@ -1,0 +1,243 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+
+	"github.com/choria-io/fisk"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/services/cutover"
+)
+
+// cutoverCmd holds the flags and arguments of all cutover commands.
+type cutoverCmd struct {
+	*cli
+	id, check, edge, reason string
+	wait, watch             bool
+
+	unitType, rate string
+	ranges, exact  []string
+	waves          int
+}
+
+func (c *cli) addCutover(p parent) {
+	x := &cutoverCmd{cli: c}
+	group := p.Command("cutover", "Move users between units")
+
+	preview := c.command(group, "preview", "Propose a cutover and show what it would move", x.preview)
+	preview.Flag("range", "new slots of a unit; together these replace all ranges").PlaceHolder("UNIT=FROM-TO").StringsVar(&x.ranges)
+	preview.Flag("exact", "new exact IDs of a unit; lists not named stay").PlaceHolder("UNIT=ID,ID").StringsVar(&x.exact)
+	preview.Flag("unit-type", "unit type; the first one if not given").PlaceHolder("NAME").StringVar(&x.unitType)
+	preview.Flag("waves", "number of steps").PlaceHolder("N").IntVar(&x.waves)
+	preview.Flag("rate", "evictions a second and edge, evenly spaced, or max").PlaceHolder("N").StringVar(&x.rate)
+	preview.Flag("reason", "goes into the journal").StringVar(&x.reason)
+
+	x.verb(group, "check", "Run the prechecks", x.runChecks)
+	x.verb(group, "retry", "Run one precheck again", x.retry).Arg("check", "the precheck").Required().StringVar(&x.check)
+	skip := x.verb(group, "skip", "Do without a precheck, or without an edge's report", x.skip)
+	skip.Arg("check", "the precheck").StringVar(&x.check)
+	skip.Flag("edge", "an edge whose report the fenced wave shall not wait for").PlaceHolder("ID").StringVar(&x.edge)
+	start := x.verb(group, "start", "Run missing prechecks, then fence, drain and commit", x.start)
+	start.Flag("wait", "wait for the end").UnNegatableBoolVar(&x.wait)
+	for _, v := range []struct{ name, help string }{
+		{"pause", "Return the fenced wave to its owner and stop"},
+		{"resume", "Go on with a paused cutover"},
+		{"abort", "Return the fenced wave to its owner and give up; only before the first commit"},
+	} {
+		x.verb(group, v.name, v.help, func(ctx context.Context) error { return x.change(ctx, v.name, idOnly{x.id}) })
+	}
+	x.verb(group, "show", "Show where a cutover stands", x.show).Flag("watch", "go on showing until it ends").UnNegatableBoolVar(&x.watch)
+}
+
+// verb adds a command about one cutover.
+func (x *cutoverCmd) verb(p parent, name, help string, run func(context.Context) error) *fisk.CmdClause {
+	cmd := x.command(p, name, help, run)
+	cmd.Arg("id", "the cutover").Required().StringVar(&x.id)
+	if name != "show" {
+		cmd.Flag("reason", "goes into the journal").StringVar(&x.reason)
+	}
+	return cmd
+}
+
+// idOnly is the data of commands that need nothing but the cutover.
+type idOnly struct {
+	Cutover string `json:"cutover"`
+}
+
+// wanted is the data of cutover.preview. What people wrote goes to the control plane as it is: it says what is wrong.
+type wanted struct {
+	UnitType string              `json:"unitType,omitempty"`
+	Ranges   map[string][]string `json:"ranges,omitempty"`
+	Exact    map[string][]string `json:"exact,omitempty"`
+	Waves    int                 `json:"waves,omitempty"`
+	Rate     any                 `json:"rate,omitempty"`
+}
+
+func (x *cutoverCmd) preview(ctx context.Context) error {
+	w := wanted{UnitType: x.unitType, Waves: x.waves}
+	var err error
+	if w.Ranges, err = lists("--range", x.ranges); err != nil {
+		return err
+	}
+	if w.Exact, err = lists("--exact", x.exact); err != nil {
+		return err
+	}
+	if w.Ranges == nil && w.Exact == nil {
+		return usage("say what moves: --range UNIT=FROM-TO for every unit, or --exact UNIT=ID")
+	}
+	if x.rate != "" {
+		rate, err := events.ParseRate(x.rate)
+		if err != nil {
+			return usage("--rate: %w", err)
+		}
+		w.Rate = rate
+	}
+	b, ns, err := x.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	var proposed struct {
+		ID string `json:"id"`
+	}
+	o, err := b.do(ctx, ns, "cutover", "preview", x.reason, w)
+	if err == nil {
+		err = json.Unmarshal(o.Data, &proposed)
+	}
+	if err != nil {
+		return err
+	}
+	x.id = proposed.ID
+	raw, _, err := x.look(ctx, b, ns) // the same as the other commands show
+	if err != nil {
+		return err
+	}
+	return x.present(raw)
+}
+
+// lists reads UNIT=A,B flags; those of one unit add up. "UNIT=" is an empty list.
+func lists(flag string, values []string) (map[string][]string, error) {
+	var m map[string][]string
+	for _, v := range values {
+		unit, list, ok := strings.Cut(v, "=")
+		if !ok || unit == "" {
+			return nil, usage("%s %q: want UNIT=…", flag, v)
+		}
+		if m == nil {
+			m = map[string][]string{}
+		}
+		if m[unit] == nil {
+			m[unit] = []string{}
+		}
+		for item := range strings.SplitSeq(list, ",") {
+			if item != "" || strings.Contains(list, ",") {
+				m[unit] = append(m[unit], item)
+			}
+		}
+	}
+	return m, nil
+}
+
+// open connects and finds the namespace.
+func (c *cli) open(ctx context.Context) (*bus, string, error) {
+	b, err := c.connect()
+	if err != nil {
+		return nil, "", err
+	}
+	ns, err := b.name(ctx)
+	if err != nil {
+		b.close()
+		return nil, "", err
+	}
+	return b, ns, nil
+}
+
+// change sends one command about the cutover and shows where it stands then.
+func (x *cutoverCmd) change(ctx context.Context, verb string, data any) error {
+	_, err := x.changed(ctx, verb, data)
+	return err
+}
+
+// changed is change; it also returns what it has shown.
+func (x *cutoverCmd) changed(ctx context.Context, verb string, data any) (cutover.View, error) {
+	b, ns, err := x.open(ctx)
+	if err != nil {
+		return cutover.View{}, err
+	}
+	defer b.close()
+	if _, err := b.do(ctx, ns, "cutover", verb, x.reason, data); err != nil {
+		return cutover.View{}, err
+	}
+	raw, v, err := x.look(ctx, b, ns)
+	if err != nil {
+		return v, err
+	}
+	return v, x.present(raw)
+}
+
+// look asks where the cutover stands.
+func (x *cutoverCmd) look(ctx context.Context, b *bus, ns string) (json.RawMessage, cutover.View, error) {
+	var raw json.RawMessage
+	var v cutover.View
+	err := b.ask(ctx, ns, "cutover", "show", idOnly{x.id}, &raw)
+	if err == nil {
+		err = json.Unmarshal(raw, &v)
+	}
+	return raw, v, err
+}
+
+// runChecks fails, after it has shown what was measured, if a precheck fails unskipped.
+func (x *cutoverCmd) runChecks(ctx context.Context) error {
+	v, err := x.changed(ctx, "check", idOnly{x.id})
+	if err != nil {
+		return err
+	}
+	return failed(v, "")
+}
+
+func (x *cutoverCmd) retry(ctx context.Context) error {
+	v, err := x.changed(ctx, "retry", struct {
+		idOnly
+		Check string `json:"check"`
+	}{idOnly{x.id}, x.check})
+	if err != nil {
+		return err
+	}
+	return failed(v, x.check)
+}
+
+// failed tells of the first failed precheck, of only if it is not "".
+func failed(v cutover.View, only string) error {
+	for _, k := range v.Checks {
+		if k.State == events.Fail && (only == "" || k.ID == only) {
+			return shown{events.ErrPrecheckFailed.With("precheck %s of %s failed: %s", k.ID, v.ID, k.Message)}
+		}
+	}
+	return nil
+}
+
+func (x *cutoverCmd) skip(ctx context.Context) error {
+	if (x.check == "") == (x.edge == "") {
+		return usage("name the precheck, or the edge with --edge ID")
+	}
+	return x.change(ctx, "skip", struct {
+		idOnly
+		Check string `json:"check,omitempty"`
+		Edge  string `json:"edge,omitempty"`
+	}{idOnly{x.id}, x.check, x.edge})
+}
+
+// present prints a cutover: its JSON as the control plane gave it, or for people.
+func (x *cutoverCmd) present(raw json.RawMessage) error {
+	if x.json() {
+		return x.document(raw)
+	}
+	var v cutover.View
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return err
+	}
+	x.describe(v)
+	return nil
+}

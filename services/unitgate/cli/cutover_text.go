@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/services/cutover"
+)
+
+func ruleVersions(v cutover.View) string { return fmt.Sprintf("%d -> %d", v.RuleFrom, v.RuleTo) }
+
+// summary is one line about a running cutover.
+func summary(v cutover.View) string {
+	line := fmt.Sprintf("%s %s", v.ID, v.State)
+	for _, w := range v.Waves {
+		line += fmt.Sprintf(" | wave %d %s", w.Index, w.State)
+		if w.Evicted > 0 {
+			line += fmt.Sprintf(", %d evicted", w.Evicted)
+		}
+		if len(w.WaitingFor) > 0 {
+			line += ", waiting for " + strings.Join(w.WaitingFor, ", ")
+		}
+	}
+	if v.State == events.Completed {
+		line += fmt.Sprintf(" | %d evicted, %d landed", v.Evicted, v.Landed)
+	}
+	return line
+}
+
+// describe shows a cutover to people: what it is, what it moves, how far it is, and what can be done next.
+func (c *cli) describe(v cutover.View) {
+	c.say("cutover %s  %s", v.ID, v.State)
+	c.say("  unit type  %s, rules %s", v.UnitType, ruleVersions(v))
+	c.say("  moves      %d slots, %d exact IDs, %d sessions when it was proposed", v.Slots, len(v.ExactMoves), v.Sessions)
+	for _, m := range v.Moves {
+		c.say("             %d-%d from %s to %s", m.From, m.To, m.Source, m.Target)
+	}
+	if len(v.SilentEdges) > 0 {
+		c.say("             not counted, for they did not answer: %s", strings.Join(v.SilentEdges, ", "))
+	}
+	if v.Reason != nil {
+		c.say("  why        %s: %s", v.Reason.Code, v.Reason.Message)
+	}
+	if v.TraceID != "" {
+		c.say("  trace      %s", v.TraceID)
+	}
+	c.say("  rules")
+	for line := range strings.Lines(v.Diff) {
+		c.say("    %s", strings.TrimRight(line, "\n"))
+	}
+	c.progress(v)
+	if next := next(v); next != "" {
+		c.say("\nnext: %s", next)
+	}
+}
+
+// progress shows prechecks, waves and edges, as far as there are some.
+func (c *cli) progress(v cutover.View) {
+	if len(v.Checks) > 0 {
+		c.say("  prechecks")
+		t := &table{}
+		for _, k := range v.Checks {
+			t.row("    "+string(k.State), k.ID, k.Measured, k.Message)
+		}
+		_ = t.write(c.out) // as say
+	}
+	if v.State == events.Proposed || v.State == events.Checked || len(v.Waves) == 0 {
+		return
+	}
+	c.say("  waves")
+	t := &table{}
+	for _, w := range v.Waves {
+		waiting := ""
+		if len(w.WaitingFor) > 0 {
+			waiting = "waiting for " + strings.Join(w.WaitingFor, ", ")
+		}
+		t.row(fmt.Sprintf("    %d", w.Index), w.State, fmt.Sprintf("%d slots", w.Slots), fmt.Sprintf("%d evicted", w.Evicted), waiting)
+	}
+	_ = t.write(c.out)
+	c.say("  edges")
+	t = &table{}
+	for _, e := range v.Edges {
+		t.row("    "+e.ID, e.Unit, fmt.Sprintf("applied %d", e.Applied), fmt.Sprintf("%d evicted", e.Evicted), fmt.Sprintf("%d landed", e.Landed))
+	}
+	_ = t.write(c.out)
+}
+
+// next says what an operator can do now.
+func next(v cutover.View) string {
+	switch v.State {
+	case "", events.Proposed:
+		return "unitgate cutover check " + v.ID
+	case events.Checked:
+		for _, k := range v.Checks {
+			if k.State == events.Fail {
+				return fmt.Sprintf("unitgate cutover retry %s %s, or unitgate cutover skip %s %s --reason TEXT", v.ID, k.ID, v.ID, k.ID)
+			}
+		}
+		return "unitgate cutover start " + v.ID + " --wait"
+	case events.Started:
+		for _, w := range v.Waves {
+			if len(w.WaitingFor) > 0 {
+				return fmt.Sprintf("unitgate cutover show %s --watch; an edge that is gone for good: unitgate edge-retire %s --reason TEXT", v.ID, w.WaitingFor[0])
+			}
+		}
+		return "unitgate cutover show " + v.ID + " --watch"
+	case events.Paused:
+		return fmt.Sprintf("unitgate cutover resume %s, or unitgate cutover abort %s", v.ID, v.ID)
+	}
+	return ""
+}

@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/routing"
+	"github.com/unitgate/unitgate/services/cutover"
+)
+
+type edgeView struct {
+	ID        string  `json:"id"`
+	Unit      string  `json:"unit"`
+	Cluster   string  `json:"cluster"`
+	Address   string  `json:"address"`
+	Applied   uint64  `json:"applied"` // sequence by which the edge decides; 0: it does not answer
+	Head      uint64  `json:"head"`    // of the journal
+	StateHash string  `json:"stateHash"`
+	Live      bool    `json:"live"` // it answers
+	Sessions  int     `json:"sessions"`
+	Lease     *string `json:"lease"` // null: under `ownership: available` there is none
+	Error     string  `json:"error,omitempty"`
+}
+
+// edges asks every registered edge how it is.
+func (g *get) edges(ctx context.Context, b *bus, s *events.State) error {
+	var list []edgeView
+	for _, a := range cutover.NewFleet(b.nc, s.Namespace).Status(ctx, s.LiveEdges()) {
+		v := edgeView{ID: a.Edge.ID, Unit: a.Edge.Unit, Cluster: a.Edge.Cluster, Address: a.Edge.Address, Head: s.Seq}
+		if a.Err != nil {
+			v.Error = a.Err.Error()
+		} else {
+			v.Live, v.Applied, v.StateHash = true, a.Value.Applied, a.Value.StateHash
+			for _, n := range a.Value.Sessions {
+				v.Sessions += n
+			}
+		}
+		list = append(list, v)
+	}
+	return show(g, list, func(e edgeView) string { return e.ID }, events.ErrUnknownEdge, []string{"ID", "UNIT", "CLUSTER", "ADDRESS", "LIVE", "APPLIED", "SESSIONS"},
+		func(e edgeView) []any {
+			return []any{e.ID, e.Unit, e.Cluster, e.Address, yesNo(e.Live), fmt.Sprintf("%d/%d", e.Applied, e.Head), e.Sessions}
+		})
+}
+
+type sessionView struct {
+	Unit     string `json:"unit"`
+	Edge     string `json:"edge"`
+	UnitType string `json:"unitType"`
+	Sessions int    `json:"sessions"`
+}
+
+// sessions counts live sessions by edge and unit type: all of them, or those of one routerId.
+func (g *get) sessions(ctx context.Context, b *bus, s *events.State) error {
+	if g.name != "" {
+		return usage("get sessions takes no name; --router-id ID says where a user is connected")
+	}
+	fleet, edges := cutover.NewFleet(b.nc, s.Namespace), s.LiveEdges()
+	var list []sessionView
+	if g.routerID == "" {
+		for _, a := range fleet.Status(ctx, edges) {
+			g.silent(a.Err)
+			for _, ut := range slices.Sorted(maps.Keys(a.Value.Sessions)) {
+				list = append(list, sessionView{a.Edge.Unit, a.Edge.ID, ut, a.Value.Sessions[ut]})
+			}
+		}
+	} else {
+		if err := routing.CheckRouterID(g.routerID); err != nil {
+			return events.ErrBadRouterID.With("%v", err).At("routerId")
+		}
+		for _, ut := range s.UnitTypes {
+			q := events.CountQuestion{UnitType: ut.Name, RouterID: g.routerID}
+			for _, a := range fleet.Count(ctx, edges, func(events.Edge) events.CountQuestion { return q }) {
+				g.silent(a.Err)
+				if a.Value.Sessions > 0 {
+					list = append(list, sessionView{a.Edge.Unit, a.Edge.ID, ut.Name, a.Value.Sessions})
+				}
+			}
+		}
+	}
+	return show(g, list, nil, nil, []string{"UNIT", "EDGE", "UNIT TYPE", "SESSIONS"},
+		func(v sessionView) []any { return []any{v.Unit, v.Edge, v.UnitType, v.Sessions} })
+}
+
+// silent warns that an answer is incomplete.
+func (g *get) silent(err error) {
+	if err != nil {
+		fmt.Fprintf(g.err, "unitgate: not counted: %v\n", err)
+	}
+}

@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+// routeView explains where a routerId belongs.
+type routeView struct {
+	RouterID    string   `json:"routerId"`
+	UnitType    string   `json:"unitType"`
+	Slot        uint32   `json:"slot"`
+	Unit        string   `json:"unit"`               // the owner
+	Rule        string   `json:"rule"`               // range, exact, or unmarked for the empty routerId
+	RuleVersion uint64   `json:"ruleVersion"`        // of the rules in force; the old one until a cutover's last wave is committed
+	Unmarked    string   `json:"unmarked,omitempty"` // what happens to clients without a routerId, with rule unmarked
+	Wave        *int     `json:"wave"`               // of the running cutover, if it moves this key
+	Cutover     string   `json:"cutover,omitempty"`
+	Next        string   `json:"next,omitempty"` // the unit that gains the key, which is being handed over
+	Address     string   `json:"address"`        // where clients are sent: the owner's sub-domain
+	Edges       []string `json:"edges"`          // addresses of the owner's edges
+}
+
+type route struct {
+	*cli
+	routerID, unitType string
+}
+
+func (c *cli) addRoute(p parent) {
+	r := &route{cli: c}
+	cmd := c.command(p, "route", "Explain which unit serves a routerId, and why", r.run)
+	cmd.Arg("router-id", "the routerId; '' stands for a client without one").Required().StringVar(&r.routerID)
+	cmd.Flag("unit-type", "unit type; the first one if not given").PlaceHolder("NAME").StringVar(&r.unitType)
+}
+
+func (r *route) run(ctx context.Context) error {
+	if r.routerID != "" {
+		if err := routing.CheckRouterID(r.routerID); err != nil {
+			return events.ErrBadRouterID.With("%v", err).At("routerId")
+		}
+	}
+	b, s, err := r.read(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	v, err := explain(s, r.unitType, r.routerID)
+	if err != nil {
+		return err
+	}
+	if r.json() {
+		return r.document(v)
+	}
+	r.text(v)
+	return nil
+}
+
+// explain looks a routerId up in the rules as they hold at this moment.
+func explain(s *events.State, unitType, id string) (routeView, error) {
+	t, ok := s.UnitType(unitType)
+	if !ok {
+		return routeView{}, events.ErrUnknownUnitType.With("there is no unit type %q", unitType).At("unitType")
+	}
+	rules, ok := s.Rules[t.Name]
+	if !ok {
+		return routeView{}, events.ErrNoRules.With("unit type %q has no rules yet", t.Name).At("unitType")
+	}
+	v := routeView{RouterID: id, UnitType: t.Name, Rule: "unmarked", RuleVersion: rules.Version, Edges: []string{}}
+	if id == "" {
+		v.Unmarked = t.Unmarked
+		return v, nil
+	}
+	table := s.Table(t.Name)
+	hit := table.Lookup(id)
+	v.Slot, v.Unit, v.Next, v.Rule = table.Slot(id), hit.Unit, hit.Next, "range"
+	if hit.Exact {
+		v.Rule = "exact"
+	}
+	if c, ok := s.Running(t.Name); ok && hit.Wave >= 0 {
+		v.Wave, v.Cutover = &hit.Wave, c.ID
+	}
+	for _, d := range domainViews(s) {
+		if d.Active != nil && (d.Active.UnitType == t.Name || d.Active.UnitType == "" && t.Name == s.UnitTypes[0].Name) {
+			v.Address = d.Active.Units[v.Unit].Subdomain
+			break
+		}
+	}
+	for _, e := range s.LiveEdges() {
+		if e.Unit == v.Unit {
+			v.Edges = append(v.Edges, e.Address)
+		}
+	}
+	return v, nil
+}
+
+func (r *route) text(v routeView) {
+	if v.Rule == "unmarked" {
+		r.say("a client of %s without a routerId: %s", v.UnitType, v.Unmarked)
+		return
+	}
+	why := fmt.Sprintf("slot %d", v.Slot)
+	if v.Rule == "exact" {
+		why = "exact ID"
+	}
+	r.say("routerId %s of %s: %s, unit %s", v.RouterID, v.UnitType, why, v.Unit)
+	r.say("  rules    version %d", v.RuleVersion)
+	if v.Cutover != "" {
+		r.say("  cutover  %s moves it in wave %d", v.Cutover, *v.Wave)
+	}
+	if v.Next != "" {
+		r.say("  next     %s: it is being handed over, handshakes are held", v.Next)
+	}
+	r.say("  address  %s", v.Address)
+	for _, e := range v.Edges {
+		r.say("  edge     %s", e)
+	}
+}

@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"context"
+	"log/slog"
+	"net"
+
+	"github.com/choria-io/fisk"
+
+	"github.com/unitgate/unitgate/edge"
+	"github.com/unitgate/unitgate/edge/agent"
+)
+
+// servers holds the flags of the commands that run until they are stopped.
+type servers struct {
+	*cli
+	admin    string
+	replicas int
+	edge     edge.Config
+}
+
+func (c *cli) addServers(p parent) {
+	s := &servers{cli: c}
+	c.addDev(p)
+	ctl := c.command(p, "control", "Run the control plane; any number of replicas may run against one NATS", s.runControl)
+	ctl.Flag("journal-replicas", "copies of journals; 0: three on a cluster, else one").PlaceHolder("N").IntVar(&s.replicas)
+	s.addAdmin(ctl)
+	e := c.command(p, "edge", "Run one edge replica of a unit, named with --namespace", s.runEdge)
+	e.Flag("unit", "unit that the edge stands in").Required().PlaceHolder("ID").StringVar(&s.edge.Unit)
+	e.Flag("cluster", "cluster that the edge belongs to").Required().PlaceHolder("ID").StringVar(&s.edge.Cluster)
+	e.Flag("listen", "address for clients; repeatable").Required().PlaceHolder("HOST:PORT").StringsVar(&s.edge.Listen)
+	e.Flag("advertise", "address that other edges and probes dial; the first --listen if not given").PlaceHolder("HOST:PORT").StringVar(&s.edge.Advertise)
+	e.Flag("state-dir", "directory for the edge's id and state, of this edge alone").Required().PlaceHolder("DIR").StringVar(&s.edge.StateDir)
+	e.Flag("id", "the edge's id; made once and kept in the state directory if not given").PlaceHolder("ID").StringVar(&s.edge.ID)
+	e.Flag("capacity", "most sessions; 0: not limited").PlaceHolder("N").IntVar(&s.edge.Capacity)
+	s.addAdmin(e)
+}
+
+func (s *servers) addAdmin(cmd *fisk.CmdClause) {
+	cmd.Flag("admin", "address of /healthz, /readyz and /status; '' for none").Default("127.0.0.1:0").PlaceHolder("HOST:PORT").StringVar(&s.admin)
+}
+
+func (s *servers) log() *slog.Logger { return slog.New(slog.NewTextHandler(s.err, nil)) }
+
+// checkListen finds a wrong address before anything is opened.
+func checkListen(flag, addr string) error {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return usage("%s %q: want HOST:PORT", flag, addr)
+	}
+	return nil
+}
+
+func (s *servers) runEdge(ctx context.Context) error {
+	if s.namespace == "" {
+		return usage("which namespace? --namespace NAME")
+	}
+	for _, addr := range s.edge.Listen {
+		if err := checkListen("--listen", addr); err != nil {
+			return err
+		}
+	}
+	s.edge.Namespace, s.edge.Admin, s.edge.Logger = s.namespace, s.admin, s.log()
+	s.edge.NATS = agent.NATS{URL: s.server, Options: s.natsAuth()}
+	e, err := edge.New(s.edge)
+	if err != nil {
+		return err
+	}
+	if a := e.AdminAddr(); a != "" {
+		s.edge.Logger.Info("admin listener", "addr", a)
+	}
+	return e.Run(ctx)
+}
