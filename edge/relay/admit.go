@@ -165,17 +165,28 @@ func (e *engine) unhold(s *session) {
 	e.r.held.Add(-1)
 }
 
+// batch is how many sessions a poller handles in a row for Install or Evict before it looks at its connections again.
+const batch = 256
+
 // decideHeld decides every held session again, those that waited longest first.
 func (e *engine) decideHeld() {
 	var held []*session
 	for d := e.held.first; d != nil; d = d.next {
 		held = append(held, d.s)
 	}
-	for _, s := range held {
+	e.decideBatch(held)
+}
+
+func (e *engine) decideBatch(held []*session) {
+	n := min(len(held), batch)
+	for _, s := range held[:n] {
 		if s.state == stHeld {
 			e.unhold(s)
 			e.decide(s)
 		}
+	}
+	if rest := held[n:]; len(rest) > 0 {
+		e.post(func() { e.decideBatch(rest) })
 	}
 }
 

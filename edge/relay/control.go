@@ -137,6 +137,11 @@ func (e *engine) install(v *handshake.View, changes []registry.Change) {
 		return
 	}
 	e.view = v
+	for typ := range e.victims {
+		if e.stats[typ].waiting[e.index].Load() == 0 {
+			delete(e.victims, typ) // all of them have ended by themselves, or were let go
+		}
+	}
 	for i := range changes {
 		for _, entry := range e.registry.Touched(&changes[i]) {
 			e.review(entry.Value)
@@ -213,11 +218,8 @@ func (e *engine) evictSome(unitType string, n int) {
 	e.victims[unitType] = list
 }
 
-// evictBatch is how many victims a poller evicts before it looks at its connections again.
-const evictBatch = 256
-
 func (e *engine) evictAll(unitType string) {
-	e.evictSome(unitType, evictBatch)
+	e.evictSome(unitType, batch)
 	if len(e.victims[unitType]) > 0 {
 		e.post(func() { e.evictAll(unitType) })
 	}

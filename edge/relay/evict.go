@@ -68,7 +68,11 @@ func (e *engine) notify(s *session) {
 	e.start(&e.evicting, s)
 	e.out = appendClose(e.out[:0], code, text)
 	e.write(s, client, e.out)
-	if s.state == stAnswer {
+	switch {
+	case s.state != stAnswer:
+	case s.legs[client].is(ended):
+		e.conclude(s) // there is nobody to answer
+	default:
 		e.resume(s, origin) // from here on it is read and discarded
 	}
 }

@@ -317,9 +317,9 @@ func TestEvictionByExactIDs(t *testing.T) {
 	}
 	keys := routing.Compare(from, to).Split(1)[0]
 	f.install(routing.CompileCutover(from, to, []routing.Wave{{Keys: keys}}))
-	open := map[string]*peer{}
+	open, origins := map[string]*peer{}, map[string]*peer{}
 	for _, user := range []string{"60", "160", "10", "110", "20"} {
-		open[user], _ = f.open(b, user)
+		open[user], origins[user] = f.open(b, user)
 	}
 	if n := f.CountKeys(testType, keys); n != 2 {
 		t.Errorf("the preview counts %d sessions, want 2", n)
@@ -335,6 +335,7 @@ func TestEvictionByExactIDs(t *testing.T) {
 	for _, user := range []string{"160", "10"} {
 		open[user].wantClose(1012, "moved to there")
 		open[user].send(closeFrame(1012, true)...)
+		_, _ = open[user].Close(), origins[user].Close()
 	}
 	f.waitCounts("the others stay", func(n Counts) bool { return n.Sessions == 3 && n.Victims == 0 })
 }
@@ -445,8 +446,8 @@ func TestEvictRouter(t *testing.T) {
 	b := newBackend(t)
 	f := start(t, Config{}, b.addr())
 	f.own()
-	c1, _ := f.open(b, "60")
-	c2, _ := f.open(b, "60")
+	c1, o1 := f.open(b, "60")
+	c2, o2 := f.open(b, "60")
 	f.open(b, "160") // same slot
 	if n := f.EvictRouter(testType, "60"); n != 2 {
 		t.Errorf("%d sessions, want 2", n)
@@ -457,7 +458,9 @@ func TestEvictRouter(t *testing.T) {
 	for _, c := range []*peer{c1, c2} {
 		c.wantClose(1012, "evicted by operator")
 		c.send(closeFrame(1012, true)...)
+		_ = c.Close()
 	}
+	_, _ = o1.Close(), o2.Close()
 	f.waitCounts("the other stays", func(n Counts) bool { return n.Sessions == 1 })
 	if n := f.counts(); n.Victims != 0 || n.Evicted != 0 {
 		t.Errorf("%+v", n)
@@ -528,4 +531,20 @@ func TestCloseResetsWhenItsContextEnds(t *testing.T) {
 	if _, err := io.Copy(io.Discard, o.br); err != nil && !errors.Is(err, syscall.ECONNRESET) {
 		t.Error(err)
 	}
+}
+
+// A client that has shut its sending side cannot answer: it gets its Close and is not waited for.
+func TestEvictionOfAHalfClosedClient(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{}, b.addr())
+	f.own()
+	c, o := f.open(b, "60")
+	_ = c.tcp().CloseWrite()
+	o.wantEnd()
+	f.fence(50)
+	f.Evict(testType, 0)
+	c.wantClose(1012, "moved to there")
+	c.wantEnd()
+	_ = o.Close()
+	f.waitDrained()
 }

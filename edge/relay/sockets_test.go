@@ -1,6 +1,9 @@
 package relay
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"net"
 	"strconv"
 	"syscall"
@@ -87,3 +90,87 @@ func TestStaleEventDoesNotHitANewConnection(t *testing.T) {
 	}
 	t.Error("the descriptor was never given out again")
 }
+
+// Out of descriptors, the accept loop waits instead of spinning, and goes on when there are some again.
+func TestAcceptWaitsWhenOutOfDescriptors(t *testing.T) {
+	logged := make(timesLogged, 100)
+	f := start(t, Config{Engines: 1, Logger: slog.New(logged)})
+	f.own()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	_, port, _ := net.SplitHostPort(f.Addrs()[0])
+	n, _ := strconv.Atoi(port)
+
+	release := exhaust(t)
+	err = syscall.Connect(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: n})
+	var at []time.Time
+	for err == nil && len(at) < 4 {
+		select {
+		case when := <-logged:
+			at = append(at, when)
+		case <-time.After(patience):
+			err = errors.New("nothing was logged")
+		}
+	}
+	release()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := at[3].Sub(at[0]); d < 3*acceptPause*9/10 {
+		t.Errorf("tried 4 times in %v", d)
+	}
+	if _, err := syscall.Write(fd, []byte("nonsense\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 12)
+	if _, err := syscall.Read(fd, b); err != nil || string(b) != "HTTP/1.1 400" {
+		t.Errorf("%q %v", b, err)
+	}
+}
+
+// exhaust takes every descriptor that the process may still open.
+func exhaust(t *testing.T) (release func()) {
+	t.Helper()
+	var old syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	low := old
+	low.Cur = 512
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	var taken []int
+	for {
+		fd, err := syscall.Dup(2)
+		if err != nil {
+			break
+		}
+		taken = append(taken, fd)
+	}
+	return func() {
+		for _, fd := range taken {
+			_ = syscall.Close(fd)
+		}
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// timesLogged is a log handler that tells when something was logged.
+type timesLogged chan time.Time
+
+func (timesLogged) Enabled(context.Context, slog.Level) bool { return true }
+func (c timesLogged) Handle(_ context.Context, r slog.Record) error {
+	select {
+	case c <- r.Time:
+	default:
+	}
+	return nil
+}
+func (c timesLogged) WithAttrs([]slog.Attr) slog.Handler { return c }
+func (c timesLogged) WithGroup(string) slog.Handler      { return c }

@@ -7,9 +7,8 @@ import (
 	"github.com/lesismal/nbio"
 )
 
-// maxReads bounds what one event of one connection may take of the poller's time: reads of up to readSize each. It is
-// above what a receive buffer holds, so that a connection that has hung up is always read to its end.
-const maxReads = 16
+// maxReads bounds what one event of one connection may take of the poller's time: reads of up to readSize each.
+const maxReads = 4
 
 // pump reads leg i and has received look at it, until there is nothing, or the other leg does not take more: then the
 // bytes stay in the kernel, whose window tells the sender. The memory for a slow reader is one read.
@@ -19,13 +18,13 @@ func (e *engine) pump(s *session, i int) {
 		if src.c == nil || src.is(ended) {
 			return
 		}
+		// When this leg has hung up, nbio closes it as soon as its event is over: then all of it is taken now, whatever
+		// the other leg says. That is at most a receive buffer, since nothing more can arrive.
 		if s.relays(i) && s.legs[1-i].pending > 0 && !e.hungUp(src.c.Hash()) {
 			src.flags |= paused
 			return
 		}
-		// Hung up and the other leg congested: nbio closes this one when its event is over, so all of it is taken now.
-		// That is at most a receive buffer, since nothing more can arrive.
-		if n == maxReads {
+		if n >= maxReads && !e.hungUp(src.c.Hash()) {
 			e.rearm(src.c)
 			return
 		}

@@ -442,3 +442,27 @@ func churn(f *fixture, n int) error {
 	}
 	return nil
 }
+
+// An origin that sends, ends and is gone, so that what the client still sends is answered with a RST: what came before
+// the end is the client's all the same, though it reads late.
+func TestResetAfterTheEndTakesNothingAway(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{}, b.addr())
+	f.own()
+	c, o := f.open(b, "7")
+	_ = c.tcp().SetReadBuffer(16 << 10)
+	sent := 0
+	for f.pausedLegs() == 0 {
+		o.send(burst[sent : sent+16<<10]...)
+		sent += 16 << 10
+	}
+	o.send(burst[sent : sent+32<<10]...) // waits in the relay's kernel, behind a paused leg
+	sent += 32 << 10
+	_ = o.Close()
+	c.send([]byte("is anybody there?")...)
+	f.waitState(stLinger)
+	got, err := io.ReadAll(c.br)
+	if err != nil || !bytes.Equal(got, burst[:sent]) {
+		t.Errorf("%d bytes and %v, want %d", len(got), err, sent)
+	}
+}
