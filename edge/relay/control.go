@@ -138,7 +138,7 @@ func (e *engine) install(v *handshake.View, changes []registry.Change) {
 	}
 	e.view = v
 	for typ := range e.victims {
-		if e.stats[typ].waiting[e.index].Load() == 0 {
+		if e.statsOf(typ).waiting[e.index].Load() == 0 {
 			delete(e.victims, typ) // all of them have ended by themselves, or were let go
 		}
 	}
