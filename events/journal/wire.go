@@ -86,7 +86,7 @@ func checkForm(rec *events.Record) error {
 	if rec.Prev != "" && !isHash(rec.Prev) {
 		return fmt.Errorf("previous hash %q: 64 lower-case hex digits are expected", rec.Prev)
 	}
-	if len(rec.Traceparent) > 256 || !only(rec.Traceparent, "0123456789abcdef-") {
+	if len(rec.Traceparent) > 256 || !isHex(strings.ReplaceAll(rec.Traceparent, "-", "")) {
 		return fmt.Errorf("traceparent %.80q: lower-case hex digits and '-' are expected (W3C Trace Context, section 3.2)", rec.Traceparent)
 	}
 	return nil
@@ -226,7 +226,12 @@ func unescape(s string) (string, error) {
 }
 
 func isToken(s string) bool {
-	return s != "" && len(s) <= maxToken && only(s, "abcdefghijklmnopqrstuvwxyz0123456789-")
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-') {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxToken
 }
 
 func isName(s string) bool {
@@ -238,11 +243,11 @@ func isName(s string) bool {
 	return s != "" && len(s) <= maxToken
 }
 
-func isHash(s string) bool { return len(s) == 64 && only(s, "0123456789abcdef") }
+func isHash(s string) bool { return len(s) == 64 && isHex(s) }
 
-func only(s, set string) bool {
+func isHex(s string) bool {
 	for i := 0; i < len(s); i++ {
-		if strings.IndexByte(set, s[i]) < 0 {
+		if c := s[i]; !('0' <= c && c <= '9' || 'a' <= c && c <= 'f') {
 			return false
 		}
 	}
