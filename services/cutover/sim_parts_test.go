@@ -207,21 +207,21 @@ type simEdge struct {
 	id, unit string
 	process  int
 	up       bool
-	disk     uint64          // sequence of the state on disk
-	applied  uint64          // sequence by which it decides
-	sessions map[string]bool // users connected here
+	disk     uint64         // sequence of the state on disk
+	applied  uint64         // sequence by which it decides
+	sessions [simUsers]bool // users connected here
 }
 
-func (e *simEdge) route(user string) routing.Route { return e.w.routes[e.applied][user] }
+func (e *simEdge) route(user int) *routing.Route { return &e.w.routes[e.applied][user] }
 
 // serves reports whether the edge may serve a user by what it has applied (R10: asked again before a session opens).
-func (e *simEdge) serves(user string) bool {
+func (e *simEdge) serves(user int) bool {
 	r := e.route(user)
 	return r.Unit == e.unit && r.Next == ""
 }
 
 // redirects is the unit that the edge sends a user to, "" if it serves or holds.
-func (e *simEdge) redirects(user string) string {
+func (e *simEdge) redirects(user int) string {
 	r := e.route(user)
 	if r.Unit == e.unit || r.Next != "" {
 		return ""
@@ -231,7 +231,7 @@ func (e *simEdge) redirects(user string) string {
 
 func (e *simEdge) crash() {
 	e.up = false
-	clear(e.sessions)
+	e.sessions = [simUsers]bool{}
 }
 
 // live is the edge's own clock: every 100 ms it does one of the things that an edge does.
@@ -256,13 +256,13 @@ func (e *simEdge) live() {
 			e.disk = max(e.disk, e.applied)
 		}
 		for range 3 {
-			if u := w.users[w.rnd.IntN(len(w.users))]; e.serves(u) {
+			if u := w.rnd.IntN(simUsers); e.serves(u) {
 				e.sessions[u] = true
 			}
 		}
-		for _, u := range w.users {
+		for u := range e.sessions {
 			if e.sessions[u] && !e.serves(u) && w.chance(0.3) {
-				delete(e.sessions, u)
+				e.sessions[u] = false
 			}
 		}
 		if w.chance(0.2) { // at once and every 2 s, as edges do, only simpler
@@ -290,8 +290,8 @@ func (e *simEdge) report() events.EdgeReport {
 			continue
 		}
 		drained := true
-		for u := range e.sessions {
-			drained = drained && e.serves(u)
+		for u, connected := range e.sessions {
+			drained = drained && (!connected || e.serves(u))
 		}
 		r.Fences = append(r.Fences, events.FenceReport{Cutover: c.ID, Wave: w, Fence: c.Waves[w].FenceSeq, Drained: drained})
 	}

@@ -21,6 +21,7 @@ const (
 	simFaults   = 45 * time.Second // then nothing is lost any more
 	simEnd      = 90 * time.Second
 	simPatience = 8 * time.Second
+	simUsers    = 16 // one for each slot
 )
 
 type happening struct {
@@ -51,12 +52,11 @@ type world struct {
 	now     time.Duration // true time
 	queue   queue
 	n       int
-	states  []*events.State            // by sequence
-	routes  []map[string]routing.Route // of every user, by sequence
+	states  []*events.State           // by sequence
+	routes  [][simUsers]routing.Route // of every user, by sequence
 	key     OfficeKey
 	drivers []*simDriver
 	edges   []*simEdge
-	users   []string
 	dead    string // an edge that never comes back, "" if none
 	bugs    []string
 	stats   struct{ committed, deadlines, terms, ghosts int }
@@ -64,9 +64,6 @@ type world struct {
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{ledger: newLedger(t), t: t, rnd: rand.New(rand.NewPCG(seed, 1))}
-	for i := range 16 {
-		w.users = append(w.users, fmt.Sprint(i))
-	}
 	s := events.NewState()
 	w.know(s)
 	for _, rec := range w.recs {
@@ -84,7 +81,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		d.tick()
 	}
 	for _, e := range w.head.LiveEdges() {
-		edge := &simEdge{w: w, id: e.ID, unit: e.Unit, sessions: map[string]bool{}, disk: w.head.Seq, applied: w.head.Seq, up: true, process: 1}
+		edge := &simEdge{w: w, id: e.ID, unit: e.Unit, disk: w.head.Seq, applied: w.head.Seq, up: true, process: 1}
 		w.edges = append(w.edges, edge)
 		edge.live()
 	}
@@ -97,10 +94,10 @@ func newWorld(t *testing.T, seed uint64) *world {
 
 // know adds the next state.
 func (w *world) know(s *events.State) {
-	routes := map[string]routing.Route{}
+	var routes [simUsers]routing.Route
 	if t := s.Table("user"); t != nil {
-		for _, u := range w.users {
-			routes[u] = *t.Lookup(u)
+		for u := range routes {
+			routes[u] = *t.Lookup(fmt.Sprint(u))
 		}
 	}
 	w.states, w.routes = append(w.states, s), append(w.routes, routes)
@@ -181,16 +178,16 @@ func (w *world) check() {
 	if serving > 1 {
 		w.bug("R1: two drivers serve")
 	}
-	for _, u := range w.users {
+	for u := range simUsers {
 		owner := w.routes[w.head.Seq][u].Unit
 		for _, e := range w.edges {
 			if e.sessions[u] && e.unit != owner {
-				w.bug("edge %s serves user %s, who belongs to %s", e.id, u, owner)
+				w.bug("edge %s serves user %d, who belongs to %s", e.id, u, owner)
 			}
 			to := e.redirects(u)
 			for _, o := range w.edges {
 				if to != "" && e.up && o.up && to == o.unit && o.redirects(u) == e.unit {
-					w.bug("edges %s and %s redirect user %s at each other", e.id, o.id, u)
+					w.bug("edges %s and %s redirect user %d at each other", e.id, o.id, u)
 				}
 			}
 		}
@@ -274,7 +271,7 @@ func (w *world) heard() map[string]Report {
 }
 
 func TestSimulation(t *testing.T) {
-	seeds := uint64(300)
+	seeds := uint64(200)
 	if testing.Short() {
 		seeds = 50
 	}
