@@ -85,7 +85,7 @@ func TestLosingEdgeDies(t *testing.T) {
 	harness.Eventually(t, within, "unbj-2 is not live any more", func() bool {
 		return slices.ContainsFunc(d.Edges(t), func(e harness.Edge) bool { return e.ID == "unbj-2" && !e.Live })
 	})
-	d.Run(t, "cutover", "skip", started.ID, "--edge", "unbj-2").Exits(t, 2)
+	d.Run(t, "cutover", "skip", started.ID, "--edge", "unbj-2").Refused(t, 3, "reason_missing")
 	if c := d.API.Cutover(t, "show", started.ID); !waits(c) {
 		t.Errorf("refused skip, and the cutover: %+v", c)
 	}

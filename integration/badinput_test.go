@@ -57,14 +57,14 @@ func (b *badInput) configs(t *testing.T) {
 		{"outside its set", "correction: redirect", "correction: teleport", "bad_value", "domains[0].correction"},
 		{"bad id", "{id: ws-unbj, unit: unbj,", "{id: WS_unbj, unit: unbj,", "bad_name", "clusters[1].id"},
 		{"id twice", "{id: ws-unbj, unit: unbj,", "{id: ws-center, unit: unbj,", "duplicate_name", "clusters[1]"},
-		{"unknown unit", "{id: ws-unbj, unit: unbj,", "{id: ws-unbj, unit: unsh,", "unknown_unit", "clusters[1].unit"},
-		{"unknown cluster", "cluster: ws-unbj}", "cluster: ws-unsh}", "unknown_cluster", "domains[0].units.unbj.cluster"},
+		{"unknown unit", "{id: ws-unbj, unit: unbj,", "{id: ws-unbj, unit: unsh,", "unknown_unit", "clusters[ws-unbj].unit"},
+		{"unknown cluster", "cluster: ws-unbj}", "cluster: ws-unsh}", "unknown_cluster", "domains[bad.example.com].units.unbj.cluster"},
 		{"two centers", "name: Unit unbj, center: false", "name: Unit unbj, center: true", "center", "units"},
 		{"origin without port", b.config.Units[1].Origins[0], "127.0.0.1", "bad_value", "domains[0].uris[0].origins.unbj"},
 		{"gap", "unbj: [5998-9999]", "unbj: [5999-9999]", "range_gap", "rules.unit_type"},
 		{"overlap", "unbj: [5998-9999]", "unbj: [5997-9999]", "range_overlap", "rules.unit_type"},
 		{"range backwards", "unbj: [5998-9999]", "unbj: [9999-5998]", "bad_range", "rules.unit_type.ranges.unbj"},
-		{"not YAML", "rules:", "rules: [", "bad_yaml", ""},
+		{"not YAML", "rules:", "rules: @", "bad_yaml", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			good := b.config.YAML()
@@ -80,7 +80,11 @@ func (b *badInput) configs(t *testing.T) {
 				t.Fatalf("exit code %d: %s", result.Code, result.Stderr)
 			}
 			result.Refused(t, result.Code, c.code)
-			for _, want := range []string{fmt.Sprintf("broken.yaml:%d", lineOf(good, c.old)), c.field} {
+			line := lineOf(good, c.old)
+			if strings.HasPrefix(c.code, "range_") {
+				line = lineOf(good, "  unit_type:") // what all ranges together lack or have too much is in no single line
+			}
+			for _, want := range []string{fmt.Sprintf("broken.yaml:%d: ", line), c.field} {
 				if !strings.Contains(result.Stderr, want) {
 					t.Errorf("stderr does not say %q: %s", want, result.Stderr)
 				}
@@ -106,7 +110,7 @@ func (b *badInput) commands(t *testing.T) {
 		{2, "", []string{"apply", "-f", b.config.File(t), "--nonsense"}},
 		{2, "", []string{"cutover", "preview"}},
 		{2, "", []string{"cutover", "preview", "--range", "center"}},
-		{2, "", []string{"cutover", "preview", "--range", "center=x-y"}},
+		{3, "bad_range", []string{"cutover", "preview", "--range", "center=x-y"}},
 		{2, "", []string{"connect", "ftp://127.0.0.1/", "--router-id", "1"}},
 		{3, "range_gap", []string{"cutover", "preview", "--range", "center=0-6380", "--range", "unbj=6382-9999"}},
 		{3, "range_overlap", []string{"cutover", "preview", "--range", "center=0-6380", "--range", "unbj=6380-9999"}},

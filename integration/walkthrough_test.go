@@ -28,8 +28,13 @@ func TestWalkthrough(t *testing.T) {
 		start startWalker
 	}{{"npm ws", startNode}, {"unitgate connect", startConnect}, {"coder websocket", startGo}} {
 		t.Run(client.name, func(t *testing.T) {
-			t.Run("demo", func(t *testing.T) { walkthrough(t, harness.StartDev(t), nil, client.start) })
+			t.Parallel()
+			t.Run("demo", func(t *testing.T) {
+				t.Parallel()
+				walkthrough(t, harness.StartDev(t), nil, client.start)
+			})
 			t.Run("origins of ours", func(t *testing.T) {
+				t.Parallel()
 				seen := harness.NewRegister()
 				config := twoUnits(t, seen)
 				walkthrough(t, harness.StartDev(t, "-f", config.File(t)), seen, client.start)

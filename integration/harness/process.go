@@ -20,6 +20,7 @@ type Process struct {
 	PID    int
 	Stdout *Output
 	Stderr *Output
+	quiet  bool          // its user reports what it wrote
 	exited chan struct{} // closed once code is set
 	code   int           // exit code; -1 after a signal
 }
@@ -87,7 +88,7 @@ func StartProgram(t testing.TB, dir, program string, args ...string) *Process {
 		if strings.Contains(p.Stderr.String(), "WARNING: DATA RACE") {
 			t.Errorf("unitgate %s: data race", p.Name)
 		}
-		if t.Failed() {
+		if t.Failed() && !p.quiet {
 			t.Logf("unitgate %s\n--- stdout\n%s\n--- stderr\n%s", p.Name, tail(p.Stdout.String()), tail(p.Stderr.String()))
 		}
 	})
@@ -163,6 +164,7 @@ type Result struct {
 func Run(t testing.TB, args ...string) Result {
 	t.Helper()
 	p := Start(t, args...)
+	p.quiet = true
 	code := p.Wait(t, time.Minute)
 	return Result{Args: args, Code: code, Stdout: p.Stdout.String(), Stderr: p.Stderr.String()}
 }

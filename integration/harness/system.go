@@ -29,11 +29,11 @@ type Dev struct {
 	Ready Ready
 }
 
-// StartDev starts `unitgate dev` on free ports with a fresh data directory and waits until everything serves.
+// StartDev starts `unitgate dev` on free ports and waits until everything serves.
 func StartDev(t testing.TB, args ...string) *Dev {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "ready.json")
-	p := Start(t, append([]string{"dev", "--free-ports", "--data", t.TempDir(), "--ready-file", file}, args...)...)
+	p := Start(t, append([]string{"dev", "--free-ports", "--ready-file", file}, args...)...)
 	d := &Dev{Process: p}
 	Eventually(t, startWithin, "dev is ready", func() bool {
 		if !p.Running() {
