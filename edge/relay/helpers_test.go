@@ -246,28 +246,48 @@ func (p *peer) head() string {
 	}
 }
 
-// frame reads one frame without a mask and returns its first byte and payload.
-func (p *peer) frame() (byte, []byte) {
-	p.t.Helper()
-	h := p.read(2)
-	n := uint64(h[1] & 0x7f)
+// readFrame reads one frame and returns its first byte and payload.
+func readFrame(r io.Reader) (first byte, payload []byte, err error) {
+	h := make([]byte, 14)
+	if _, err := io.ReadFull(r, h[:2]); err != nil {
+		return 0, nil, err
+	}
+	n, more := uint64(h[1]&0x7f), 0
 	switch n {
 	case 126:
-		n = uint64(binary.BigEndian.Uint16(p.read(2)))
+		more = 2
 	case 127:
-		n = binary.BigEndian.Uint64(p.read(8))
+		more = 8
 	}
-	var key []byte
 	if h[1]&0x80 != 0 {
-		key = p.read(4)
+		more += 4
 	}
-	b := p.read(int(n))
-	for i := range b {
-		if key != nil {
+	if _, err := io.ReadFull(r, h[2:2+more]); err != nil {
+		return 0, nil, err
+	}
+	switch n {
+	case 126:
+		n = uint64(binary.BigEndian.Uint16(h[2:]))
+	case 127:
+		n = binary.BigEndian.Uint64(h[2:])
+	}
+	b := make([]byte, n)
+	_, err = io.ReadFull(r, b)
+	if h[1]&0x80 != 0 {
+		for i, key := 0, h[2+more-4:]; i < len(b); i++ {
 			b[i] ^= key[i%4]
 		}
 	}
-	return h[0], b
+	return h[0], b, err
+}
+
+func (p *peer) frame() (byte, []byte) {
+	p.t.Helper()
+	first, b, err := readFrame(p.br)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return first, b
 }
 
 func (p *peer) wantClose(code uint16, text string) {
