@@ -3,7 +3,6 @@ package events
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"strconv"
 	"time"
 )
@@ -32,12 +31,23 @@ type Record struct {
 
 // Hash is the hex SHA-256 over every field, each with its length in front, so that no two records share an encoding.
 func (r *Record) Hash() string {
-	h := sha256.New()
-	for _, f := range []string{
-		strconv.FormatUint(r.Seq, 10), r.Entity, r.Verb, r.CommandID, r.Type, strconv.Itoa(r.Schema),
-		r.Time.UTC().Format(time.RFC3339Nano), r.Actor, r.Reason, r.Traceparent, r.Prev, string(r.Data),
-	} {
-		fmt.Fprintf(h, "%d:%s", len(f), f)
+	var stack [1024]byte // most records fit, and a replay hashes each of them
+	var num [40]byte
+	b := appendField(stack[:0], strconv.AppendUint(num[:0], r.Seq, 10))
+	for _, f := range [...]string{r.Entity, r.Verb, r.CommandID, r.Type} {
+		b = appendField(b, f)
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	b = appendField(b, strconv.AppendInt(num[:0], int64(r.Schema), 10))
+	b = appendField(b, r.Time.UTC().AppendFormat(num[:0], time.RFC3339Nano))
+	for _, f := range [...]string{r.Actor, r.Reason, r.Traceparent, r.Prev} {
+		b = appendField(b, f)
+	}
+	sum := sha256.Sum256(appendField(b, r.Data))
+	return hex.EncodeToString(sum[:])
+}
+
+// appendField appends a field with its length in front.
+func appendField[T string | []byte](b []byte, f T) []byte {
+	b = append(strconv.AppendInt(b, int64(len(f)), 10), ':')
+	return append(b, f...)
 }

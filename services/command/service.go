@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -179,9 +180,12 @@ func query(ctx context.Context, q Query, data json.RawMessage) Outcome {
 	return Outcome{OK: true, Data: b}
 }
 
-// traceparent is the caller's W3C trace context, or a fresh root: every cutover has a trace.
+var traceparentForm = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+
+// traceparent is the caller's W3C trace context, or a fresh root where there is none that the journal would take: every
+// cutover has a trace.
 func traceparent(r micro.Request) string {
-	if v := r.Headers().Get("traceparent"); len(v) == 55 {
+	if v := r.Headers().Get("traceparent"); traceparentForm.MatchString(v) {
 		return v
 	}
 	return NewTraceparent()
