@@ -47,7 +47,7 @@ type UnitType struct {
 type Unit struct {
 	ID     string `json:"id"`
 	Name   string `json:"name,omitempty"`
-	Center bool   `json:"center,omitempty"` // exactly one unit is the center
+	Center bool   `json:"center,omitempty"` // at most one unit is the center
 }
 
 // Cluster is a group of edges of one unit.

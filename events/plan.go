@@ -79,18 +79,34 @@ func (p *planner) unitTypes(cfg Config) error {
 	if types == nil {
 		return nil
 	}
-	if !p.o.Prune { // keep what the config does not name, behind it
-		for _, t := range p.s.UnitTypes {
-			if !seen[t.Name] {
-				types = append(types, t)
-			}
-		}
+	if !p.o.Prune {
+		types = overUnitTypes(p.s.UnitTypes, types)
 	}
 	if !sameJSON(types, p.s.UnitTypes) {
 		p.Changes.UnitTypes = types
 		p.note("~", "unit types")
 	}
 	return nil
+}
+
+// overUnitTypes is what there is with the named ones replaced, new ones behind it: naming a new one alone must not make
+// it the default. The config's order counts only if it names all there are.
+func overUnitTypes(have, named []UnitType) []UnitType {
+	at := func(list []UnitType, name string) int {
+		return slices.IndexFunc(list, func(t UnitType) bool { return t.Name == name })
+	}
+	if !slices.ContainsFunc(have, func(t UnitType) bool { return at(named, t.Name) < 0 }) {
+		return named
+	}
+	out := slices.Clone(have)
+	for _, t := range named {
+		if i := at(out, t.Name); i >= 0 {
+			out[i] = t
+		} else {
+			out = append(out, t)
+		}
+	}
+	return out
 }
 
 // part plans one list of entities: what is new or changed, and under prune what is gone.
