@@ -5,8 +5,6 @@ import (
 	"errors"
 	"net"
 	"time"
-
-	"github.com/lesismal/nbio"
 )
 
 // acceptPause is how long an accept loop waits when the process is out of descriptors or the kernel out of memory:
@@ -56,9 +54,8 @@ func (r *Relay) accept(ln net.Listener, e *engine) {
 
 func (r *Relay) accepted(conn net.Conn, e *engine) error {
 	peer := peerOf(conn)
-	c, err := nbio.NBConn(conn)
+	c, err := adopt(conn)
 	if err != nil {
-		_ = conn.Close()
 		return err
 	}
 	if !e.arrive(arrival{c: c, peer: peer}) {

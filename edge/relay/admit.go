@@ -223,7 +223,7 @@ func (e *engine) linger(s *session) {
 		e.release(s)
 		return
 	}
-	if s.why == notClosing {
+	if e.patient(s) {
 		e.start(&e.lingering, s)
 	} else {
 		e.start(&e.evicting, s)
@@ -236,10 +236,13 @@ func (e *engine) linger(s *session) {
 	}
 }
 
+// patient reports whether a slow peer may take its time.
+func (e *engine) patient(s *session) bool { return s.why == notClosing && !e.closing }
+
 // lingered: the time to read has passed. A peer that is slow but not finished gets more of it, for no cost but its
 // socket; TCP ends it when it no longer answers at all. A victim gets none: its unit may not wait for a reader.
 func (e *engine) lingered(s *session) {
-	if s.why == notClosing {
+	if e.patient(s) {
 		for i := range s.legs {
 			if l := &s.legs[i]; l.c != nil && (l.pending > 0 || unsent(l.c.Hash()) > 0) {
 				e.start(&e.lingering, s)

@@ -44,12 +44,7 @@ func connect(ctx context.Context, addr string) (*nbio.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := nbio.NBConn(conn)
-	if err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	return c, nil
+	return adopt(conn)
 }
 
 // dialed takes the result of a connect.

@@ -124,7 +124,7 @@ func (e *engine) connectMailbox() error {
 	_ = file.Close()
 	if err == nil {
 		var c *nbio.Conn
-		if c, err = nbio.NBConn(conn); err == nil {
+		if c, err = adopt(conn); err == nil {
 			e.wakeConn = c
 			c.SetSession(wakeup{})
 			_, err = e.nb.AddConn(c)

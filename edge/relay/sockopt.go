@@ -1,8 +1,10 @@
 package relay
 
 import (
+	"net"
 	"syscall"
 
+	"github.com/lesismal/nbio"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,6 +44,17 @@ func tune(fd int) error {
 		}
 	}
 	return nil
+}
+
+// adopt gives a connection to nbio, which duplicates its descriptor: the only way in without unsafe code.
+func adopt(conn net.Conn) (*nbio.Conn, error) {
+	c, err := nbio.NBConn(conn)
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	unix.CloseOnExec(c.Hash()) // the duplicate has lost that
+	return c, nil
 }
 
 // tuneListener lets every engine bind the same port: the kernel deals the connections out.
