@@ -85,6 +85,9 @@ func (a *apply) run(ctx context.Context) error {
 }
 
 func (a *apply) read() (*configfile.File, error) {
+	if a.file == "" {
+		a.file = "-" // what fisk makes of `-f -`
+	}
 	f, err := configfile.Read(a.file, a.in)
 	var missing *fs.PathError
 	switch {

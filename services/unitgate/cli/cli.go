@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/choria-io/fisk"
@@ -139,4 +140,26 @@ func (c *cli) command(p parent, name, help string, run func(ctx context.Context)
 		c.selected = run
 		return nil
 	})
+}
+
+// number is a flag's whole number; its errors name the flag.
+type number struct {
+	flag string
+	to   *int
+}
+
+func (n number) String() string { return strconv.Itoa(*n.to) }
+
+func (n number) Set(s string) error {
+	v, err := strconv.Atoi(s)
+	if err != nil {
+		return fmt.Errorf("--%s %q: want a whole number", n.flag, s)
+	}
+	*n.to = v
+	return nil
+}
+
+// addNumber adds a flag for a whole number.
+func addNumber(cmd *fisk.CmdClause, name, help string, to *int) {
+	cmd.Flag(name, help).PlaceHolder("N").SetValue(number{name, to})
 }

@@ -30,7 +30,7 @@ func (c *cli) addCutover(p parent) {
 	preview.Flag("range", "new slots of a unit; together these replace all ranges").PlaceHolder("UNIT=FROM-TO").StringsVar(&x.ranges)
 	preview.Flag("exact", "new exact IDs of a unit; lists not named stay").PlaceHolder("UNIT=ID,ID").StringsVar(&x.exact)
 	preview.Flag("unit-type", "unit type; the first one if not given").PlaceHolder("NAME").StringVar(&x.unitType)
-	preview.Flag("waves", "number of steps").PlaceHolder("N").IntVar(&x.waves)
+	addNumber(preview, "waves", "number of steps; 1 if not given", &x.waves)
 	preview.Flag("rate", "evictions a second and edge, evenly spaced, or max").PlaceHolder("N").StringVar(&x.rate)
 	preview.Flag("reason", "goes into the journal").StringVar(&x.reason)
 
@@ -208,14 +208,18 @@ func (x *cutoverCmd) retry(ctx context.Context) error {
 	return failed(v, x.check)
 }
 
-// failed tells of the first failed precheck, of only if it is not "".
+// failed tells of the prechecks that failed unskipped; only restricts them to one, unless it is "".
 func failed(v cutover.View, only string) error {
+	var why []string
 	for _, k := range v.Checks {
 		if k.State == events.Fail && (only == "" || k.ID == only) {
-			return shown{events.ErrPrecheckFailed.With("precheck %s of %s failed: %s", k.ID, v.ID, k.Message)}
+			why = append(why, k.ID+": "+k.Message)
 		}
 	}
-	return nil
+	if why == nil {
+		return nil
+	}
+	return shown{events.ErrPrecheckFailed.With("cutover %s cannot start: %s", v.ID, strings.Join(why, "; "))}
 }
 
 func (x *cutoverCmd) skip(ctx context.Context) error {

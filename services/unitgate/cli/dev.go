@@ -21,7 +21,8 @@ func (c *cli) addDev(p parent) {
 	cmd.Flag("file", "run this config instead of the demo").Short('f').PlaceHolder("FILE").StringVar(&d.file)
 	cmd.Flag("data", "directory that keeps everything; a temporary one if not given").PlaceHolder("DIR").StringVar(&d.Data)
 	cmd.Flag("free-ports", "let the kernel choose the ports, instead of 4222, 7101, 7102, 7201, …").UnNegatableBoolVar(&d.FreePorts)
-	cmd.Flag("edges", "edges of each unit").Default("2").PlaceHolder("N").IntVar(&d.Edges)
+	d.Edges = 2
+	addNumber(cmd, "edges", "edges of each unit; 2 if not given", &d.Edges)
 	cmd.Flag("ready-file", "written when everything serves").PlaceHolder("FILE").StringVar(&d.readyFile)
 }
 

@@ -23,7 +23,7 @@ func (c *cli) addServers(p parent) {
 	s := &servers{cli: c}
 	c.addDev(p)
 	ctl := c.command(p, "control", "Run the control plane; any number of replicas may run against one NATS", s.runControl)
-	ctl.Flag("journal-replicas", "copies of journals; 0: three on a cluster, else one").PlaceHolder("N").IntVar(&s.replicas)
+	addNumber(ctl, "journal-replicas", "copies of journals; three on a cluster, else one, if not given", &s.replicas)
 	s.addAdmin(ctl)
 	e := c.command(p, "edge", "Run one edge replica of a unit, named with --namespace", s.runEdge)
 	e.Flag("unit", "unit that the edge stands in").Required().PlaceHolder("ID").StringVar(&s.edge.Unit)
@@ -32,7 +32,7 @@ func (c *cli) addServers(p parent) {
 	e.Flag("advertise", "address that other edges and probes dial; the first --listen if not given").PlaceHolder("HOST:PORT").StringVar(&s.edge.Advertise)
 	e.Flag("state-dir", "directory for the edge's id and state, of this edge alone").Required().PlaceHolder("DIR").StringVar(&s.edge.StateDir)
 	e.Flag("id", "the edge's id; made once and kept in the state directory if not given").PlaceHolder("ID").StringVar(&s.edge.ID)
-	e.Flag("capacity", "most sessions; 0: not limited").PlaceHolder("N").IntVar(&s.edge.Capacity)
+	addNumber(e, "capacity", "most sessions; not limited if not given", &s.edge.Capacity)
 	s.addAdmin(e)
 }
 

@@ -46,14 +46,15 @@ type Client struct {
 
 // Check tells what is wrong with a URL before anything is dialled.
 func Check(raw string) error {
-	u, err := url.Parse(raw)
-	if err != nil {
-		return fmt.Errorf("url %q: %w", raw, errors.Unwrap(err))
-	}
-	switch u.Scheme {
+	scheme, _, _ := strings.Cut(raw, "://")
+	switch strings.ToLower(scheme) {
 	case "ws", "wss", "http", "https":
 	default:
 		return fmt.Errorf("url %q: want ws://, wss://, http:// or https://", raw)
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return fmt.Errorf("url %q: %w", raw, errors.Unwrap(err))
 	}
 	if u.Host == "" {
 		return fmt.Errorf("url %q: there is no host in it", raw)

@@ -1,0 +1,100 @@
+package cli_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/unitgate/unitgate/services/unitgate/cli"
+	"github.com/unitgate/unitgate/services/unitgate/dev"
+)
+
+// TestMain lets scripts run `unitgate`, which is this test binary under another name.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"unitgate": func() {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		os.Exit(cli.Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}})
+}
+
+// params are for scripts with two commands of their own: `code N unitgate …` runs a command that must end with that
+// exit code, `document` wants the last output to be exactly one JSON document.
+func params(dir string, setup func(*testscript.Env) error) testscript.Params {
+	return testscript.Params{
+		Dir: dir,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("GORACE", "atexit_sleep_ms=10") // else each command takes a second under the race detector
+			return setup(e)
+		},
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"code":     code,
+			"document": document,
+		},
+	}
+}
+
+func code(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	var exit *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("%s ended with %d, want %d\n%s", strings.Join(args[1:], " "), got, want, ts.ReadFile("stderr"))
+	}
+}
+
+func document(ts *testscript.TestScript, _ bool, _ []string) {
+	dec := json.NewDecoder(strings.NewReader(ts.ReadFile("stdout")))
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		ts.Fatalf("no JSON: %v", err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		ts.Fatalf("something follows the JSON document")
+	}
+}
+
+// TestOffline are the cases that need no system.
+func TestOffline(t *testing.T) {
+	testscript.Run(t, params("testdata/offline", func(e *testscript.Env) error {
+		e.Setenv("NATS_URL", "nats://127.0.0.1:1")
+		return nil
+	}))
+}
+
+// TestDev runs each script against a dev of its own.
+func TestDev(t *testing.T) {
+	testscript.Run(t, params("testdata/dev", func(e *testscript.Env) error {
+		d, err := dev.Start(t.Context(), dev.Options{FreePorts: true, Edges: 1, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return err
+		}
+		e.Defer(func() {
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		e.Setenv("NATS_URL", d.Ready().NATS)
+		e.Setenv("USER", "ops")
+		return nil
+	}))
+}
