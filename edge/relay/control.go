@@ -93,7 +93,7 @@ func (r *Relay) sum(f func(e *engine) int) int {
 // of its exact IDs.
 func (r *Relay) CountKeys(unitType string, keys routing.Keys) int {
 	return r.sum(func(e *engine) int {
-		exact := func(routerID string) bool { return false }
+		exact := func(string) bool { return false }
 		if e.view != nil {
 			if t := e.view.Types[unitType]; t != nil && t.Table != nil {
 				exact = func(routerID string) bool { return t.Table.Lookup(routerID).Exact }

@@ -99,7 +99,7 @@ func newEngine(r *Relay, index int) (*engine, error) {
 		return nil, fmt.Errorf("start poller %d: %w", index, err)
 	}
 	// A round trip, after which the loop has begun, so that stop ends it.
-	e.call(func() {})
+	e.round()
 	return e, nil
 }
 
@@ -150,14 +150,12 @@ func (e *engine) post(f func()) bool {
 	return true
 }
 
-// call is post that waits until f has run.
-func (e *engine) call(f func()) bool {
+// round waits until the poller has looked at its mailbox.
+func (e *engine) round() {
 	done := make(chan struct{})
-	if !e.post(func() { f(); close(done) }) {
-		return false
+	if e.post(func() { close(done) }) {
+		<-done
 	}
-	<-done
-	return true
 }
 
 // arrive hands a new connection, or a dial that failed, to the poller.
@@ -336,7 +334,7 @@ func (e *engine) watchCongested() {
 // stop ends the engine, which must have no connection left and get no more, and waits for its goroutine.
 func (e *engine) stop() {
 	for range 2 { // what arrived last is taken, and closed, in the second round: see arrive
-		e.call(func() {})
+		e.round()
 	}
 	e.mail.Lock()
 	e.stopped = true

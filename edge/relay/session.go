@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -325,11 +326,5 @@ func (e *engine) expired(s *session) {
 
 // readAgain sorts the errors of a read: try again at once, or with the next event; neither means the connection failed.
 func readAgain(err error) (again, later bool) {
-	switch err {
-	case syscall.EINTR:
-		return true, false
-	case syscall.EAGAIN:
-		return false, true
-	}
-	return false, false
+	return errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EAGAIN)
 }

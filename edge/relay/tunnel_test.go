@@ -160,14 +160,13 @@ func TestHalfCloseWithASlowReader(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.wantEnd()
-		want := sha256.Sum256(burst)
 		sent := make(chan error, 1)
 		go func() {
 			_, err := o.Write(burst[:3<<20])
 			_ = o.Close()
 			sent <- err
 		}()
-		want = sha256.Sum256(burst[:3<<20])
+		want := sha256.Sum256(burst[:3<<20])
 		f.waitPaused()
 		h := sha256.New()
 		if n, err := io.Copy(h, &trickle{r: c.br}); err != nil || [32]byte(h.Sum(nil)) != want {
