@@ -114,6 +114,8 @@ func (s *State) decideConfig(c Command) (Event, error) {
 		e, ch.Removed = DomainRemoved(c), Removed{Domains: []string{c.Host}}
 	case InitRules:
 		return s.decideRules(c)
+	default:
+		return nil, ErrBadCommand.With("%T is not decided here", c)
 	}
 	if err != nil {
 		return nil, err
@@ -172,8 +174,9 @@ func (s *State) decideMember(c Command, env Envelope) (Event, error) {
 			return nil, err
 		}
 		return DriverTookOffice(c), nil
+	default:
+		return nil, ErrBadCommand.With("%T is not decided here", c)
 	}
-	return nil, ErrBadCommand.With("%T is not decided here", c)
 }
 
 func needReason(reason string) error {

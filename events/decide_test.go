@@ -137,8 +137,9 @@ func withoutReason(c Command) Command {
 	case RetireEdge:
 		c.Reason = ""
 		return c
+	default:
+		return c
 	}
-	return c
 }
 
 // An event that is too large is refused when it is stored, not by the journal.

@@ -108,14 +108,15 @@ func (s *State) follows(rec Record, e Event) error {
 			return fmt.Errorf("it is for namespace %q, this is %q", e.Namespace, s.Namespace)
 		}
 		return s.takes(e.Changes)
+	default:
+		if s.Namespace == "" {
+			return ErrUnknownNamespace.With("no event has opened the namespace")
+		}
+		if e, ok := e.(RulesInitialized); ok {
+			return s.takes(Changes{Rules: map[string]*routing.Rules{e.UnitType: e.Rules}})
+		}
+		return nil
 	}
-	if s.Namespace == "" {
-		return ErrUnknownNamespace.With("no event has opened the namespace")
-	}
-	if e, ok := e.(RulesInitialized); ok {
-		return s.takes(Changes{Rules: map[string]*routing.Rules{e.UnitType: e.Rules}})
-	}
-	return nil
 }
 
 // takes checks that rules and unit types still fit each other after the changes.
