@@ -103,8 +103,10 @@ func (r *Runner) connect() error {
 	}
 	opts := append([]nats.Option{
 		nats.Name("unitgate-edge/" + r.self.ID), nats.ReconnectWait(250 * time.Millisecond),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			r.log.Warn("NATS is out of reach: serving on with the last state", "err", err)
+		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
+			if !nc.IsClosed() { // by ourselves
+				r.log.Warn("NATS is out of reach: serving on with the last state", "err", err)
+			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { r.log.Info("NATS is back", "url", nc.ConnectedUrlRedacted()) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { r.log.Warn("NATS", "err", err) }),

@@ -50,10 +50,11 @@ func (d *devCmd) run(ctx context.Context) (err error) {
 	if err == nil {
 		err = d.welcome(system)
 	}
-	if err == nil {
+	for err == nil && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case err = <-system.Failed():
+		case failed := <-system.Failed(): // an edge that was retired, say
+			d.Log.Warn("an edge has ended, the others go on", "err", failed)
 		}
 	}
 	if cerr := system.Close(); err == nil {

@@ -39,6 +39,8 @@ type Options struct {
 const (
 	readyWait = 30 * time.Second
 	closeWait = 2 * time.Second
+
+	maxFailures = 16 // that are kept until someone asks
 )
 
 // Ready is what a ready file says.
@@ -69,7 +71,7 @@ type Dev struct {
 	js      jetstream.JetStream
 	control *control.Control
 	edges   []*edge.Edge
-	failed  chan error // why an edge ended by itself
+	failed  chan error // why edges ended by themselves
 	ready   Ready
 	state   *events.State // when it became ready
 }
@@ -78,7 +80,7 @@ type Dev struct {
 func Start(ctx context.Context, o Options) (_ *Dev, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyWait)
 	defer cancel()
-	d := &Dev{o: o, failed: make(chan error, 1)}
+	d := &Dev{o: o, failed: make(chan error, maxFailures)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -100,7 +102,7 @@ func (d *Dev) Ready() Ready { return d.ready }
 // State is the namespace as it was when everything served.
 func (d *Dev) State() *events.State { return d.state }
 
-// Failed tells why an edge ended by itself. For one receiver.
+// Failed tells why edges ended by themselves, one after another; the rest goes on. For one receiver.
 func (d *Dev) Failed() <-chan error { return d.failed }
 
 // Close ends everything, the newest part first.
@@ -179,7 +181,7 @@ func (d *Dev) runEdge(e *edge.Edge) {
 		if err := e.Run(ctx); err != nil && ctx.Err() == nil {
 			select {
 			case d.failed <- fmt.Errorf("edge %s: %w", e.ID(), err):
-			default: // the first failure is enough
+			default: // the first ones are enough
 			}
 		}
 	})

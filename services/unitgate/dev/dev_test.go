@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,6 +121,10 @@ func TestGoesOnWithItsData(t *testing.T) {
 	if _, err := dev.Start(t.Context(), dev.Options{Edges: 1, Data: data, FreePorts: true, Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("two on one directory: %v", err)
 	}
+	do(t, first, "edge", "retire", map[string]string{"id": "unbj-1", "reason": "its rack burnt"})
+	if err := <-first.Failed(); err == nil || !strings.Contains(err.Error(), "unbj-1") {
+		t.Errorf("the retired edge ended with %v", err)
+	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -128,8 +133,12 @@ func TestGoesOnWithItsData(t *testing.T) {
 	if v := second.State().Rules["unit_type"].Version; v != 2 {
 		t.Errorf("rule version %d after the second start", v)
 	}
-	if n := len(second.State().Edges); n != 2 {
-		t.Errorf("%d edges are registered, want the 2 old ones", n)
+	var ids []string
+	for _, e := range second.State().LiveEdges() {
+		ids = append(ids, e.ID)
+	}
+	if !slices.Equal(ids, []string{"center-1", "unbj-2"}) { // the retired one never comes back
+		t.Errorf("edges %v", ids)
 	}
 	r := second.Ready()
 	if got, want := location(t, r.Units[1].Edges[0], "", "6249"), "http://"+r.Units[0].Edges[0]+"/"; got != want {

@@ -99,13 +99,11 @@ func (d *Dev) startEdge(s *events.State, u events.Unit, i, n int) error {
 	if err != nil {
 		return err
 	}
-	id := fmt.Sprintf("%s-%d", u.ID, n+1)
-	if len(cluster.Instances) > n {
-		id = cluster.Instances[n]
-	} else if len(cluster.Instances) > 0 {
-		return fmt.Errorf("cluster %s admits %d edges only, --edges %d wants more", cluster.ID, len(cluster.Instances), d.o.Edges)
+	ids := edgeIDs(s, cluster, d.o.Edges)
+	if n >= len(ids) {
+		return fmt.Errorf("cluster %s admits %d edges only, --edges %d wants more", cluster.ID, len(ids), d.o.Edges)
 	}
-	port := 0
+	id, port := ids[n], 0
 	if !d.o.FreePorts {
 		port = 7001 + 100*(i+1) + n
 		if err := free(port, "edge "+id); err != nil {
@@ -127,6 +125,23 @@ func (d *Dev) startEdge(s *events.State, u events.Unit, i, n int) error {
 	}
 	d.runEdge(e)
 	return nil
+}
+
+// edgeIDs are ids for up to n edges of a cluster: those that it admits, or UNIT-1, UNIT-2, …. One that has retired in an
+// earlier run never comes back (R7).
+func edgeIDs(s *events.State, c events.Cluster, n int) []string {
+	var ids []string
+	id := func(i int) string { return fmt.Sprintf("%s-%d", c.Unit, i+1) }
+	most := n + len(s.Edges)
+	if len(c.Instances) > 0 {
+		id, most = func(i int) string { return c.Instances[i] }, len(c.Instances)
+	}
+	for i := 0; i < most && len(ids) < n; i++ {
+		if s.Edges[id(i)].Gone == "" {
+			ids = append(ids, id(i))
+		}
+	}
+	return ids
 }
 
 // clusterOf is the cluster of a unit: the one that a domain uses, else any.
