@@ -134,6 +134,9 @@ func TestFenceIsReportedAppliedThenDrained(t *testing.T) {
 	b.want(b.stored(at), fmt.Sprintf("report %d c1@%d evicted 1 (c1 evicted 1 landed 0)", at, at))
 	b.counters.Evicted, b.counters.Victims = 43, 0
 	b.want(b.counted(), fmt.Sprintf("report %d c1@%d drained evicted 3 (c1 evicted 3 landed 0)", at, at))
+	b.w.join("bj-2", "unbj", "ws-bj", "127.0.0.1:7202") // a later state with the same fence
+	b.settle()
+	b.want(showReport(b.a.last), fmt.Sprintf("report %d c1@%d drained evicted 3 (c1 evicted 3 landed 0)", b.w.state.Seq, at))
 }
 
 // Drained needs a counting that began after the fence's install: before it nobody was a victim.

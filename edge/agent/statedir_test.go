@@ -171,7 +171,7 @@ func TestDamagedStateIsRefused(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{
 		"empty": {}, "torn": whole[:len(whole)/2], "last byte missing": whole[:len(whole)-1], "not JSON": []byte("hello"),
-		"a rule changed": swap(`"0-5997"`, `"0-5996"`), "the sequence changed": swap(`"seq":1`, `"seq":2`), "the epoch lost": swap(`"epoch":"E1"`, `"epoch":""`),
+		"a rule lost": swap(`"0-5997"`, `"0-5996"`), "a sound value changed": swap(`"closeCode":1012`, `"closeCode":1013`), "the sequence changed": swap(`"seq":1`, `"seq":2`), "the epoch lost": swap(`"epoch":"E1"`, `"epoch":""`),
 	} {
 		d := openDir(t, t.TempDir(), "bj-1")
 		if err := os.WriteFile(d.file(stateFile), b, 0o600); err != nil {
