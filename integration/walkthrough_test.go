@@ -81,7 +81,7 @@ func walkthrough(t *testing.T, dev *harness.Dev, seen *harness.Register, start s
 	awaitMessages(t, clients[mover], "center", 2)
 	for _, id := range []string{stayer, neutral} {
 		unit := map[string]string{stayer: "center", neutral: "unbj"}[id]
-		awaitMessages(t, clients[id], unit, 2+count(clients[id].steps(t), "message"))
+		awaitMessages(t, clients[id], unit, 1+messages(clients[id].steps(t), unit))
 	}
 	centerURL := "http://" + dev.Edges(t, "center")[0] + "/"
 	checkTrail(t, stayer, clients[stayer].steps(t), centerURL, "redirecting", "connected")
@@ -107,29 +107,22 @@ func passed(c harness.Cutover) bool {
 	})
 }
 
-// awaitMessages waits until the client has had n messages from the unit.
+// awaitMessages waits until the client has had n messages from the unit, its welcomes apart.
 func awaitMessages(t *testing.T, w walker, unit string, n int) {
 	t.Helper()
 	var steps []step
-	done := func() bool {
+	if !harness.Poll(within, func() bool {
 		steps = w.steps(t)
-		got := 0
-		for _, s := range steps {
-			if s.Event == "message" && strings.HasSuffix(s.Data, ":"+unit) {
-				got++
-			}
-		}
-		return got >= n
-	}
-	if !harness.Poll(within, done) {
+		return messages(steps, unit) >= n
+	}) {
 		t.Fatalf("not %d messages of %s within %v: %+v", n, unit, within, steps)
 	}
 }
 
-func count(steps []step, event string) int {
+func messages(steps []step, unit string) int {
 	n := 0
 	for _, s := range steps {
-		if s.Event == event {
+		if s.Event == "message" && strings.HasSuffix(s.Data, ":"+unit) {
 			n++
 		}
 	}
