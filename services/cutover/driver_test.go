@@ -298,6 +298,16 @@ func TestDeadline(t *testing.T) {
 			t.Fatalf("want a pause that names b2 alone, got %q", reason)
 		}
 	})
+	t.Run("a silent edge does not get the time that others need for evicting", func(t *testing.T) {
+		r := newRig(t)
+		r.d.cfg.Expected = func(*events.Cutover) time.Duration { return time.Hour }
+		r.start(t, 1)
+		r.accept(r.only(r.serve()))
+		r.hear(r.report("b1"), r.report("h1"), r.report("h2"))
+		if reason := pauses(r.hold(Patience)); !strings.Contains(reason, "b2") {
+			t.Fatalf("want a pause that names b2, got %q", reason)
+		}
+	})
 	t.Run("progress restarts an edge's time, up to a limit", func(t *testing.T) {
 		r := newRig(t)
 		r.do(t, events.PreviewCutover{Ranges: rangesOf("0-11", "12-15"), Rate: new(events.Rate), Counted: events.Count{Sessions: 5000}})
@@ -326,8 +336,14 @@ func TestDeadline(t *testing.T) {
 		r := fencedRig(t, 1)
 		out := r.wait(Patience) // its renewals are not answered
 		r.nothing(out, "out of office")
-		r.d.Step(OfficeRead{r.at(), false, OfficeKey{r.rev, OfficeValue{"me", 1}}})
+		r.acknowledge(writes(r.key(r.rev, "me", 1))[0])
+		if !r.d.Serving() {
+			t.Fatal("not in office again")
+		}
 		r.nothing(r.hold(Patience-time.Second), "in office again for less than the deadline")
+		if reason := pauses(r.hold(time.Second)); !strings.Contains(reason, "b2") {
+			t.Fatalf("want a pause, got %q", reason)
+		}
 	})
 }
 

@@ -260,6 +260,12 @@ func TestStopGivesTheOfficeBack(t *testing.T) {
 		t.Fatal("not stopped")
 	}
 
+	acting := fencedRig(t, 1)
+	if w := writes(acting.d.Step(Stop{acting.at()})); len(w) != 1 {
+		t.Fatal("want the office given back")
+	}
+	acting.nothing(acting.hear(acting.report("b1"), acting.report("b2"), acting.report("h1"), acting.report("h2")), "it is stopping")
+
 	standby := newRig(t)
 	standby.read()
 	standby.key(3, "other", 2)
