@@ -60,8 +60,6 @@ func (j *joiner) run(ctx context.Context) error {
 		}
 		o, err := j.ask(ctx, id)
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case err != nil: // nobody answered; the same id makes the next try the same command
 			j.complain("cannot join yet, trying again", err)
 			wait = min(2*wait, maxBackoff)
@@ -159,7 +157,7 @@ func final(e *events.Error) bool {
 }
 
 func (j *joiner) complain(what string, err error) {
-	if err.Error() == j.said {
+	if err.Error() == j.said || errors.Is(err, context.Canceled) {
 		return
 	}
 	j.said = err.Error()

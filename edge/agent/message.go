@@ -31,47 +31,47 @@ type Counts struct {
 type Input interface{ when() time.Time }
 
 type (
-	// Restored: the state directory held this state, so it is on disk already. Only as the first input.
+	// Restored says that the state directory held this state, so that it is on disk already. Only as the first input.
 	Restored struct {
 		Now   time.Time
 		Epoch string
 		State *events.State
 		Hash  string // State.Hash
 	}
-	// Advanced: the journal has led to a newer state. Every state may be skipped but the newest.
+	// Advanced says that the journal has led to a newer state. Every state may be skipped but the newest.
 	Advanced struct {
 		Now   time.Time
 		Epoch string        // of the journal
 		State *events.State // immutable
 	}
-	// Installed: every poller decides by this state's view, and the sessions that it does not serve are victims.
+	// Installed says that every poller decides by this state's view, and that the sessions it does not serve are victims.
 	Installed struct {
 		Now   time.Time
 		Epoch string
 		Seq   uint64
 	}
-	// Stored: this state is on disk, through fsync.
+	// Stored says that this state is on disk, through fsync.
 	Stored struct {
 		Now   time.Time
 		Epoch string
 		Seq   uint64
 		Hash  string // State.Hash
 	}
-	// Failed: the last Install or Store did not work; it will be wanted again after a while.
+	// Failed says that the last Install or Store did not work; it will be wanted again after a while.
 	Failed struct {
 		Now    time.Time
 		Output Output // the Install or Store
 	}
-	// Counted: what the relay counts, by unit type. The counting began when the state of Epoch and Seq was installed.
+	// Counted is what the relay counts, by unit type. The counting began when the state of Epoch and Seq was installed.
 	Counted struct {
 		Now    time.Time
 		Epoch  string
 		Seq    uint64
 		Counts map[string]Counts
 	}
-	// Connected: the bus can be reached again, whoever listens there may have missed reports.
+	// Connected says that the bus can be reached again; whoever listens there may have missed reports.
 	Connected struct{ Now time.Time }
-	// Tick: time has passed.
+	// Tick says that time has passed.
 	Tick struct{ Now time.Time }
 )
 
@@ -91,22 +91,22 @@ func (in Tick) when() time.Time      { return in.Now }
 type Output interface{ isOutput() }
 
 type (
-	// Install: make every poller decide by this state. Answered by Installed or Failed.
+	// Install asks to make every poller decide by this state. Answered by Installed or Failed.
 	Install struct {
 		Epoch string
 		State *events.State
 	}
-	// Store: write this state to disk, through fsync. Answered by Stored or Failed.
+	// Store asks to write this state to disk, through fsync. Answered by Stored or Failed.
 	Store struct {
 		Epoch string
 		State *events.State
 	}
-	// Evict: close the victims of a unit type at this rate.
+	// Evict asks to close the victims of a unit type at this rate.
 	Evict struct {
 		UnitType string
 		Rate     events.Rate // sessions a second, 0 for no limit
 	}
-	// Report: publish this.
+	// Report asks to publish this.
 	Report struct{ events.EdgeReport }
 )
 

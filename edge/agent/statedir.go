@@ -195,7 +195,7 @@ func (d *StateDir) write(name string, b []byte) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(d.file(tempFile), d.file(name)); err != nil {

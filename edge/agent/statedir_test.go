@@ -185,13 +185,13 @@ func TestDamagedStateIsRefused(t *testing.T) {
 
 // An id that is damaged, or lost beside a state, is not replaced by a new one in silence: the journal waits for the old one.
 func TestDamagedIDIsRefused(t *testing.T) {
-	for name, make := range map[string]func(path string) error{
+	for name, spoil := range map[string]func(path string) error{
 		"torn":         func(path string) error { return os.WriteFile(filepath.Join(path, idFile), nil, 0o600) },
 		"not an id":    func(path string) error { return os.WriteFile(filepath.Join(path, idFile), []byte("A B\n"), 0o600) },
 		"state, no id": func(path string) error { return os.WriteFile(filepath.Join(path, stateFile), nil, 0o600) },
 	} {
 		path := t.TempDir()
-		if err := make(path); err != nil {
+		if err := spoil(path); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := OpenStateDir(path, ""); !errors.Is(err, ErrDamaged) {
