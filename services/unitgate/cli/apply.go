@@ -72,7 +72,7 @@ func (a *apply) run(ctx context.Context) error {
 		a.say("dry run: nothing was changed")
 		return a.print(out)
 	}
-	if err := a.confirm(); err != nil {
+	if err := a.confirm(ctx); err != nil {
 		return err
 	}
 	o, err := b.do(ctx, ns, "config", "apply", "", events.ApplyConfig{Base: s.ConfigVersion, Config: f.Config, Prune: a.prune, Drafts: a.drafts})
@@ -110,7 +110,7 @@ func (c *cli) print(v any) error {
 }
 
 // confirm asks before anything is changed. Without a terminal nobody can answer.
-func (a *apply) confirm() error {
+func (a *apply) confirm(ctx context.Context) error {
 	if a.yes {
 		return nil
 	}
@@ -119,10 +119,17 @@ func (a *apply) confirm() error {
 		return usage("this would change the namespace, and nobody can be asked here: repeat it with --yes")
 	}
 	fmt.Fprint(a.out, "apply this? [y/N] ")
-	answer, _ := bufio.NewReader(in).ReadString('\n') // the end of input is a no
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
+	answers := make(chan string, 1)
+	go func() {
+		answer, _ := bufio.NewReader(in).ReadString('\n') // the end of input is a no
+		answers <- strings.ToLower(strings.TrimSpace(answer))
+	}()
+	select {
+	case <-ctx.Done(): // the reading ends with the process
+	case answer := <-answers:
+		if answer == "y" || answer == "yes" {
+			return nil
+		}
 	}
 	return errors.New("not applied")
 }

@@ -50,6 +50,9 @@ func (c *cli) addConnect(p parent) {
 		if err := connect.Check(x.URL); err != nil {
 			return usage("%w", err)
 		}
+		if c.json() {
+			return usage("connect prints text only: leave out -o json")
+		}
 		return x.Run(ctx)
 	})
 	cmd.Arg("url", "ws, wss, http or https").Required().StringVar(&x.URL)

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -42,6 +43,7 @@ type Client struct {
 	ErrOut     io.Writer     // what goes wrong on the way, a line each
 
 	http *http.Client
+	tcp  atomic.Pointer[net.Conn] // of the newest handshake, set on a goroutine of the transport
 }
 
 // Check tells what is wrong with a URL before anything is dialled.
@@ -71,7 +73,7 @@ func (c *Client) Run(ctx context.Context) error {
 	if c.RetryAfter == 0 {
 		c.RetryAfter = 1500 * time.Millisecond
 	}
-	t := &http.Transport{DialContext: dial, TLSHandshakeTimeout: dialTimeout, DisableKeepAlives: true} // no HTTP/2, no proxy
+	t := &http.Transport{DialContext: c.dial, TLSHandshakeTimeout: dialTimeout, DisableKeepAlives: true} // no HTTP/2, no proxy
 	defer t.CloseIdleConnections()
 	c.http = &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for {
@@ -90,12 +92,16 @@ func (c *Client) Run(ctx context.Context) error {
 func (c *Client) say(format string, args ...any) { fmt.Fprintf(c.Out, format+"\n", args...) }
 
 // dial resolves *.localhost to the loopback interface (RFC 6761 section 6.3), which many resolvers do not.
-func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (c *Client) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	if host, port, err := net.SplitHostPort(addr); err == nil && strings.HasSuffix(strings.ToLower(host), ".localhost") {
 		addr = net.JoinHostPort("127.0.0.1", port)
 	}
 	var d net.Dialer
-	return d.DialContext(ctx, network, addr)
+	conn, err := d.DialContext(ctx, network, addr)
+	if err == nil {
+		c.tcp.Store(&conn)
+	}
+	return conn, err
 }
 
 // once follows redirects to a connection and lives with it until it ends.
@@ -205,30 +211,27 @@ func (c *Client) live(ctx context.Context, conn *websocket.Conn) {
 	defer conn.CloseNow()
 	conn.SetReadLimit(maxMessage)
 	c.say("connected:%s", c.RouterID)
-	reading, abandon := context.WithCancel(context.WithoutCancel(ctx))
-	defer abandon()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		c.read(ctx, reading, conn)
+		c.read(ctx, conn)
 	}()
 	hello := strconv.FormatInt(time.Now().UnixMilli(), 10)
-	_ = conn.Write(reading, websocket.MessageText, []byte(hello)) // the reader tells why, if it fails
+	_ = conn.Write(context.WithoutCancel(ctx), websocket.MessageText, []byte(hello)) // the reader tells why, if it fails
 	select {
 	case <-done:
 	case <-ctx.Done():
-		timer := time.AfterFunc(goodbye, abandon)         // a server that does not answer the Close is left alone
-		_ = conn.Close(websocket.StatusNormalClosure, "") // the end is the same whatever the server says
+		timer := time.AfterFunc(goodbye, func() { (*c.tcp.Load()).Close() }) // a server that does not answer the Close is left alone
+		_ = conn.Close(websocket.StatusNormalClosure, "")                    // the end is the same whatever the server says
 		timer.Stop()
-		abandon()
 		<-done
 	}
 }
 
-// read prints what comes until the connection or reading ends. Nothing is said once ctx has ended.
-func (c *Client) read(ctx, reading context.Context, conn *websocket.Conn) {
+// read prints what comes until the connection ends. Nothing is said once ctx has ended.
+func (c *Client) read(ctx context.Context, conn *websocket.Conn) {
 	for {
-		_, text, err := conn.Read(reading)
+		_, text, err := conn.Read(context.WithoutCancel(ctx)) // live ends it, with a closing handshake
 		switch {
 		case ctx.Err() != nil:
 			return
