@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"sync"
 	"time"
@@ -11,6 +12,8 @@ import (
 	"github.com/unitgate/unitgate/services/cutover"
 	"github.com/unitgate/unitgate/services/projector"
 )
+
+const catchUpWait = 2 * time.Second // of a query
 
 // namespace is what runs for one namespace.
 type namespace struct {
@@ -30,8 +33,22 @@ func newNamespace(c *Control, j journal.Journal) *namespace {
 		NC: c.cfg.NC, JS: c.js, Namespace: j.Namespace(), Epoch: j.Epoch(), States: n.projector, Submit: n.handler,
 		Replicas: c.cfg.Replicas, Logger: log, Incarnation: c.incarnation,
 	})
-	n.queries = map[string]command.Query{"cutover.show": cutover.ShowQuery(n.projector, n.manager)}
+	show := cutover.ShowQuery(n.projector, n.manager)
+	n.queries = map[string]command.Query{"cutover.show": func(ctx context.Context, data json.RawMessage) (any, error) {
+		n.catchUp(ctx)
+		return show(ctx, data)
+	}}
 	return n
+}
+
+// catchUp lets a question that follows a command see what the command did, whichever process took it. Where the
+// journal cannot be asked, the answer comes from the last known state: an operator needs one most of all then.
+func (n *namespace) catchUp(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, catchUpWait)
+	defer cancel()
+	if _, err := n.projector.CatchUp(ctx); err != nil {
+		n.log.Warn("answering from the last known state", "err", err)
+	}
 }
 
 // run ends when ctx ends; the manager stops first, so that it can give the office back.
