@@ -125,11 +125,11 @@ func origins(domains []*events.Domain, unit string) (all, without []string) {
 	return slices.Sorted(maps.Keys(set)), without
 }
 
-// some names a few of many.
-func some(what []string) string {
-	const most = 5
+// few names the first of many.
+func few(what []string, separator string) string {
+	const most = 4
 	if len(what) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(what[:most], "; "), len(what)-most)
+		return fmt.Sprintf("%s and %d more", strings.Join(what[:most], separator), len(what)-most)
 	}
-	return strings.Join(what, "; ")
+	return strings.Join(what, separator)
 }

@@ -50,7 +50,7 @@ func (p *Preparer) edgesAtHead(ctx context.Context, s *events.State) events.Chec
 		for _, id := range slices.Sorted(maps.Keys(bad)) {
 			why = append(why, bad[id])
 		}
-		return failed(measured, "%s; restart or retire what does not come back, then retry", some(why))
+		return failed(measured, "%s; restart or retire what does not come back, then retry", few(why, "; "))
 	}
 	return passed(measured, "every edge answers and has the control plane's state")
 }
@@ -167,7 +167,7 @@ func (p *Preparer) targetOrigins(ctx context.Context, s *events.State, c *events
 	}
 	measured := fmt.Sprintf("%d of %d origins, asked by %d of %d edges", good, total, answered, asked)
 	if len(why) > 0 {
-		return failed(measured, "%s; then retry", some(why))
+		return failed(measured, "%s; then retry", few(why, "; "))
 	}
 	return passed(measured, "every origin of the gaining units can be connected to")
 }

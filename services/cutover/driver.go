@@ -64,12 +64,10 @@ type Driver struct {
 
 // DriverConfig is what a Driver is told once.
 type DriverConfig struct {
-	Epoch    string                                // of the journal; reports that count in another one are not heard
-	Holder   string                                // this process incarnation, different from every other's
-	ID       func(n uint64) string                 // the n-th command id, a UUID; distinct incarnations must give distinct ids
-	Patience time.Duration                         // 0: Patience
-	Actor    string                                // in the journal; "": "driver"
-	Expected func(c *events.Cutover) time.Duration // expected eviction time of a wave; nil: ExpectedEviction
+	Epoch    string                // of the journal; reports that count in another one are not heard
+	Holder   string                // this process incarnation, different from every other's
+	ID       func(n uint64) string // the n-th command id, a UUID; distinct incarnations must give distinct ids
+	Patience time.Duration         // 0: Patience
 }
 
 // Input is something that a Driver is told. Each carries the moment at which it was handed over, on a clock that never
@@ -110,7 +108,6 @@ type (
 		ID   string
 		Fate Fate
 		Seq  uint64 // of the event, if Accepted
-		Code string // of the rejection, if Refused
 	}
 	// Reported is an edge's report as it came in, also late, doubled or out of order.
 	Reported struct {
@@ -158,12 +155,6 @@ func (Submit) isOutput()      {}
 func NewDriver(cfg DriverConfig) *Driver {
 	if cfg.Patience == 0 {
 		cfg.Patience = Patience
-	}
-	if cfg.Actor == "" {
-		cfg.Actor = "driver"
-	}
-	if cfg.Expected == nil {
-		cfg.Expected = ExpectedEviction
 	}
 	return &Driver{cfg: cfg, jobs: map[string]*job{}, voices: map[string]Voice{}, fences: map[string]*fence{}}
 }

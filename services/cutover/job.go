@@ -6,6 +6,9 @@ import (
 	"github.com/unitgate/unitgate/events"
 )
 
+// actor stands in the journal for what a driver does.
+const actor = "driver"
+
 // wish is what a command is for. A command of unknown fate is repeated, under its id, only while the same is wished.
 type wish struct {
 	what string
@@ -45,7 +48,7 @@ func (d *Driver) want(c *events.Cutover, w wish, cmd events.Command) {
 	}
 	if j == nil || j.phase == accepted || j.phase == refused || j.wish != w {
 		d.ids++
-		j = &job{wish: w, env: events.Envelope{ID: d.cfg.ID(d.ids), Actor: d.cfg.Actor, Traceparent: trace, Command: cmd}}
+		j = &job{wish: w, env: events.Envelope{ID: d.cfg.ID(d.ids), Actor: actor, Traceparent: trace, Command: cmd}}
 		d.jobs[key] = j
 	}
 	j.phase, j.when, j.base = sent, d.now, d.state.Seq

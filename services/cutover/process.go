@@ -27,7 +27,8 @@ import (
 // States is where the state is read: projector.Projector is one.
 type States interface {
 	State() *events.State
-	Changed() <-chan struct{}
+	Changed() <-chan struct{} // closed when State or Err changes
+	Err() error               // why the state does not follow the journal any more, nil while it does
 }
 
 // Submitter takes the driver's commands: command.Handler is one.
@@ -95,8 +96,8 @@ func (m *Manager) Reports() map[string]Report {
 	return out
 }
 
-// Run drives until ctx ends, then gives the office back. It returns an error only if the reports cannot be subscribed
-// to; an unreachable bus is waited for. Call it once.
+// Run drives until ctx ends (nil), then gives the office back. It returns an error if the reports cannot be subscribed to,
+// or when the state does not follow the journal any more; an unreachable bus is waited for. Call it once.
 func (m *Manager) Run(ctx context.Context) error {
 	io, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the office is given back after ctx has ended
 	defer cancel()
@@ -113,6 +114,9 @@ func (m *Manager) Run(ctx context.Context) error {
 
 	l := &loop{Manager: m, io: io, driver: NewDriver(DriverConfig{Epoch: m.cfg.Epoch, Holder: m.cfg.Incarnation, ID: commandIDs(m.cfg.Incarnation)})}
 	l.run(ctx)
+	if err := m.cfg.States.Err(); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("the office of %s was given up: %w", m.cfg.Namespace, err)
+	}
 	return nil
 }
 
@@ -158,24 +162,27 @@ func (l *loop) run(ctx context.Context) {
 	defer tick.Stop()
 	changed := l.cfg.States.Changed()
 	l.step(StateAdvanced{At{l.clock()}, l.cfg.States.State(), l.cfg.Epoch})
+	at := func() At { return At{l.clock()} }
 	done := ctx.Done()
 	var end <-chan time.Time
+	stop := func() {
+		done, end = nil, time.After(stopWait)
+		l.step(Stop{at()})
+	}
 	for !l.driver.Stopped() {
-		at := func() At { return At{l.clock()} }
 		select {
 		case <-tick.C:
 			l.step(Tick{at()})
 		case <-changed:
 			changed = l.cfg.States.Changed() // before the state is read, so that no change is missed
 			l.step(StateAdvanced{at(), l.cfg.States.State(), l.cfg.Epoch})
+			if l.cfg.States.Err() != nil && end == nil {
+				stop() // a process that reads the journal must drive, not this one
+			}
 		case in := <-l.inputs:
 			l.step(in(at()))
 		case <-done:
-			done = nil
-			timer := time.NewTimer(stopWait)
-			defer timer.Stop()
-			end = timer.C
-			l.step(Stop{at()})
+			stop()
 		case <-end:
 			return // the successor has to wait for the term's end
 		}
@@ -250,8 +257,7 @@ func (l *loop) writeOffice(w WriteOffice) (uint64, Fate) {
 	return rev, fate
 }
 
-// submit carries out a command of the driver's. Only a rejection by the rules counts as refused: anything else may have
-// been stored.
+// submit carries out a command of the driver's. What may have been stored without an answer is of unknown fate.
 func (l *loop) submit(env events.Envelope) Submitted {
 	ctx, cancel := context.WithTimeout(l.io, submitWait)
 	defer cancel()
@@ -261,11 +267,11 @@ func (l *loop) submit(env events.Envelope) Submitted {
 	case o.OK:
 		l.cfg.Logger.Info("driver", "namespace", l.cfg.Namespace, "did", name.Entity+"."+name.Past, "seq", o.Seq)
 		return Submitted{ID: env.ID, Fate: Accepted, Seq: o.Seq}
-	case o.Error == nil, o.Error.Code == command.ErrUnavailable.Code, o.Error.Code == command.ErrStopped.Code, o.Error.Code == "internal":
+	case o.Error == nil, o.Error.Code == command.ErrUnavailable.Code, o.Error.Code == "internal":
 		l.cfg.Logger.Warn("driver: no answer", "namespace", l.cfg.Namespace, "command", name.Entity+"."+name.Verb, "err", o.Error)
 		return Submitted{ID: env.ID, Fate: Unknown}
 	default:
 		l.cfg.Logger.Warn("driver: refused", "namespace", l.cfg.Namespace, "command", name.Entity+"."+name.Verb, "err", o.Error)
-		return Submitted{ID: env.ID, Fate: Refused, Code: o.Error.Code}
+		return Submitted{ID: env.ID, Fate: Refused}
 	}
 }

@@ -3,6 +3,7 @@ package cutover
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -102,6 +103,65 @@ func TestTakeOver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A process whose state does not follow the journal any more gives the office up.
+func TestBrokenProjectorGivesTheOfficeUp(t *testing.T) {
+	b := newBed(t)
+	broken := &brokenStates{States: b.projector, changed: make(chan struct{})}
+	m := b.manager("")
+	m.cfg.States = broken
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(b.ctx) }()
+	b.eventually("in office", func(s *events.State) bool { return s.Office.Term == 1 })
+	broken.fail()
+	if err := <-ended; err == nil {
+		t.Error("ends without an error")
+	}
+	kv, err := openOffice(b.ctx, b.js, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k, err := readOffice(b.ctx, kv, testNamespace); err != nil || k.Holder != "" || k.Term != 1 {
+		t.Errorf("the key still holds %+v, %v", k, err)
+	}
+}
+
+// brokenStates is a projector that can fail.
+type brokenStates struct {
+	States
+	changed chan struct{}
+	mu      sync.Mutex
+	err     error
+}
+
+func (s *brokenStates) fail() {
+	s.mu.Lock()
+	s.err = errors.New("a record of a newer version")
+	s.mu.Unlock()
+	close(s.changed)
+}
+
+func (s *brokenStates) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// Changed is the projector's, or the failure.
+func (s *brokenStates) Changed() <-chan struct{} {
+	if s.Err() != nil {
+		return s.States.Changed()
+	}
+	both, inner := make(chan struct{}), s.States.Changed()
+	go func() {
+		defer close(both)
+		select {
+		case <-inner:
+		case <-s.changed:
+		}
+	}()
+	return both
 }
 
 // A needed edge that says nothing is named, until an operator does without it.

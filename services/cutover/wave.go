@@ -3,7 +3,6 @@ package cutover
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/unitgate/unitgate/events"
@@ -111,14 +110,14 @@ func (d *Driver) await(c *events.Cutover, i int) {
 			late = append(late, e.ID)
 		}
 	}
-	limit := d.cfg.Patience + 2*d.cfg.Expected(c)
+	limit := d.cfg.Patience + 2*expectedEviction(c)
 	switch {
 	case len(missing) == 0:
 		d.want(c, wish{"commit", i, f.seq}, events.CommitWave{Cutover: c.ID, Wave: i, Term: d.office.term, Edges: results})
 	case len(late) > 0:
-		d.giveUp(c, i, fmt.Sprintf("no progress for %s at edge %s", d.cfg.Patience, list(late)))
+		d.giveUp(c, i, fmt.Sprintf("no progress for %s at edge %s", d.cfg.Patience, few(late, ", ")))
 	case d.now-f.seen >= limit:
-		d.giveUp(c, i, fmt.Sprintf("not drained %s after the fence: edge %s", limit, list(missing)))
+		d.giveUp(c, i, fmt.Sprintf("not drained %s after the fence: edge %s", limit, few(missing, ", ")))
 	}
 }
 
@@ -152,18 +151,9 @@ func (d *Driver) giveUp(c *events.Cutover, i int, why string) {
 	})
 }
 
-// list names a few ids.
-func list(ids []string) string {
-	const most = 3
-	if len(ids) > most {
-		return fmt.Sprintf("%s and %d more", strings.Join(ids[:most], ", "), len(ids)-most)
-	}
-	return strings.Join(ids, ", ")
-}
-
-// ExpectedEviction is how long a cutover's evictions take at most: all the sessions that the preview counted on one
+// expectedEviction is how long a cutover's evictions take at most: all the sessions that the preview counted on one
 // edge, at the cutover's rate.
-func ExpectedEviction(c *events.Cutover) time.Duration {
+func expectedEviction(c *events.Cutover) time.Duration {
 	if c.Rate == 0 {
 		return 0
 	}
