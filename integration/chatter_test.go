@@ -92,9 +92,26 @@ func (c *chatter) fail(err error) {
 	}
 }
 
+// lastWords is how many messages a chatter still sends between the edge's Close and its own.
+const lastWords = 3
+
 // talk sends numbers and reads their echoes until the connection ends.
 func (c *chatter) talk(ctx context.Context, client *harness.Client, current *chat) {
 	defer client.Drop()
+	say := func() error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		err := client.Send(fmt.Sprint(current.sent))
+		if err == nil {
+			current.sent++
+		}
+		return err
+	}
+	client.BeforeClose = func() {
+		for range lastWords {
+			_ = say() // refused after our own Close
+		}
+	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -106,7 +123,7 @@ func (c *chatter) talk(ctx context.Context, client *harness.Client, current *cha
 	// Not all at one beat.
 	timer := time.NewTimer(rand.N(c.every))
 	defer timer.Stop()
-	for n := 0; ; n++ {
+	for {
 		select {
 		case <-ended:
 			return
@@ -117,13 +134,10 @@ func (c *chatter) talk(ctx context.Context, client *harness.Client, current *cha
 		case <-timer.C:
 			timer.Reset(c.every)
 		}
-		if client.Send(fmt.Sprint(n)) != nil {
+		if say() != nil {
 			<-ended
 			return
 		}
-		c.mu.Lock()
-		current.sent++
-		c.mu.Unlock()
 	}
 }
 

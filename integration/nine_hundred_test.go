@@ -183,8 +183,9 @@ func (c *crowd) dialBoth(t *testing.T, ids []string) func() int {
 	for d := range cap(admitted) {
 		devices.Go(func() {
 			n := 0
-			for i := d; ctx.Err() == nil; i++ {
-				client, _, err := harness.Dial(harness.Handshake{Addr: edges[i%len(edges)], RouterID: ids[i*7%len(ids)]})
+			for i := d; ctx.Err() == nil; i += cap(admitted) {
+				// Each keeps to one edge: those that are held at the losing unit must not slow down those at the gaining one.
+				client, _, err := harness.Dial(harness.Handshake{Addr: edges[d%len(edges)], RouterID: ids[i%len(ids)]})
 				if err != nil {
 					t.Errorf("a further device: %v", err)
 					break

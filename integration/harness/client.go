@@ -44,6 +44,10 @@ func (h Handshake) lines() string {
 // Client is a bare WebSocket client: it does what it is told, and shows every frame.
 // One goroutine may read while others send.
 type Client struct {
+	// BeforeClose, if set, is called between the other side's Close and our answer to it.
+	// What it sends still belongs to the session (RFC 6455 section 5.5.1).
+	BeforeClose func()
+
 	conn net.Conn
 	in   *bufio.Reader
 
@@ -159,6 +163,9 @@ func (c *Client) Read(within time.Duration) ([]byte, error) {
 			closed := &CloseError{Code: 1005}
 			if len(payload) >= 2 {
 				closed = &CloseError{Code: binary.BigEndian.Uint16(payload), Reason: string(payload[2:])}
+			}
+			if c.BeforeClose != nil {
+				c.BeforeClose()
 			}
 			_ = c.send(OpClose, payload) // the other side may be gone already
 			return nil, closed
