@@ -7,6 +7,7 @@ package command
 
 import (
 	"encoding/json"
+	"errors"
 
 	"github.com/unitgate/unitgate/events"
 )
@@ -30,7 +31,7 @@ var (
 )
 
 func rejected(err error) Outcome {
-	if e, ok := err.(*events.Error); ok {
+	if e, ok := errors.AsType[*events.Error](err); ok {
 		return Outcome{Error: e}
 	}
 	return Outcome{Error: &events.Error{Code: "internal", Message: err.Error()}}

@@ -56,6 +56,7 @@ func (p *Preparer) Prepare(ctx context.Context, s *events.State, env events.Enve
 			c.Checks = p.Run(ctx, s, cut, events.StaleChecks(cut.Checks, p.now()))
 			env.Command = c
 		}
+	default: // for no other command is anything measured
 	}
 	return env, nil
 }
