@@ -18,7 +18,7 @@ const (
 	headWait   = 2 * time.Second // for edges that are a moment behind
 	headPoll   = 50 * time.Millisecond
 	quorumWait = 3 * time.Second
-	probeBatch = 1024 // origins in one question
+	probeBatch = 128 // origins in one question: as many as an edge dials at once, so that it answers in time
 )
 
 // edgesAtHead: every registered edge answers now, has applied the journal's head as it stood when the check began, and
