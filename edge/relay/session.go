@@ -182,6 +182,7 @@ func (e *engine) release(s *session) {
 	delete(e.all, s)
 	s.deadline.stop()
 	e.unhold(s)
+	s.state = stDropped
 	if s.open {
 		s.open = false
 		s.stats.sessions.Add(-1)
@@ -232,6 +233,15 @@ func (e *engine) close(s *session, i int) {
 	e.release(s)
 }
 
+// fail closes a leg that broke or has nothing more to give, and has the session deal with that.
+func (e *engine) fail(s *session, i int) {
+	if c := s.legs[i].c; c != nil {
+		e.forget(s, i)
+		_ = c.Close()
+		e.lost(s, i)
+	}
+}
+
 // reset closes a leg with a RST; what was not sent yet is lost.
 func (e *engine) reset(s *session, i int) {
 	if c := s.legs[i].c; c != nil {
@@ -272,8 +282,7 @@ func (e *engine) readable(s *session, i int) {
 // checkLeft looks whether the client left while it waits. Its bytes stay in the kernel: they are the tunnel's.
 func (e *engine) checkLeft(s *session) {
 	if c := s.legs[client].c; c != nil && e.left(c.Hash()) {
-		e.close(s, client)
-		e.lost(s, client)
+		e.fail(s, client)
 	}
 }
 

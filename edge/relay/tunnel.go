@@ -41,8 +41,7 @@ func (e *engine) pump(s *session, i int) {
 		if again, later := readAgain(err); later {
 			return
 		} else if !again {
-			e.close(s, i)
-			e.lost(s, i)
+			e.fail(s, i)
 			return
 		}
 	}
@@ -89,8 +88,7 @@ func (e *engine) received(s *session, i int, b []byte) {
 func (e *engine) eof(s *session, i int) {
 	switch s.state {
 	case stReply:
-		e.close(s, i)
-		e.lost(s, i)
+		e.fail(s, i)
 		return
 	case stPass:
 		if i == origin {
@@ -106,8 +104,7 @@ func (e *engine) eof(s *session, i int) {
 		}
 	}
 	if s.legs[i].is(broken) {
-		e.close(s, i)
-		e.lost(s, i)
+		e.fail(s, i)
 		return
 	}
 	e.closeEnded(s, i)
