@@ -230,9 +230,7 @@ func (e *engine) linger(s *session) {
 	}
 	for i := range s.legs {
 		e.shutdown(s, i)
-		if c := s.legs[i].c; c != nil {
-			e.rearm(c) // what is there already has to be read off
-		}
+		e.rearm(&s.legs[i]) // what is there already has to be read off
 	}
 }
 
@@ -244,7 +242,7 @@ func (e *engine) patient(s *session) bool { return s.why == notClosing && !e.clo
 func (e *engine) lingered(s *session) {
 	if e.patient(s) {
 		for i := range s.legs {
-			if l := &s.legs[i]; l.c != nil && (l.pending > 0 || unsent(l.c.Hash()) > 0) {
+			if l := &s.legs[i]; l.c != nil && (l.pending > 0 || unsent(l.fd()) > 0) {
 				e.start(&e.lingering, s)
 				return
 			}

@@ -63,7 +63,7 @@ func (e *engine) dialed(s *session, c *nbio.Conn, err error) {
 	case !e.stillServed(s): // R10: before the first byte to the origin
 		_ = c.Close()
 		e.decideAgain(s)
-	case e.left(s.legs[client].c.Hash()): // a FIN that came along with the request had no event of its own
+	case e.left(s.legs[client].fd()): // a FIN that came along with the request had no event of its own
 		_ = c.Close()
 		e.fail(s, client)
 	default:

@@ -196,7 +196,7 @@ func (e *engine) onMail() {
 		e.drainWakeup()
 		e.awake = false
 	} else {
-		e.rearm(e.wakeConn) // still readable: epoll reports it again, in the next batch
+		e.rearmFd(e.wakeConn.Hash()) // still readable: epoll reports it again, in the next batch
 	}
 	e.mail.Unlock()
 
@@ -223,8 +223,9 @@ func (e *engine) drainWakeup() {
 //
 // It is how reading resumes after a pause. It also leaves out EPOLLRDHUP, which nbio registers: on a FIN nbio would
 // close the connection with bytes unread. In this mode nbio never touches a registration again.
-func (e *engine) rearm(c *nbio.Conn) {
-	fd := c.Hash()
+func (e *engine) rearm(l *leg) { e.rearmFd(l.fd()) }
+
+func (e *engine) rearmFd(fd int) {
 	_ = syscall.EpollCtl(e.epfd, syscall.EPOLL_CTL_MOD, fd, &syscall.EpollEvent{
 		Fd: int32(fd), Events: syscall.EPOLLIN | syscall.EPOLLOUT | nbio.EPOLLET,
 	})
@@ -242,7 +243,7 @@ func (e *engine) add(c *nbio.Conn, s *session) error {
 	if _, err := e.nb.AddConn(c); err != nil {
 		return err
 	}
-	e.rearm(c)
+	e.rearmFd(c.Hash())
 	return nil
 }
 
@@ -315,7 +316,7 @@ func (e *engine) watchCongested() {
 		for i := range s.legs {
 			if l := &s.legs[i]; l.c != nil && l.pending > 0 {
 				stuck = true
-				e.rearm(l.c)
+				e.rearm(l)
 			}
 		}
 		if stuck {

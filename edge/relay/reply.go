@@ -59,9 +59,7 @@ func (e *engine) establish(s *session, b []byte, n int) {
 	e.write(s, client, b)
 	s.legs[client].track.advance(glued, stopNever)
 	e.write(s, origin, glued)
-	if c := s.legs[client].c; c != nil {
-		e.rearm(c) // what the client sent meanwhile waits in the kernel, its event is long past
-	}
+	e.rearm(&s.legs[client]) // what the client sent meanwhile waits in the kernel, its event is long past
 }
 
 // pass hands a response other than 101 to the client, unchanged. b begins with its head, n bytes long.
@@ -74,9 +72,7 @@ func (e *engine) pass(s *session, r reply, b []byte, n int) {
 	if s.state == stPass {
 		e.passBody(s, b[n:])
 	}
-	if c := s.legs[client].c; c != nil {
-		e.rearm(c) // the client's bytes are read off from now on
-	}
+	e.rearm(&s.legs[client]) // the client's bytes are read off from now on
 }
 
 func (e *engine) passBody(s *session, b []byte) {

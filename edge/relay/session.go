@@ -128,6 +128,18 @@ const (
 
 func (l *leg) is(f legFlags) bool { return l.flags&f != 0 }
 
+// fd is the leg's descriptor for system calls, -1 if there is none. nbio may have closed the connection, on a hang-up or
+// a failed flush, and not told yet: the number can be somebody else's connection by now.
+func (l *leg) fd() int {
+	if l.c == nil {
+		return -1
+	}
+	if closed, _ := l.c.IsClosed(); closed { // only this goroutine closes: it stays as it is until the next call
+		return -1
+	}
+	return l.c.Hash()
+}
+
 func (s *session) side(c *nbio.Conn) int {
 	switch c {
 	case s.legs[client].c:
@@ -211,7 +223,7 @@ func (e *engine) shutdown(s *session, i int) {
 
 // sendFin may run under nbio's lock of the connection: system calls only.
 func (e *engine) sendFin(l *leg) {
-	_ = unix.Shutdown(l.c.Hash(), unix.SHUT_WR)
+	_ = unix.Shutdown(l.fd(), unix.SHUT_WR)
 	l.flags |= shut
 }
 
@@ -244,10 +256,8 @@ func (e *engine) fail(s *session, i int) {
 
 // reset closes a leg with a RST; what was not sent yet is lost.
 func (e *engine) reset(s *session, i int) {
-	if c := s.legs[i].c; c != nil {
-		_ = c.SetLinger(1, 0)
-		e.close(s, i)
-	}
+	_ = unix.SetsockoptLinger(s.legs[i].fd(), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	e.close(s, i)
 }
 
 // forget detaches a leg from its connection, which is closed or about to be.
@@ -281,7 +291,7 @@ func (e *engine) readable(s *session, i int) {
 
 // checkLeft looks whether the client left while it waits. Its bytes stay in the kernel: they are the tunnel's.
 func (e *engine) checkLeft(s *session) {
-	if c := s.legs[client].c; c != nil && e.left(c.Hash()) {
+	if l := &s.legs[client]; l.c != nil && e.left(l.fd()) {
 		e.fail(s, client)
 	}
 }

@@ -20,12 +20,12 @@ func (e *engine) pump(s *session, i int) {
 		}
 		// When this leg has hung up, nbio closes it as soon as its event is over: then all of it is taken now, whatever
 		// the other leg says. That is at most a receive buffer, since nothing more can arrive.
-		if s.relays(i) && s.legs[1-i].pending > 0 && !e.hungUp(src.c.Hash()) {
+		if s.relays(i) && s.legs[1-i].pending > 0 && !e.hungUp(src.fd()) {
 			src.flags |= paused
 			return
 		}
-		if n >= maxReads && !e.hungUp(src.c.Hash()) {
-			e.rearm(src.c)
+		if n >= maxReads && !e.hungUp(src.fd()) {
+			e.rearm(src)
 			return
 		}
 		k, err := src.c.Read(e.buf)
@@ -116,17 +116,18 @@ func (e *engine) eof(s *session, i int) {
 // the peer before its RST. So a failure is only noted, and the leg's own event reads what is left and ends it.
 func (e *engine) write(s *session, i int, b []byte) {
 	l := &s.legs[i]
-	if l.c == nil || l.is(broken|finish) || len(b) == 0 {
+	fd := l.fd()
+	if fd < 0 || l.is(broken|finish) || len(b) == 0 {
 		return
 	}
 	if l.pending == 0 {
-		n, err := syscall.Write(l.c.Hash(), b)
+		n, err := syscall.Write(fd, b)
 		switch {
 		case err == nil:
 			b = b[n:]
 		case !errors.Is(err, syscall.EAGAIN) && !errors.Is(err, syscall.EINTR):
 			l.flags |= broken
-			e.rearm(l.c)
+			e.rearm(l)
 			return
 		}
 		if len(b) == 0 {
@@ -169,7 +170,7 @@ func (e *engine) onWritten(c *nbio.Conn, _ []byte, n int) {
 	}
 	if p := &s.legs[1-i]; p.is(paused) && p.c != nil {
 		p.flags &^= paused
-		e.rearm(p.c)
+		e.rearm(p)
 	}
 }
 
@@ -177,7 +178,7 @@ func (e *engine) onWritten(c *nbio.Conn, _ []byte, n int) {
 func (e *engine) resume(s *session, i int) {
 	if l := &s.legs[i]; l.is(paused) && l.c != nil {
 		l.flags &^= paused
-		e.rearm(l.c)
+		e.rearm(l)
 	}
 }
 
