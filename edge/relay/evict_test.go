@@ -86,10 +86,8 @@ func (f *fixture) waitState(st state) {
 }
 
 // hasten shortens the 2 s of each step of an eviction.
-func (f *fixture) hasten() (limit time.Duration) {
-	const short = 200 * time.Millisecond
-	f.sum(func(e *engine) int { e.evicting.timeout = short; return 0 })
-	return short
+func (f *fixture) hasten(to time.Duration) {
+	f.sum(func(e *engine) int { e.evicting.timeout = to; return 0 })
 }
 
 func TestEvictionOfASilentClient(t *testing.T) {
@@ -145,7 +143,7 @@ func TestEvictionOfAClientThatJustEnds(t *testing.T) {
 func TestEvictionInTheMiddleOfAClientsFrame(t *testing.T) {
 	b := newBackend(t)
 	f := start(t, Config{}, b.addr())
-	f.hasten()
+	f.hasten(200 * time.Millisecond)
 	f.own()
 	c, o := f.open(b, "60")
 	c.send(frameOf(0x81, []byte("half"), true)[:8]...)
@@ -162,7 +160,8 @@ func TestEvictionInTheMiddleOfAClientsFrame(t *testing.T) {
 func TestEvictionOfAStuckReader(t *testing.T) {
 	b := newBackend(t)
 	f := start(t, Config{}, b.addr())
-	limit := f.hasten()
+	const limit = 200 * time.Millisecond
+	f.hasten(limit)
 	f.own()
 	c, o := f.open(b, "60")
 	go func() { _, _ = o.Write(frameOf(0x82, burst, false)) }()
@@ -184,7 +183,7 @@ func TestEvictionOfAStuckReader(t *testing.T) {
 func TestEvictionWithAnOriginThatStays(t *testing.T) {
 	b := newBackend(t)
 	f := start(t, Config{}, b.addr())
-	f.hasten()
+	f.hasten(200 * time.Millisecond)
 	f.own()
 	c, o := f.open(b, "60")
 	f.fence(50)

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // listenWithBacklog listens on loopback with a queue of the given length.
@@ -174,3 +176,45 @@ func (c timesLogged) Handle(_ context.Context, r slog.Record) error {
 }
 func (c timesLogged) WithAttrs([]slog.Attr) slog.Handler { return c }
 func (c timesLogged) WithGroup(string) slog.Handler      { return c }
+
+// nbio closes a connection by itself, on a hang-up or a failed flush, and tells later; by then the number of its
+// descriptor can be somebody else's connection. Nothing meant for the old one may touch that.
+func TestClosedDescriptorIsNotTouched(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{Engines: 1}, b.addr())
+	f.own()
+	e := f.engines[0]
+	for _, use := range []func(s *session){
+		func(s *session) { e.write(s, client, []byte("another user's secret")) },
+		func(s *session) { e.shutdown(s, client) },
+		func(s *session) { e.rearm(&s.legs[client]) },
+		func(s *session) { e.cut(s) },
+		func(s *session) { s.state = stNotify; e.notify(s) },
+	} {
+		_, o := f.open(b, "7")
+		f.sum(func(e *engine) int {
+			for s := range e.all {
+				old := s.legs[client].c
+				fd := old.Hash()
+				_ = old.Close() // as nbio does
+				pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
+				if err != nil || pair[0] != fd && pair[1] != fd {
+					t.Errorf("the descriptor %d was not given out again: %v %v", fd, pair, err)
+				}
+				use(s)
+				for _, end := range pair {
+					if n, err := syscall.Read(end, make([]byte, 100)); !errors.Is(err, syscall.EAGAIN) {
+						t.Errorf("read %d bytes and %v", n, err)
+					}
+					if l, err := unix.GetsockoptLinger(end, unix.SOL_SOCKET, unix.SO_LINGER); err != nil || l.Onoff != 0 {
+						t.Errorf("SO_LINGER is %+v, %v", l, err)
+					}
+				}
+				_, _ = syscall.Close(pair[0]), syscall.Close(pair[1])
+			}
+			return 0
+		})
+		_ = o.Close()
+		f.waitCounts("it ends", func(n Counts) bool { return n.Sessions == 0 })
+	}
+}
