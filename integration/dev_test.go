@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"net"
+	"os"
 	"slices"
 	"syscall"
 	"testing"
@@ -15,9 +16,12 @@ import (
 func TestDev(t *testing.T) {
 	harness.Binary(t) // not part of the start that is measured
 	data := t.TempDir()
-	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+	for _, run := range []struct {
+		signal syscall.Signal
+		args   []string
+	}{{syscall.SIGINT, nil}, {syscall.SIGTERM, nil}, {syscall.SIGTERM, []string{"--data", data}}, {syscall.SIGTERM, []string{"--data", data}}} {
 		began := time.Now()
-		dev := harness.StartDev(t, "--data", data)
+		dev := harness.StartDev(t, run.args...)
 		took := time.Since(began)
 		t.Logf("ready after %v", took.Round(time.Millisecond))
 		// The promise is 3 s; a loaded machine and the race detector get more.
@@ -26,9 +30,12 @@ func TestDev(t *testing.T) {
 		}
 		checkReady(t, dev)
 		checkEdges(t, dev)
-		dev.Signal(t, signal)
+		dev.Signal(t, run.signal)
 		if code := dev.Wait(t, within); code != 0 {
-			t.Errorf("exit code %d after %v", code, signal)
+			t.Errorf("exit code %d after %v", code, run.signal)
+		}
+		if left, err := os.ReadDir(dev.Temp); err != nil || len(left) > 0 {
+			t.Errorf("temporary files are left after %v: %v, %v", run.signal, left, err)
 		}
 		for _, u := range dev.Ready.Units {
 			if conn, err := net.Dial("tcp", u.Edges[0]); err == nil {

@@ -18,6 +18,7 @@ import (
 type Process struct {
 	Name   string
 	PID    int
+	Temp   string // its directory for temporary files
 	Stdout *Output
 	Stderr *Output
 	quiet  bool          // its user reports what it wrote
@@ -61,8 +62,8 @@ func StartProgram(t testing.TB, dir, program string, args ...string) *Process {
 	t.Helper()
 	cmd := exec.Command(program, args...)
 	cmd.Dir = dir
-	cmd.Env = environment()
-	p := &Process{Name: strings.Join(args, " "), Stdout: &Output{}, Stderr: &Output{}, exited: make(chan struct{})}
+	p := &Process{Name: strings.Join(args, " "), Temp: t.TempDir(), Stdout: &Output{}, Stderr: &Output{}, exited: make(chan struct{})}
+	cmd.Env = append(environment(), "TMPDIR="+p.Temp)
 	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
