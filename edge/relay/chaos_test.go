@@ -41,7 +41,8 @@ func TestChaos(t *testing.T) {
 			for {
 				select {
 				case o := <-b.conns:
-					wg.Go(func() { wildOrigin(o.Conn, rand.New(rand.NewPCG(seed, rnd.Uint64()))) })
+					own := rand.New(rand.NewPCG(seed, rnd.Uint64()))
+					wg.Go(func() { wildOrigin(o.Conn, own) })
 				case <-ctx.Done():
 					return
 				}
@@ -163,7 +164,8 @@ func wildOrigin(c net.Conn, rnd *rand.Rand) {
 	case 2:
 	default:
 		_, _ = c.Write([]byte(switching))
-		go func() { _, _ = io.CopyN(io.Discard, br, int64(rnd.IntN(1<<20))) }()
+		n := int64(rnd.IntN(1 << 20))
+		go func() { _, _ = io.CopyN(io.Discard, br, n) }()
 	}
 	for range rnd.IntN(5) {
 		_, _ = c.Write(wildBytes(rnd, false))
