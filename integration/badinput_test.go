@@ -1,7 +1,10 @@
 package integration_test
 
 import (
+	"bufio"
 	"fmt"
+	"hash/fnv"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -148,8 +151,19 @@ func (b *badInput) commands(t *testing.T) {
 	})
 }
 
+func fnvSlot(id string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(id))
+	return h.Sum64() % 10000
+}
+
 // handshakes sends rows of the contract's table over a real connection.
 func (b *badInput) handshakes(t *testing.T) {
+	// The slot of what is no decimal number is its FNV-1a hash; take one of unbj's.
+	negative := "-1"
+	for n := 2; fnvSlot(negative) < 5998; n++ {
+		negative = strconv.Itoa(-n)
+	}
 	base := harness.Handshake{Addr: b.edge.Addr, Host: b.Domain, Target: "/ws/room?x=1", RouterID: "1111"}
 	for _, c := range []struct {
 		name   string
@@ -161,6 +175,7 @@ func (b *badInput) handshakes(t *testing.T) {
 		{"the port of Host is ignored", func(h *harness.Handshake) { h.Host += ":8443" }, 101, [2]string{}},
 		{"no routerId is unmarked traffic", func(h *harness.Handshake) { h.RouterID = "" }, 101, [2]string{}},
 		{"key owned elsewhere", func(h *harness.Handshake) { h.RouterID = "8330" }, 302, [2]string{"Location", "http://unbj.bad.example.com/ws/room?x=1"}},
+		{"a negative routerId is text", func(h *harness.Handshake) { h.RouterID = negative }, 302, [2]string{"Location", "http://unbj.bad.example.com/ws/room?x=1"}},
 		{"unknown host", func(h *harness.Handshake) { h.Host = "other.example.com" }, 421, [2]string{}},
 		{"no matching URI", func(h *harness.Handshake) { h.Target = "/wsx" }, 404, [2]string{}},
 		{"empty routerId", func(h *harness.Handshake) { h.RouterID = " " }, 400, [2]string{}},
@@ -204,6 +219,22 @@ func (b *badInput) handshakes(t *testing.T) {
 			}
 		})
 	}
+	t.Run("single bytes", func(t *testing.T) {
+		conn, err := net.Dial("tcp", b.edge.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		for i := range whole {
+			if _, err := conn.Write([]byte{whole[i]}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || response.StatusCode != http.StatusSwitchingProtocols {
+			t.Errorf("answered %v, %v", response, err)
+		}
+	})
 	t.Run("bytes glued to the handshake belong to the tunnel", func(t *testing.T) {
 		glued := harness.AppendFrame([]byte(whole), harness.OpText, &[4]byte{1, 2, 3, 4}, []byte("glued"))
 		client, response, err := harness.DialRaw(b.edge.Addr, glued)
