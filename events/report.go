@@ -44,7 +44,8 @@ type (
 	// CountQuestion ("sessions") asks how many live sessions there are on these keys, or of one routerId.
 	CountQuestion struct {
 		UnitType string   `json:"unitType"`
-		Slots    []string `json:"slots,omitempty"` // ranges
+		Slots    []string `json:"slots,omitempty"`  // ranges
+		Except   []string `json:"except,omitempty"` // routerIds in Slots that do not count, being keys of their own
 		Exact    []string `json:"exact,omitempty"`
 		RouterID string   `json:"routerId,omitempty"`
 	}

@@ -118,7 +118,7 @@ func (a *answers) sessions(data []byte) (any, error) {
 		}
 		keys.Slots = append(keys.Slots, rg)
 	}
-	return events.CountAnswer{Sessions: a.r.cfg.Relay.CountKeys(q.UnitType, keys)}, nil
+	return events.CountAnswer{Sessions: a.r.cfg.Relay.CountKeys(q.UnitType, keys, q.Except)}, nil
 }
 
 // probe answers an events.ProbeQuestion: it connects to the origins and closes the connections again.

@@ -247,7 +247,7 @@ type fakeRelay struct {
 
 	mu     sync.Mutex // guards what follows
 	counts Counts
-	onKeys func(unitType string, k routing.Keys) int
+	onKeys func(unitType string, k routing.Keys, except []string) int
 	fail   error
 }
 
@@ -292,7 +292,9 @@ func (f *fakeRelay) Counts(unitType string) Counts {
 
 func (f *fakeRelay) Changed() <-chan struct{} { return f.changed }
 
-func (f *fakeRelay) CountKeys(unitType string, k routing.Keys) int { return f.onKeys(unitType, k) }
+func (f *fakeRelay) CountKeys(unitType string, k routing.Keys, except []string) int {
+	return f.onKeys(unitType, k, except)
+}
 
 func (f *fakeRelay) CountRouter(unitType, routerID string) int { return len(unitType + routerID) }
 

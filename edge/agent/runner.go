@@ -26,7 +26,7 @@ type Relay interface {
 	Counts(unitType string) Counts
 	// Changed is signalled when counters moved or the last victim is gone. For one receiver.
 	Changed() <-chan struct{}
-	CountKeys(unitType string, keys routing.Keys) int
+	CountKeys(unitType string, keys routing.Keys, except []string) int
 	CountRouter(unitType, routerID string) int
 }
 

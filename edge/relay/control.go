@@ -89,17 +89,16 @@ func (r *Relay) sum(f func(e *engine) int) int {
 	return n
 }
 
-// CountKeys is the number of open sessions on keys: those in its slots that have no exact rule of their own, and those
-// of its exact IDs.
-func (r *Relay) CountKeys(unitType string, keys routing.Keys) int {
+// CountKeys is the number of open sessions on keys: those in its slots, but for the IDs of except, which are keys of
+// their own to whoever asks; and those of its exact IDs. The view's exact rules do not matter: the question may be about
+// rules that nobody has yet.
+func (r *Relay) CountKeys(unitType string, keys routing.Keys, except []string) int {
+	own := make(map[string]bool, len(except))
+	for _, id := range except {
+		own[id] = true
+	}
 	return r.sum(func(e *engine) int {
-		exact := func(string) bool { return false }
-		if e.view != nil {
-			if t := e.view.Types[unitType]; t != nil && t.Table != nil {
-				exact = func(routerID string) bool { return t.Table.Lookup(routerID).Exact }
-			}
-		}
-		return e.registry.Count(unitType, keys, exact, func(s *session) bool { return s.open })
+		return e.registry.Count(unitType, keys, func(id string) bool { return own[id] }, func(s *session) bool { return s.open })
 	})
 }
 

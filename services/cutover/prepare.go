@@ -10,6 +10,7 @@ import (
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/journal"
+	"github.com/unitgate/unitgate/events/routing"
 	"github.com/unitgate/unitgate/services/command"
 )
 
@@ -87,6 +88,15 @@ func (p *Preparer) count(ctx context.Context, s *events.State, env events.Envelo
 		q.Exact = append(q.Exact, m.ID)
 		lost[m.Source] = q
 	}
+	from := s.Rules[prop.UnitType].Current
+	for _, id := range exactIDs(from, prop.Rules) {
+		slot := routing.Slot(id, from.Slots())
+		if unit := from.SlotOwner(slot); unit != prop.Rules.SlotOwner(slot) {
+			q := lost[unit]
+			q.Except = append(q.Except, id)
+			lost[unit] = q
+		}
+	}
 	edges := s.LiveEdges()
 	answers := p.fleet.Count(ctx, edges, func(e events.Edge) events.CountQuestion {
 		q, loses := lost[e.Unit]
@@ -103,6 +113,18 @@ func (p *Preparer) count(ctx context.Context, s *events.State, env events.Envelo
 		}
 	}
 	return n
+}
+
+// exactIDs are the IDs that are keys of their own in a cutover: those that either rule set lists.
+func exactIDs(from, to *routing.Rules) []string {
+	var ids []string
+	for _, r := range []*routing.Rules{from, to} {
+		for _, list := range r.Exact() {
+			ids = append(ids, list...)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // Run measures the named prechecks at the same time and returns their verdicts in that order.

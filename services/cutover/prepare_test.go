@@ -17,14 +17,14 @@ func TestPreviewCounts(t *testing.T) {
 	for id, n := range map[string]int{"b1": 3, "b2": 4, "h1": 100, "h2": 100} {
 		b.change(id, func(e *fakeEdge) { e.sessions = n })
 	}
-	b.do(events.PreviewCutover{Ranges: rangesOf("0-11", "12-15"), Exact: map[string][]string{"center": {"13"}}})
+	b.do(events.PreviewCutover{Ranges: rangesOf("0-11", "12-15"), Exact: map[string][]string{"center": {"13"}, "unbj": {"9"}}})
 	c := b.projector.State().Cutovers["c1"]
 	if c.Counted.Sessions != 7 || len(c.Counted.SilentEdges) != 0 {
 		t.Errorf("counted %+v, want 7", c.Counted)
 	}
 	b.change("b1", func(e *fakeEdge) {
 		q := e.asked[0]
-		if q.UnitType != "user" || !slices.Equal(q.Slots, []string{"8-11"}) || !slices.Equal(q.Exact, []string{"13"}) {
+		if q.UnitType != "user" || !slices.Equal(q.Slots, []string{"8-11"}) || !slices.Equal(q.Exact, []string{"13"}) || !slices.Equal(q.Except, []string{"9"}) {
 			t.Errorf("b1 was asked %+v", q)
 		}
 	})
