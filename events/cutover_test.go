@@ -333,3 +333,21 @@ func TestStartAgainstReplacedRules(t *testing.T) {
 	w.refuse(StartCutover{Cutover: "c2"}, ErrStaleVersion, "")
 	w.refuse(walk(1), ErrNothingMoves, "")
 }
+
+// A wave is not committed to a unit whose last edge is gone: nobody would serve its users.
+func TestNoCommitToADesertedUnit(t *testing.T) {
+	w := shop(t)
+	id := w.started(1)
+	w.fence(id, 0)
+	for _, e := range w.s.LiveEdges() {
+		if e.Unit == "center" {
+			w.do(RetireEdge{ID: e.ID, Reason: "burnt"})
+		}
+	}
+	c := w.s.Cutovers[id]
+	if got := w.s.Deserted(&c, 0); len(got) != 1 || got[0] != "center" {
+		t.Fatalf("deserted: %v", got)
+	}
+	w.refuse(CommitWave{Cutover: id, Wave: 0, Term: w.s.Office.Term, Edges: w.reports()}, ErrWrongState, "")
+	w.refuse(RemoveDomain{Host: "websocket.msha.tech"}, ErrCutoverOpen, "domains")
+}

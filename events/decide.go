@@ -237,6 +237,13 @@ func (s *State) fits(ch Changes) error {
 		return nil
 	}
 	blocked := ""
+	for _, host := range ch.Removed.Domains { // its users, and those that move, would be turned away
+		if a := s.Domains[host].Active; a != nil {
+			if t, _ := s.UnitType(a.UnitType); t.Name == c.UnitType {
+				blocked = "domains"
+			}
+		}
+	}
 	switch {
 	case ch.Policy != nil && *ch.Policy != s.Policy: // R13
 		blocked = "policy"

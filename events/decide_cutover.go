@@ -300,6 +300,9 @@ func (s *State) decideCommit(c CommitWave) (Event, error) {
 	if c.Wave < 0 || cut.FencedWave() != c.Wave {
 		return nil, ErrWrongState.With("wave %d of %s is not fenced", c.Wave, cut.ID)
 	}
+	if units := s.Deserted(&cut, c.Wave); len(units) > 0 {
+		return nil, ErrWrongState.With("unit %s would gain users and has no edge left to serve them", units[0])
+	}
 	w := cut.Waves[c.Wave]
 	for _, e := range s.NeededEdges(&cut, c.Wave) {
 		if _, ok := w.SkipEdges[e.ID]; ok {

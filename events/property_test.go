@@ -235,8 +235,8 @@ func TestCloneIsIsolated(t *testing.T) {
 	before := w.s.Hash()
 	c := &world{t: t, s: a, now: w.now, count: 1000}
 	for _, cmd := range []Command{
-		PutUnit{Unit{ID: "new"}}, joinOf("hz-7"), LeaveEdge{ID: "hz-1"}, TakeOffice{Term: 9, Holder: "x"}, RemoveDomain{Host: "websocket.msha.tech"},
-		FenceWave{Cutover: "c3", Term: 9}, SkipCheck{Cutover: "c3", Edge: "bj-1", Reason: "x"}, PauseCutover{Cutover: "c3"}, AbortCutover{Cutover: "c3"}, back,
+		PutUnit{Unit{ID: "new"}}, joinOf("hz-7"), LeaveEdge{ID: "hz-1"}, TakeOffice{Term: 9, Holder: "x"},
+		FenceWave{Cutover: "c3", Term: 9}, SkipCheck{Cutover: "c3", Edge: "bj-1", Reason: "x"}, PauseCutover{Cutover: "c3"}, AbortCutover{Cutover: "c3"}, RemoveDomain{Host: "websocket.msha.tech"}, back,
 	} {
 		c.do(cmd)
 		if w.s.Hash() != before {

@@ -219,7 +219,32 @@ type NeededEdge struct {
 // NeededEdges are the registered edges of the units between which a wave's keys move, from the journal and never from
 // presence (R7).
 func (s *State) NeededEdges(c *Cutover, wave int) []NeededEdge {
-	loses, gains := map[string]bool{}, map[string]bool{}
+	loses, gains := c.sides(wave)
+	var out []NeededEdge
+	for _, e := range s.LiveEdges() {
+		if loses[e.Unit] || gains[e.Unit] {
+			out = append(out, NeededEdge{e, loses[e.Unit], gains[e.Unit]})
+		}
+	}
+	return out
+}
+
+// Deserted are the units that gain keys from a wave and have no registered edge to serve them, sorted. A cutover whose
+// precheck rules-complete was skipped has none: its operator knows.
+func (s *State) Deserted(c *Cutover, wave int) []string {
+	if _, ok := c.Skips["rules-complete"]; ok {
+		return nil
+	}
+	_, gains := c.sides(wave)
+	for _, e := range s.LiveEdges() {
+		delete(gains, e.Unit)
+	}
+	return sortedKeys(gains)
+}
+
+// sides are the units that lose keys in a wave, and those that gain some.
+func (c *Cutover) sides(wave int) (loses, gains map[string]bool) {
+	loses, gains = map[string]bool{}, map[string]bool{}
 	w := c.Waves[wave]
 	for _, rg := range w.Slots {
 		for _, unit := range c.From.UnitsIn(rg) {
@@ -234,11 +259,5 @@ func (s *State) NeededEdges(c *Cutover, wave int) []NeededEdge {
 		to, _ := c.To.Owner(id)
 		loses[from], gains[to] = true, true
 	}
-	var out []NeededEdge
-	for _, e := range s.LiveEdges() {
-		if loses[e.Unit] || gains[e.Unit] {
-			out = append(out, NeededEdge{e, loses[e.Unit], gains[e.Unit]})
-		}
-	}
-	return out
+	return loses, gains
 }

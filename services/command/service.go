@@ -158,7 +158,11 @@ func (s *Service) create(ctx context.Context, namespace string, env events.Envel
 	if trial.ID == "" {
 		trial.ID = "00000000-0000-0000-0000-000000000000"
 	}
-	if _, err := events.Decide(events.NewState(), namespace, trial, time.Time{}); err != nil {
+	e, err := events.Decide(events.NewState(), namespace, trial, time.Time{})
+	if err == nil {
+		_, err = events.NewRecord(events.NewState(), trial, e, time.Time{}) // it may be too large
+	}
+	if err != nil {
 		return rejected(err)
 	}
 	ns, err := s.namespaces.Create(ctx, namespace)

@@ -3,6 +3,7 @@ package command_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/journal"
+	"github.com/unitgate/unitgate/events/routing"
 	"github.com/unitgate/unitgate/services/command"
 )
 
@@ -149,6 +151,20 @@ func TestApiRefusesBadRequests(t *testing.T) {
 		if got := header.Get("Nats-Service-Error-Code"); got != c.code {
 			t.Errorf("%s %s: error code header %q", c.subject, c.body, got)
 		}
+	}
+	ids := make([]string, 40_000) // together over the size of an event
+	for i := range ids {
+		ids[i] = fmt.Sprintf("user-%08d", i)
+	}
+	big, err := json.Marshal(events.ApplyConfig{Config: events.Config{
+		Namespace: "big", UnitTypes: []events.UnitType{{Name: "unit_type", Slots: 10}}, Units: []events.Unit{{ID: "a"}},
+		Rules: map[string]events.RulesConfig{"unit_type": {Ranges: map[string][]routing.Range{"a": {{From: 0, To: 9}}}, Exact: map[string][]string{"a": ids}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, _ := ask(t, nc, "unitgate.api.big.config.apply", `{"data":`+string(big)+`}`); o.OK || o.Error.Code != "too_large" {
+		t.Errorf("40,000 exact IDs: %+v", o.Error)
 	}
 	if n := head(t, m.js["shop"]); n != before {
 		t.Errorf("bad requests appended %d events", n-before)

@@ -141,6 +141,7 @@ type fakeEdge struct {
 	sessions int                                 // on whatever it is asked about
 	asked    []events.CountQuestion              // what it was asked
 	probe    func(origin string) (failed string) // "" or why it cannot connect
+	mute     bool                                // it hears and does not answer
 }
 
 func (b *bed) edge(id, unit string) {
@@ -181,6 +182,9 @@ func (e *fakeEdge) report() events.EdgeReport {
 func (e *fakeEdge) answer(m *nats.Msg) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.mute {
+		return
+	}
 	var v any
 	switch m.Subject[strings.LastIndexByte(m.Subject, '.')+1:] {
 	case "status":

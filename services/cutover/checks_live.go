@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,67 +24,99 @@ const (
 )
 
 // edgesAtHead: every registered edge answers now, has applied the journal's head as it stood when the check began, and
-// has the state that the control plane has at that sequence. An edge that is a moment behind is asked again.
+// has the state that the control plane has at that sequence. Each edge is asked by itself, and again while it is a
+// moment behind, so that a silent one takes no time from the others.
 func (p *Preparer) edgesAtHead(ctx context.Context, s *events.State) events.Check {
-	ctx, cancel := context.WithTimeout(ctx, headWait+askWait)
-	defer cancel()
 	edges := s.LiveEdges()
 	if len(edges) == 0 {
 		return failed("0 of 0", "no edge has joined: start at least one in every unit")
 	}
-	hashes := map[uint64]string{s.Seq: s.Hash()}
-	bad, ask := map[string]string{}, edges
-	poll := time.NewTicker(headPoll)
-	defer poll.Stop()
-	for deadline := time.Now().Add(headWait); ; {
-		ask = p.behind(ctx, s.Seq, ask, hashes, bad)
-		if len(ask) == 0 || time.Now().After(deadline) {
-			break
-		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
+	seen := &hashes{source: p.source, bySeq: map[uint64]string{s.Seq: s.Hash()}}
+	standings := make([]standing, len(edges))
+	var all sync.WaitGroup
+	for i, e := range edges {
+		all.Go(func() { standings[i] = p.standing(ctx, e, s.Seq, seen) })
+	}
+	all.Wait()
+	good := 0
+	var silent, wrong []string
+	for _, st := range standings {
+		switch {
+		case st.why == "":
+			good++
+		case st.silent:
+			silent = append(silent, st.why)
+		default:
+			wrong = append(wrong, st.why)
 		}
 	}
-	measured := fmt.Sprintf("%d of %d edges at sequence %d or later", len(edges)-len(bad), len(edges), s.Seq)
-	if len(bad) > 0 {
-		var why []string
-		for _, id := range slices.Sorted(maps.Keys(bad)) {
-			why = append(why, bad[id])
-		}
-		return failed(measured, "%s; restart or retire what does not come back, then retry", few(why, "; "))
+	measured := fmt.Sprintf("%d of %d edges at sequence %d or later", good, len(edges), s.Seq)
+	var why []string
+	if len(silent) > 0 {
+		why = append(why, few(silent, "; ")+": restart it, or retire it if it is gone for good")
+	}
+	if len(wrong) > 0 {
+		why = append(why, few(wrong, "; ")+": look at its log and its way to NATS")
+	}
+	if len(why) > 0 {
+		return failed(measured, "%s; then retry", strings.Join(why, "; "))
 	}
 	return passed(measured, "every edge answers and has the control plane's state")
 }
 
-// behind asks edges once, writes into bad what is wrong with them, and returns those that may be right in a moment.
-// hashes holds the control plane's state hashes by sequence, as far as they have been seen.
-func (p *Preparer) behind(ctx context.Context, head uint64, edges []events.Edge, hashes map[uint64]string, bad map[string]string) (again []events.Edge) {
-	answers := p.fleet.Status(ctx, edges)
-	if now := p.source.State(); hashes[now.Seq] == "" {
-		hashes[now.Seq] = now.Hash()
-	}
-	for _, a := range answers {
-		id, r := a.Edge.ID, a.Value
-		want, known := hashes[r.Applied]
-		switch {
-		case a.Err != nil:
-			bad[id] = a.Err.Error()
-		case r.Epoch != p.source.Journal().Epoch():
-			bad[id] = fmt.Sprintf("edge %s follows another journal (epoch %s)", id, r.Epoch)
-		case r.Applied < head:
-			bad[id] = fmt.Sprintf("edge %s is at sequence %d of %d", id, r.Applied, head)
-			again = append(again, a.Edge)
-		case !known: // ahead of what was seen here, or already beyond it
-			bad[id] = fmt.Sprintf("edge %s is at sequence %d, which this control plane cannot compare", id, r.Applied)
-			again = append(again, a.Edge)
-		case r.StateHash != want:
-			bad[id] = fmt.Sprintf("edge %s has another state at sequence %d (hash %.12s, want %.12s)", id, r.Applied, r.StateHash, want)
-		default:
-			delete(bad, id)
+// standing is how one edge stands to the head: well if why is empty.
+type standing struct {
+	why    string
+	silent bool // it did not answer
+}
+
+// standing asks one edge until it is right, or wrong for good, or headWait is over.
+func (p *Preparer) standing(ctx context.Context, e events.Edge, head uint64, seen *hashes) standing {
+	poll := time.NewTicker(headPoll)
+	defer poll.Stop()
+	for deadline := time.Now().Add(headWait); ; {
+		a := p.fleet.Status(ctx, []events.Edge{e})[0]
+		if a.Err != nil {
+			return standing{why: a.Err.Error(), silent: true}
+		}
+		why, again := seen.compare(e.ID, a.Value, head)
+		if !again || time.Now().After(deadline) {
+			return standing{why: why}
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return standing{why: why}
 		}
 	}
-	return again
+}
+
+// hashes are the control plane's state hashes by sequence, as far as they have been seen. Any goroutine may use them.
+type hashes struct {
+	source Source
+	mu     sync.Mutex // guards bySeq
+	bySeq  map[uint64]string
+}
+
+// compare says what is wrong with a report, "" if nothing is, and whether that may be over in a moment.
+func (h *hashes) compare(id string, r events.EdgeReport, head uint64) (why string, again bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now := h.source.State(); h.bySeq[now.Seq] == "" {
+		h.bySeq[now.Seq] = now.Hash()
+	}
+	want, known := h.bySeq[r.Applied]
+	switch {
+	case r.Epoch != h.source.Journal().Epoch():
+		return fmt.Sprintf("edge %s follows another journal (epoch %s)", id, r.Epoch), false
+	case r.Applied < head:
+		return fmt.Sprintf("edge %s is at sequence %d of %d", id, r.Applied, head), true
+	case !known: // ahead of what was seen here, or already beyond it
+		return fmt.Sprintf("edge %s is at sequence %d, which this control plane cannot compare", id, r.Applied), true
+	case r.StateHash != want:
+		return fmt.Sprintf("edge %s has another state at sequence %d (hash %.12s, want %.12s)", id, r.Applied, r.StateHash, want), false
+	}
+	return "", false
 }
 
 // journalQuorum: the journal has a leader and a majority of current replicas, and the cluster acknowledges a write.

@@ -119,6 +119,19 @@ func TestEdgesAtHead(t *testing.T) {
 		})
 		b.want(b.check("edges-at-head"), events.Pass, "4 of 4")
 	})
+	t.Run("a silent edge beside one that is a moment behind", func(t *testing.T) {
+		b := newBed(t)
+		b.change("b2", func(e *fakeEdge) { e.mute = true }) // connected, as a stopped process is
+		n := 0
+		b.change("h1", func(e *fakeEdge) {
+			e.twist = func(r *events.EdgeReport) {
+				if n++; n < 2 {
+					r.Applied--
+				}
+			}
+		})
+		b.want(b.check("edges-at-head"), events.Fail, "3 of 4", "b2", "does not answer")
+	})
 	t.Run("a wrong hash", func(t *testing.T) {
 		b := newBed(t)
 		b.change("h1", func(e *fakeEdge) {

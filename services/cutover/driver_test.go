@@ -304,6 +304,13 @@ func TestDeadline(t *testing.T) {
 			t.Fatalf("want a pause that names b2 alone, got %q", reason)
 		}
 	})
+	t.Run("the last edges of the gaining unit are retired", func(t *testing.T) {
+		r := fencedRig(t, 1)
+		r.do(t, events.RetireEdge{ID: "h1", Reason: "burnt"}, events.RetireEdge{ID: "h2", Reason: "burnt"})
+		if reason := pauses(r.read()); !strings.Contains(reason, "center has no edge left") {
+			t.Fatalf("want a pause at once, got %q", reason)
+		}
+	})
 	t.Run("a silent edge does not get the time that others need for evicting", func(t *testing.T) {
 		r := newRig(t)
 		r.propose(5000, 1)

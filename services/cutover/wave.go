@@ -111,7 +111,9 @@ func (d *Driver) await(c *events.Cutover, i int) {
 		}
 	}
 	limit := d.cfg.Patience + 2*expectedEviction(c)
-	switch {
+	switch deserted := d.state.Deserted(c, i); {
+	case len(deserted) > 0: // the last edges were retired in mid-wave: its users go back to where they are served
+		d.giveUp(c, i, fmt.Sprintf("unit %s has no edge left to serve its new users", few(deserted, ", ")))
 	case len(missing) == 0:
 		d.want(c, wish{"commit", i, f.seq}, events.CommitWave{Cutover: c.ID, Wave: i, Term: d.office.term, Edges: results})
 	case len(late) > 0:

@@ -101,7 +101,7 @@ func next(v cutover.View) string {
 	case events.Started:
 		for _, w := range v.Waves {
 			if len(w.WaitingFor) > 0 {
-				return fmt.Sprintf("unitgate cutover show %s --watch; an edge that is gone for good: unitgate edge-retire %s --reason TEXT", v.ID, w.WaitingFor[0])
+				return fmt.Sprintf("unitgate cutover show %s --watch; if it goes on waiting for an edge that serves nobody: unitgate cutover skip %s --edge EDGE --reason TEXT", v.ID, v.ID)
 			}
 		}
 		return "unitgate cutover show " + v.ID + " --watch"
