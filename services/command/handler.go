@@ -112,7 +112,7 @@ func (h *Handler) found(ctx context.Context, env events.Envelope, cause error) O
 
 func (h *Handler) unable(err error) Outcome {
 	if stopped := h.projector.Err(); stopped != nil {
-		return rejected(ErrStopped.With("the state cannot follow the journal: %v", stopped))
+		return rejected(ErrStopped.With("the state cannot follow the journal: %v; edges serve on by the last good state; find out who could write to the journal, and restore it from a backup", stopped))
 	}
 	return rejected(ErrUnavailable.With("%v; try again", err))
 }
