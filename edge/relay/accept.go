@@ -3,7 +3,9 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"syscall"
 	"time"
 )
 
@@ -12,21 +14,52 @@ import (
 const acceptPause = 100 * time.Millisecond
 
 // listen binds addr once for each engine. The first binding decides the port if addr leaves it open.
+//
+// The first listener must get the address for itself, so it asks without SO_REUSEPORT: with it, it would be let in beside
+// another relay's listeners, and the kernel would deal the clients out to both. Once it listens, it is opened for the
+// other engines' listeners. Of two relays that start at the same moment only one comes to listen; there is no window in
+// between. SO_REUSEADDR, which net sets, lets a successor in whose predecessor left connections in TIME_WAIT.
 func (r *Relay) listen(addr string) (string, error) {
 	lc := net.ListenConfig{KeepAlive: -1, Control: tuneListener}
-	lc.SetMultipathTCP(false) // its sockets ignore several of our options
 	bound := addr
-	for _, e := range r.engines {
-		ln, err := lc.Listen(context.Background(), "tcp", bound)
+	for i, e := range r.engines {
+		ln, err := bind(&lc, bound)
 		if err != nil {
 			return "", err
 		}
-		bound = ln.Addr().String()
 		r.listeners = append(r.listeners, ln)
+		if i == 0 {
+			bound = ln.Addr().String()
+			if err := share(ln); err != nil {
+				return "", err
+			}
+			lc.Control = tuneSharedListener
+		}
 		r.running.Add(1)
 		go r.accept(ln, e)
 	}
 	return bound, nil
+}
+
+func bind(lc *net.ListenConfig, addr string) (*net.TCPListener, error) {
+	lc.SetMultipathTCP(false) // its sockets ignore several of our options
+	ln, err := lc.Listen(context.Background(), "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%w: stop whatever listens there, or choose another address", syscall.EADDRINUSE)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ln.(*net.TCPListener), nil
+}
+
+// share lets further listeners of this user bind ln's address that ask for it with SO_REUSEPORT.
+func share(ln *net.TCPListener) error {
+	rc, err := ln.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return control(rc, reusePort)
 }
 
 // accept feeds one engine from its listener until that is closed.

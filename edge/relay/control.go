@@ -12,7 +12,7 @@ import (
 // Counts are the numbers of one unit type. Each is exact; read together they may stem from slightly different moments.
 type Counts struct {
 	Sessions int // open sessions, from the origin's 101 until both connections are closed
-	Victims  int // sessions and dials on keys that are no longer served, until both connections are closed
+	Victims  int // sessions, dials and origin connections on keys that are no longer served, until they are closed; see Install
 	Evicted  int // sessions that Evict has ended, ever
 	Landed   int // sessions admitted on keys that a cutover has brought here, ever
 	Held     int // handshakes held
@@ -131,10 +131,10 @@ func (r *Relay) EvictRouter(unitType, routerID string) int {
 }
 
 // install is Install on one poller.
+//
+// A closing engine takes views like any other. It admits nobody by them, see decide; but what it still has to end counts
+// for victims, because the agent reports by these until the last session is gone.
 func (e *engine) install(v *handshake.View, changes []registry.Change) {
-	if e.closing {
-		return
-	}
 	e.view = v
 	for typ := range e.victims {
 		if e.statsOf(typ).waiting[e.index].Load() == 0 {
@@ -153,7 +153,7 @@ func (e *engine) install(v *handshake.View, changes []registry.Change) {
 func (e *engine) review(s *session) {
 	if e.stillServed(s) {
 		e.pardon(s)
-		if s.why == becauseMoved {
+		if s.why == becauseMoved && !e.closing { // a closing engine has to end it in any case
 			e.spare(s)
 		}
 		return
@@ -164,7 +164,8 @@ func (e *engine) review(s *session) {
 	}
 }
 
-// accuse makes a session a victim.
+// accuse makes a session a victim, whatever its state: one that is ending already, for whatever reason, still has its
+// connections. It is Evict's only if nothing else is ending it.
 func (e *engine) accuse(s *session) {
 	if !s.victim && s.entry.Registered() {
 		s.victim = true

@@ -138,7 +138,8 @@ func (e *engine) connectMailbox() error {
 	return nil
 }
 
-// post has f run on the poller goroutine. It reports false if the engine has stopped and f never will.
+// post has f run on the poller goroutine: surely if it reports true, never if it reports false, when the engine has
+// stopped.
 func (e *engine) post(f func()) bool {
 	e.mail.Lock()
 	defer e.mail.Unlock()
@@ -272,6 +273,18 @@ func (e *engine) onClose(c *nbio.Conn, _ error) {
 	}
 }
 
+// seal ends the mailbox. It runs on the poller, so that what was accepted is also run, to the last post: whoever waits
+// for an answer gets one.
+func (e *engine) seal() {
+	e.mail.Lock()
+	posts := e.posts
+	e.posts, e.stopped = nil, true
+	e.mail.Unlock()
+	for _, f := range posts {
+		f()
+	}
+}
+
 func (e *engine) now() time.Duration { return time.Since(e.epoch) }
 
 // start sets the deadline of a session.
@@ -334,12 +347,11 @@ func (e *engine) watchCongested() {
 
 // stop ends the engine, which must have no connection left and get no more, and waits for its goroutine.
 func (e *engine) stop() {
-	for range 2 { // what arrived last is taken, and closed, in the second round: see arrive
-		e.round()
+	e.round() // what arrived last is taken, and closed, in the next one: see arrive
+	sealed := make(chan struct{})
+	if e.post(func() { e.seal(); close(sealed) }) {
+		<-sealed
 	}
-	e.mail.Lock()
-	e.stopped = true
-	e.mail.Unlock()
 	e.timer.Stop()
 	e.nb.Stop()
 	_ = syscall.Close(e.wakeFd)

@@ -122,8 +122,16 @@ func (r *Relay) Addrs() []string { return r.addrs }
 
 // Install makes v what every poller decides by, and returns when each one does. Held handshakes are decided again;
 // dials whose key v does not serve are dropped and their clients decided again; open sessions whose key v does not
-// serve become victims, which stay open until Evict. An error means that ctx ended first: v arrives all the same, but
-// nobody knows when. v must not be changed any more.
+// serve become victims, which stay open until Evict. v must not be changed any more.
+//
+// The invariant that cutovers rest on (G2): once Install has returned nil, Victims of Counts includes every session from
+// its 101 on, every dial and every connection to an origin on a key that v does not serve here, in whatever state it is,
+// until its descriptors are closed. That holds also while Close runs, and for sessions that were being ended when the
+// fence came, by an operator or by their own peers. So 0 victims mean that nothing here still talks to the old unit's
+// origins. Only v's successor takes it back.
+//
+// An error means that ctx ended first: v arrives all the same, but nobody knows when. Or it is ErrClosed: Close has come
+// to the end of every session, and nothing is left to decide.
 func (r *Relay) Install(ctx context.Context, v *handshake.View) error {
 	r.installing.Lock()
 	defer r.installing.Unlock()
@@ -145,7 +153,7 @@ func (r *Relay) Install(ctx context.Context, v *handshake.View) error {
 	return nil
 }
 
-// Close stops accepting, closes every session with 1001 and ends the engines. When ctx ends, the sessions that are left
+// Close stops accepting, closes every session with 1001 and ends the engines. Install and Counts go on meanwhile. When ctx ends, the sessions that are left
 // are reset. It returns when no goroutine and no descriptor of the relay is left; ctx's error if it had to reset.
 func (r *Relay) Close(ctx context.Context) error {
 	var err error

@@ -57,17 +57,19 @@ func adopt(conn net.Conn) (*nbio.Conn, error) {
 	return c, nil
 }
 
-// tuneListener lets every engine bind the same port: the kernel deals the connections out.
-func tuneListener(_, _ string, rc syscall.RawConn) error {
-	return control(rc, func(fd int) error {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-			return err
-		}
-		return tune(fd)
-	})
+func tuneListener(_, _ string, rc syscall.RawConn) error { return control(rc, tune) }
+
+// tuneSharedListener lets every engine bind the same port: the kernel deals the connections out.
+func tuneSharedListener(_, _ string, rc syscall.RawConn) error {
+	if err := control(rc, reusePort); err != nil {
+		return err
+	}
+	return control(rc, tune)
 }
 
 func tuneDialer(_, _ string, rc syscall.RawConn) error { return control(rc, tune) }
+
+func reusePort(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }
 
 func control(rc syscall.RawConn, f func(fd int) error) error {
 	var err error
