@@ -1,0 +1,69 @@
+package edge_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/unitgate/unitgate/edge"
+	"github.com/unitgate/unitgate/edge/agent"
+	"github.com/unitgate/unitgate/events"
+)
+
+// G2 holds to the end of an edge: a fence that comes while it stops is not drained as long as a session of the wave is
+// left, here that of a client which does not answer its Close and sends on to the old unit.
+func TestStoppingEdgeIsNotDrained(t *testing.T) {
+	ns := newNamespace(t)
+	unbj, stop := ns.start("unbj", t.TempDir())
+	c, err := net.Dial("tcp", unbj.Addrs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nrouterId: 6249\r\n\r\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	br := bufio.NewReader(c)
+	if resp, err := http.ReadResponse(br, nil); err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(resp, err)
+	}
+	id := begin(ns)
+	ns.report(unbj.ID(), "the cutover", func(r events.EdgeReport) bool { return len(r.Moved) == 1 })
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	if first, err := br.ReadByte(); first != 0x88 || err != nil { // the Close frame
+		t.Fatal(first, err)
+	}
+	fenced := ns.do(events.FenceWave{Cutover: id, Term: 1})
+	r := ns.report(unbj.ID(), "the fence", func(r events.EdgeReport) bool { return r.Applied >= fenced.Seq })
+	if len(r.Fences) != 1 || r.Fences[0].Drained {
+		t.Errorf("a session is open and the edge reports %+v", r)
+	}
+	_ = c.Close()
+	<-stopped
+}
+
+// An address that another edge listens on is refused, not shared.
+func TestAddressInUse(t *testing.T) {
+	ns := newNamespace(t)
+	first, _ := ns.start("unbj", t.TempDir())
+	addr := first.Addrs()[0]
+	_, err := edge.New(edge.Config{
+		Namespace: "demo", Unit: "unbj", Cluster: "ws-unbj", Listen: []string{addr}, StateDir: t.TempDir(),
+		NATS: agent.NATS{Options: []nats.Option{nats.InProcessServer(ns.srv)}},
+	})
+	if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), addr) {
+		t.Errorf("%v", err)
+	}
+}
