@@ -38,6 +38,11 @@ func NewHandler(p *projector.Projector, prepare Preparer, now func() time.Time, 
 // Do takes one command: measure, decide, append, and the same again if someone else's event came first. A command
 // whose id took effect before answers what it answered then. Without an id it gets a fresh one.
 func (h *Handler) Do(ctx context.Context, env events.Envelope) Outcome {
+	return h.do(ctx, env, time.Time{})
+}
+
+// do is Do for a command that must not be decided after a moment on this process's clock; zero: it may be at any time.
+func (h *Handler) do(ctx context.Context, env events.Envelope, notAfter time.Time) Outcome {
 	if env.ID == "" {
 		env.ID = uuid.NewString()
 	}
@@ -50,7 +55,10 @@ func (h *Handler) Do(ctx context.Context, env events.Envelope) Outcome {
 		return rejected(ErrUnavailable.With("the journal cannot be read: %v; send the command again with the same id", err))
 	}
 	if ok {
-		return accepted(rec)
+		return accepted(rec) // also of a command that has expired since
+	}
+	if err := h.expired(notAfter); err != nil {
+		return rejected(err)
 	}
 	s, err := h.projector.CatchUp(ctx)
 	if err != nil {
@@ -58,19 +66,22 @@ func (h *Handler) Do(ctx context.Context, env events.Envelope) Outcome {
 	}
 	if h.prepare != nil {
 		if env, err = h.prepare.Prepare(ctx, s, env); err != nil {
-			return rejected(err)
+			return h.refuse(ctx, env, err)
 		}
 	}
-	return h.settle(ctx, env)
+	return h.settle(ctx, env, notAfter)
 }
 
 // settle decides and appends until the event is stored, the command is rejected, or the journal does not answer.
-func (h *Handler) settle(ctx context.Context, env events.Envelope) Outcome {
+func (h *Handler) settle(ctx context.Context, env events.Envelope, notAfter time.Time) Outcome {
 	s := h.projector.State()
 	for range attempts {
+		if err := h.expired(notAfter); err != nil { // measuring and other commands take time
+			return h.refuse(ctx, env, err)
+		}
 		e, err := events.Decide(s, h.projector.Journal().Namespace(), env, h.now())
 		if err != nil {
-			return rejected(err)
+			return h.refuse(ctx, env, err)
 		}
 		rec, err := events.NewRecord(s, env, e, h.now())
 		if err != nil {
@@ -98,6 +109,28 @@ func (h *Handler) settle(ctx context.Context, env events.Envelope) Outcome {
 		}
 	}
 	return rejected(ErrBusy.With("other commands came first %d times: send it again with the same id", attempts))
+}
+
+// refuse rejects a command, unless it has taken effect after all: someone else who got the same command may have come
+// first, and the state that refuses it then holds its own effect.
+func (h *Handler) refuse(ctx context.Context, env events.Envelope, why error) Outcome {
+	name := events.NameOf(env.Command)
+	rec, ok, err := h.projector.Journal().Find(ctx, name.Entity, name.Past, env.ID)
+	switch {
+	case err != nil:
+		return rejected(ErrUnavailable.With("the journal cannot be read: %v; send the command again with the same id %s", err, env.ID))
+	case ok:
+		return accepted(rec)
+	}
+	return rejected(why)
+}
+
+func (h *Handler) expired(notAfter time.Time) error {
+	if now := h.now(); !notAfter.IsZero() && now.After(notAfter) {
+		return ErrExpired.With("it expired at %s, and it is %s: nothing was done; send it again if it is still wanted",
+			notAfter.UTC().Format(time.RFC3339Nano), now.UTC().Format(time.RFC3339Nano))
+	}
+	return nil
 }
 
 // found answers from the journal when an append ended unclear.

@@ -1,7 +1,7 @@
 // Package command takes commands: it decides them against the current state and appends what they lead to.
 //
-// A Handler does that for one namespace; Service offers handlers as a request/reply api on NATS; Client is the other
-// end of it. All of them may be used by any number of goroutines, and any number of processes may serve one namespace:
+// A Handler does that for one namespace; Service offers handlers as a request/reply api on NATS, and Durable takes the
+// same commands from a stream, where they wait while nobody is there; Client is the other end of both. All of them may be used by any number of goroutines, and any number of processes may serve one namespace:
 // the journal's guards let each command take effect once.
 package command
 
@@ -28,6 +28,8 @@ var (
 	ErrBusy = &events.Error{Code: "busy"}
 	// ErrStopped: this control plane cannot follow the journal any more.
 	ErrStopped = &events.Error{Code: "projector_stopped"}
+	// ErrExpired: a durable command came too late. Nothing happened.
+	ErrExpired = &events.Error{Code: "expired"}
 )
 
 func rejected(err error) Outcome {

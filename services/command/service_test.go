@@ -66,6 +66,12 @@ func (m *memoryNamespaces) Create(ctx context.Context, name string) (command.Nam
 	return m.Get(ctx, name)
 }
 
+func (m *memoryNamespaces) journal(name string) *journal.Memory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.js[name]
+}
+
 func serve(t *testing.T) (*nats.Conn, *memoryNamespaces) {
 	t.Helper()
 	nc := connect(t)
@@ -109,7 +115,7 @@ func TestApiCreatesAndChangesANamespace(t *testing.T) {
 	if !o.OK || string(o.Data) != `{"a":1}` {
 		t.Errorf("query: %+v", o)
 	}
-	if n := head(t, m.js["shop"]); n != 2 {
+	if n := head(t, m.journal("shop")); n != 2 {
 		t.Errorf("journal has %d events, want 2", n)
 	}
 }
@@ -121,7 +127,7 @@ func TestApiRefusesBadRequests(t *testing.T) {
 	if o, _ := ask(t, nc, "unitgate.api.shop.namespace.create", `{"data":{"unitTypes":[{"name":"unit_type","slots":100}]}}`); !o.OK {
 		t.Fatal(o.Error)
 	}
-	before := head(t, m.js["shop"])
+	before := head(t, m.journal("shop"))
 	for _, c := range []struct{ subject, body, code, field string }{
 		{"shop.unit.put", `{`, "bad_command", ""},
 		{"shop.unit.put", `[]`, "bad_type", ""},
@@ -166,9 +172,11 @@ func TestApiRefusesBadRequests(t *testing.T) {
 	if o, _ := ask(t, nc, "unitgate.api.big.config.apply", `{"data":`+string(big)+`}`); o.OK || o.Error.Code != "too_large" {
 		t.Errorf("40,000 exact IDs: %+v", o.Error)
 	}
-	if n := head(t, m.js["shop"]); n != before {
+	if n := head(t, m.journal("shop")); n != before {
 		t.Errorf("bad requests appended %d events", n-before)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if len(m.js) != 1 {
 		t.Errorf("bad requests made journals: %d", len(m.js))
 	}

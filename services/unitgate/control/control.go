@@ -1,5 +1,5 @@
 // Package control assembles the control plane: for each namespace a journal, its projector, the command handler and the
-// cutover manager, behind one api service. Any number of processes may run it against one NATS.
+// cutover manager, behind one api service and one taker of durable commands. Any number of processes may run it against one NATS.
 package control
 
 import (
@@ -40,12 +40,13 @@ type Control struct {
 	stop        context.CancelFunc
 	running     sync.WaitGroup
 	service     *command.Service
+	durable     *command.Durable
 
 	mu         sync.Mutex
 	namespaces map[string]*namespace
 }
 
-// Start connects the parts and serves the api once every existing namespace has been opened.
+// Start connects the parts, and serves the api and durable commands once every existing namespace has been opened.
 func Start(ctx context.Context, cfg Config) (*Control, error) {
 	js, err := jetstream.New(cfg.NC)
 	if err != nil {
@@ -69,13 +70,25 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 		c.running.Wait()
 		return nil, err
 	}
+	c.durable, err = command.ServeDurable(ctx, command.DurableConfig{JS: js, Namespaces: c, Replicas: cfg.Replicas, Log: cfg.Log})
+	if err != nil {
+		err = errors.Join(err, c.service.Close(ctx))
+		c.stop()
+		c.running.Wait()
+		return nil, err
+	}
 	c.running.Go(c.keepDiscovering)
 	return c, nil
 }
 
 // Close stops taking commands, lets those under way end until ctx ends, and stops everything else.
 func (c *Control) Close(ctx context.Context) error {
+	var durable error
+	var stopping sync.WaitGroup
+	stopping.Go(func() { durable = c.durable.Close(ctx) })
 	err := c.service.Close(ctx)
+	stopping.Wait()
+	err = errors.Join(err, durable)
 	c.stop()
 	c.running.Wait()
 	return err

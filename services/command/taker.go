@@ -1,0 +1,142 @@
+package command
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/unitgate/unitgate/events"
+)
+
+// Query answers a question about a namespace; it changes nothing.
+type Query func(ctx context.Context, data json.RawMessage) (any, error)
+
+// Namespace is what the service needs of one.
+type Namespace struct {
+	Handler *Handler
+	Queries map[string]Query // by "entity.verb"
+}
+
+// Namespaces finds and makes namespaces. Get's error is events.ErrUnknownNamespace where there is none.
+type Namespaces interface {
+	Get(ctx context.Context, name string) (Namespace, error)
+	Create(ctx context.Context, name string) (Namespace, error)
+}
+
+// request is the envelope on the wire.
+type request struct {
+	ID     string          `json:"id,omitempty"`
+	Actor  string          `json:"actor,omitempty"`
+	Reason string          `json:"reason,omitempty"`
+	Data   json.RawMessage `json:"data,omitempty"`
+}
+
+// decodeRequest reads an envelope; no body counts as {}.
+func decodeRequest(body []byte) (request, error) {
+	var r request
+	if len(body) > 0 {
+		if err := events.DecodeStrict(body, &r); err != nil {
+			return r, err
+		}
+	}
+	if len(r.Data) == 0 {
+		r.Data = json.RawMessage("{}")
+	}
+	return r, nil
+}
+
+// call is one command or query, whichever way it came.
+type call struct {
+	namespace, entity, verb string
+	request
+	header   nats.Header // of the message; nothing but the trace context is taken from it
+	notAfter time.Time   // the command must not be decided later than this; zero: no limit
+	queued   bool        // it came durably: nobody waits, so questions make no sense
+}
+
+// taker gives calls to the handlers and queries of their namespaces.
+type taker struct{ namespaces Namespaces }
+
+func (t taker) take(ctx context.Context, c call) Outcome {
+	if err := events.CheckID(c.namespace, "namespace"); err != nil {
+		return rejected(err)
+	}
+	ns, err := t.namespaces.Get(ctx, c.namespace)
+	if err != nil && !errors.Is(err, events.ErrUnknownNamespace) {
+		return rejected(err)
+	}
+	if q, ok := ns.Queries[c.entity+"."+c.verb]; ok {
+		if c.queued {
+			return rejected(events.ErrBadCommand.With("%s.%s is a question: ask it on %s, where somebody answers", c.entity, c.verb, Prefix))
+		}
+		return query(ctx, q, c.Data)
+	}
+	cmd, cerr := events.DecodeCommand(c.entity, c.verb, c.Data)
+	if err != nil && errors.Is(cerr, events.ErrBadCommand) {
+		return rejected(err) // a query, or nothing that could create the namespace
+	}
+	if cerr != nil {
+		return rejected(cerr)
+	}
+	env := events.Envelope{ID: c.ID, Actor: c.Actor, Reason: c.Reason, Traceparent: traceparent(c.header), Command: cmd}
+	if err != nil {
+		return t.create(ctx, c, env)
+	}
+	return ns.Handler.do(ctx, env, c.notAfter)
+}
+
+// create makes a journal only for a command that may be a namespace's first.
+func (t taker) create(ctx context.Context, c call, env events.Envelope) Outcome {
+	trial := env
+	if trial.ID == "" {
+		trial.ID = "00000000-0000-0000-0000-000000000000"
+	}
+	e, err := events.Decide(events.NewState(), c.namespace, trial, time.Time{})
+	if err == nil {
+		_, err = events.NewRecord(events.NewState(), trial, e, time.Time{}) // it may be too large
+	}
+	if err != nil {
+		return rejected(err)
+	}
+	ns, err := t.namespaces.Create(ctx, c.namespace)
+	if err != nil {
+		return rejected(ErrUnavailable.With("the journal of %q cannot be made: %v", c.namespace, err))
+	}
+	return ns.Handler.do(ctx, env, c.notAfter)
+}
+
+func query(ctx context.Context, q Query, data json.RawMessage) Outcome {
+	v, err := q(ctx, data)
+	if err != nil {
+		return rejected(err)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return rejected(err)
+	}
+	return Outcome{OK: true, Data: b}
+}
+
+var traceparentForm = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+
+// traceparent is the caller's W3C trace context, or a fresh root where there is none that the journal would take: every
+// cutover has a trace.
+func traceparent(h nats.Header) string {
+	if v := h.Get("traceparent"); traceparentForm.MatchString(v) {
+		return v
+	}
+	return NewTraceparent()
+}
+
+// NewTraceparent is a fresh, sampled root (https://www.w3.org/TR/trace-context/#traceparent-header).
+func NewTraceparent() string {
+	var b [24]byte
+	rand.Read(b[:]) // never fails, see crypto/rand
+	return fmt.Sprintf("00-%x-%x-01", b[:16], b[16:])
+}
