@@ -3,6 +3,7 @@ module github.com/unitgate/unitgate
 go 1.26.0
 
 require (
+	github.com/anishathalye/porcupine v1.1.0
 	github.com/choria-io/fisk v0.7.2
 	github.com/coder/websocket v1.8.14
 	github.com/google/uuid v1.6.0

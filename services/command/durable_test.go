@@ -37,6 +37,7 @@ type controller struct {
 	nc      *nats.Conn
 	now     func() time.Time // nil: time.Now
 	wrap    func(journal.Journal) journal.Journal
+	project *projector.Projector
 	handler *command.Handler
 	service *command.Service
 	durable *command.Durable
@@ -65,6 +66,7 @@ func control(t *testing.T, s *journaltest.Server, opts ...func(*controller)) *co
 	running.Go(func() { _ = p.Run(ctx) })
 	c.stop = sync.OnceFunc(func() { cancel(); running.Wait() })
 	t.Cleanup(func() { c.close() })
+	c.project = p
 	c.handler = command.NewHandler(p, nil, c.now, log)
 	if c.service, err = command.Serve(c.nc, c, log); err != nil {
 		t.Fatal(err)
@@ -80,7 +82,20 @@ func (c *controller) Get(_ context.Context, name string) (command.Namespace, err
 		return command.Namespace{}, events.ErrUnknownNamespace.With("there is no namespace %q", name)
 	}
 	echo := func(_ context.Context, data json.RawMessage) (any, error) { return data, nil }
-	return command.Namespace{Handler: c.handler, Queries: map[string]command.Query{"test.echo": echo}}, nil
+	return command.Namespace{Handler: c.handler, Queries: map[string]command.Query{"test.echo": echo, "test.read": c.read}}, nil
+}
+
+// read is the state at the journal's head, as cutover.show reads it.
+func (c *controller) read(ctx context.Context, _ json.RawMessage) (any, error) {
+	s, err := c.project.CatchUp(ctx)
+	if err != nil {
+		return nil, command.ErrUnavailable.With("%v", err)
+	}
+	v := view{Version: s.ConfigVersion, Units: map[string]string{}}
+	for id, u := range s.Units {
+		v.Units[id] = u.Name
+	}
+	return v, nil
 }
 
 func (c *controller) Create(ctx context.Context, name string) (command.Namespace, error) {

@@ -25,6 +25,7 @@ const (
 
 // Service offers commands and queries as a request/reply service on NATS. Several processes share the work.
 type Service struct {
+	nc    *nats.Conn
 	taker taker
 	log   *slog.Logger
 	slots chan struct{}
@@ -36,7 +37,7 @@ type Service struct {
 // Serve starts the service on a connection.
 func Serve(nc *nats.Conn, n Namespaces, log *slog.Logger) (*Service, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Service{taker: taker{n}, log: log, slots: make(chan struct{}, maxInFlight), stop: stop}
+	s := &Service{nc: nc, taker: taker{n}, log: log, slots: make(chan struct{}, maxInFlight), stop: stop}
 	svc, err := micro.AddService(nc, micro.Config{Name: "unitgate-control", Version: "0.1.0", Description: "commands and queries of unitgate"})
 	if err == nil {
 		s.micro = svc
@@ -74,17 +75,24 @@ func (s *Service) accept(ctx context.Context, r micro.Request) {
 	})
 }
 
+// answer replies by hand: the request's own methods write what micro reads for its statistics as soon as its handler has
+// returned, which ours does while the work goes on.
 func (s *Service) answer(r micro.Request, o Outcome) {
 	b, err := json.Marshal(o)
 	if err != nil {
-		b, _ = json.Marshal(rejected(err))
+		o = rejected(err)
+		b, _ = json.Marshal(o)
 	}
-	if o.OK {
-		err = r.Respond(b)
-	} else {
-		err = r.Error(o.Error.Code, o.Error.Message, b)
+	m := nats.NewMsg(r.Reply())
+	m.Data = b
+	if !o.OK {
+		m.Header.Set(micro.ErrorCodeHeader, o.Error.Code)
+		m.Header.Set(micro.ErrorHeader, o.Error.Message)
 	}
-	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+	if r.Reply() == "" {
+		return // nobody waits
+	}
+	if err := s.nc.PublishMsg(m); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		s.log.Warn("answer not sent", "subject", r.Subject(), "err", err)
 	}
 }
