@@ -40,10 +40,9 @@ func (h hooked) Append(ctx context.Context, after uint64, rec events.Record) (ev
 func TestControllerDiesBetweenAppendAndAck(t *testing.T) {
 	journaltest.Bubble(t, func(t *testing.T, s *journaltest.Server) {
 		js, cl := s.JetStream(), command.NewClient(s.Connect(), "shop")
-		var dying *controller
 		died := make(chan struct{})
 		armed := false
-		dying = control(t, s, func(c *controller) {
+		dying := control(t, s, func(c *controller) {
 			c.wrap = func(j journal.Journal) journal.Journal {
 				return hooked{j, func() {
 					if armed {
