@@ -114,6 +114,15 @@ func (c *Config) check() error {
 	case c.Capacity < 0:
 		return events.ErrBadValue.With("want 0 (no limit) or more").At("capacity")
 	}
+	var err error
+	if c.Advertise == "" {
+		_, err = advertisable(c.Listen[0])
+	} else {
+		err = events.CheckAddress(c.Advertise, "advertise")
+	}
+	if err != nil {
+		return err
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -159,8 +168,8 @@ func (e *Edge) Ready() bool { return e.agent.Ready() }
 func (e *Edge) Status(ctx context.Context) agent.Status { return e.agent.Status(ctx) }
 
 // Run serves until ctx ends: then the edge stops accepting, closes its sessions with 1001 and lets go of its directory.
-// It returns nil then, or why it had to stop before: agent.ErrGone, a join that is refused for ever, or an admin
-// listener that failed. Call it once.
+// It returns nil then, or why it had to stop before: agent.ErrGone, events.ErrEdgeElsewhere, another join that is
+// refused for ever, or an admin listener that failed. Call it once.
 func (e *Edge) Run(ctx context.Context) error {
 	e.log.Info("edge starts", "edge", e.ID(), "unit", e.cfg.Unit, "cluster", e.cfg.Cluster, "listen", e.Addrs(), "advertise", e.cfg.Advertise)
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -222,7 +225,7 @@ func TestAdmin(t *testing.T) {
 
 // What can be refused is refused by New, which then holds on to nothing.
 func TestNewRefuses(t *testing.T) {
-	dir := t.TempDir()
+	dir, unborn := t.TempDir(), filepath.Join(t.TempDir(), "unborn")
 	good := func() edge.Config {
 		return edge.Config{Namespace: "demo", Unit: "unbj", Cluster: "c", Listen: []string{"127.0.0.1:0"}, StateDir: dir, ID: "bj-1"}
 	}
@@ -239,8 +242,9 @@ func TestNewRefuses(t *testing.T) {
 		"no unit":        {func(c *edge.Config) { c.Unit = "" }, events.ErrMissingField},
 		"no listener":    {func(c *edge.Config) { c.Listen = nil }, events.ErrMissingField},
 		"no directory":   {func(c *edge.Config) { c.StateDir = "" }, events.ErrMissingField},
+		"bad advertise":  {func(c *edge.Config) { c.StateDir = unborn; c.Advertise = "nonsense" }, events.ErrBadValue},
 		"bad capacity":   {func(c *edge.Config) { c.Capacity = -1 }, events.ErrBadValue},
-		"no address":     {func(c *edge.Config) { c.StateDir = t.TempDir(); c.Listen = []string{"0.0.0.0:0"} }, events.ErrMissingField},
+		"no address":     {func(c *edge.Config) { c.StateDir = unborn; c.Listen = []string{"0.0.0.0:0"} }, events.ErrMissingField},
 		"port in use":    {func(c *edge.Config) { c.StateDir = t.TempDir(); c.Admin = first.Addrs()[0] }, nil},
 	} {
 		cfg := good()
@@ -248,6 +252,9 @@ func TestNewRefuses(t *testing.T) {
 		if _, err := edge.New(cfg); err == nil || c.want != nil && !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+	}
+	if _, err := os.Stat(unborn); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a directory was made for an edge that cannot be: %v", err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()

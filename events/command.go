@@ -64,11 +64,12 @@ type (
 type (
 	// JoinEdge registers an edge, or renews its address and capacity.
 	JoinEdge struct {
-		ID       string `json:"id"`
-		Unit     string `json:"unit"`
-		Cluster  string `json:"cluster"`
-		Address  string `json:"address"`            // HOST:PORT that other edges and probes dial
-		Capacity int    `json:"capacity,omitempty"` // most sessions; 0: not limited
+		ID        string `json:"id"`
+		Directory string `json:"directory"` // UUID of the edge's state directory; an id stays with the one it first came from (R7)
+		Unit      string `json:"unit"`
+		Cluster   string `json:"cluster"`
+		Address   string `json:"address"`            // HOST:PORT that other edges and probes dial; of no other edge
+		Capacity  int    `json:"capacity,omitempty"` // most sessions; 0: not limited
 	}
 	// LeaveEdge ends an edge's membership, said by itself when it is empty.
 	LeaveEdge struct {

@@ -236,7 +236,7 @@ func TestBystandersAreNotNeeded(t *testing.T) {
 	w.do(ApplyConfig{Config: cfg})
 	w.do(joinOf("hz-1"))
 	w.do(joinOf("bj-1"))
-	w.do(JoinEdge{ID: "x-1", Unit: "third", Cluster: "ws-3", Address: "10.0.0.3:1"})
+	w.do(JoinEdge{ID: "x-1", Directory: directoryOf("x-1"), Unit: "third", Cluster: "ws-3", Address: "10.0.0.3:1"})
 	w.do(TakeOffice{Term: 1, Holder: "driver-a"})
 	id := w.started(1)
 	w.fence(id, 0)

@@ -203,15 +203,15 @@ func (s *State) decideJoin(c JoinEdge) (Event, error) {
 	if len(cl.Instances) > 0 && !slices.Contains(cl.Instances, c.ID) {
 		return nil, ErrNotAllowed.With("cluster %q admits only %v", c.Cluster, cl.Instances).At("id")
 	}
-	if !isHostPort(c.Address, true) {
-		return nil, ErrBadValue.With("%q: want HOST:PORT", c.Address).At("address")
-	}
-	if c.Capacity < 0 {
-		return nil, ErrBadValue.With("want 0 (no limit) or more").At("capacity")
+	if err := c.check(); err != nil {
+		return nil, err
 	}
 	if old, ok := s.Edges[c.ID]; ok {
 		if old.Gone != "" {
-			return nil, ErrEdgeGone.With("edge %q has %s: start it with a new state directory and so a new id", c.ID, old.Gone).At("id")
+			return nil, ErrEdgeGone.With("edge %q has %s: start one with a new id and a new state directory", c.ID, old.Gone).At("id")
+		}
+		if err := old.CheckDirectory(c.Directory); err != nil {
+			return nil, err
 		}
 		if old.Unit != c.Unit || old.Cluster != c.Cluster {
 			return nil, ErrEdgeMoved.With("edge %q belongs to unit %q, cluster %q: use a new id", c.ID, old.Unit, old.Cluster).At("id")
@@ -220,7 +220,36 @@ func (s *State) decideJoin(c JoinEdge) (Event, error) {
 			return nil, ErrNothingChanges.With("edge %q has joined already", c.ID)
 		}
 	}
+	for _, other := range s.LiveEdges() {
+		if other.ID != c.ID && other.Address == c.Address {
+			return nil, ErrAddressTaken.With("edge %q has joined with %s: retire it if it is gone for good, or use another address", other.ID, c.Address).At("address")
+		}
+	}
 	return EdgeJoined(c), nil
+}
+
+// check validates what stands in the command itself, but for its ids.
+func (c JoinEdge) check() error {
+	if c.Directory == "" {
+		return ErrMissingField.With("say which state directory the edge has, by its UUID").At("directory")
+	}
+	if !uuidForm.MatchString(c.Directory) {
+		return ErrBadValue.With("%q: want the state directory's UUID in lower case", c.Directory).At("directory")
+	}
+	if c.Capacity < 0 {
+		return ErrBadValue.With("want 0 (no limit) or more").At("capacity")
+	}
+	return CheckAddress(c.Address, "address")
+}
+
+// CheckDirectory refuses a process that comes under this edge's id with another state directory (R7): what the edge had
+// promised stands in its own one only, and its process may still serve. The error is ErrEdgeElsewhere.
+func (e Edge) CheckDirectory(directory string) error {
+	if e.Directory != directory {
+		return ErrEdgeElsewhere.With("the id %q belongs to another state directory, and its process may still serve: "+
+			"start with a new id and a new state directory, and retire %[1]q once it serves nobody", e.ID).At("id")
+	}
+	return nil
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

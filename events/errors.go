@@ -87,10 +87,12 @@ var (
 	ErrNothingChanges   = &Error{Code: "nothing_changes"}
 
 	// Edges and the office.
-	ErrNotAllowed = &Error{Code: "not_allowed"} // the cluster lists its instances and this is none
-	ErrEdgeGone   = &Error{Code: "edge_gone"}   // a retired or left id never rejoins (R7)
-	ErrEdgeMoved  = &Error{Code: "edge_moved"}  // an id stays in its unit and cluster
-	ErrStaleTerm  = &Error{Code: "stale_term"}  // the sender is not in office (R1)
+	ErrNotAllowed    = &Error{Code: "not_allowed"}    // the cluster lists its instances and this is none
+	ErrEdgeGone      = &Error{Code: "edge_gone"}      // a retired or left id never rejoins (R7)
+	ErrEdgeMoved     = &Error{Code: "edge_moved"}     // an id stays in its unit and cluster
+	ErrEdgeElsewhere = &Error{Code: "edge_elsewhere"} // an id stays with its state directory (R7)
+	ErrAddressTaken  = &Error{Code: "address_taken"}  // another edge has joined with this address
+	ErrStaleTerm     = &Error{Code: "stale_term"}     // the sender is not in office (R1)
 
 	// Cutovers.
 	ErrNothingMoves   = &Error{Code: "nothing_moves"}

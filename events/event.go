@@ -67,11 +67,12 @@ type (
 type (
 	// EdgeJoined registered an edge, or renewed its address and capacity.
 	EdgeJoined struct {
-		ID       string `json:"id"`
-		Unit     string `json:"unit"`
-		Cluster  string `json:"cluster"`
-		Address  string `json:"address"`
-		Capacity int    `json:"capacity,omitempty"`
+		ID        string `json:"id"`
+		Directory string `json:"directory"`
+		Unit      string `json:"unit"`
+		Cluster   string `json:"cluster"`
+		Address   string `json:"address"`
+		Capacity  int    `json:"capacity,omitempty"`
 	}
 	// EdgeLeft ended a membership.
 	EdgeLeft struct {

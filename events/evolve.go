@@ -72,9 +72,12 @@ func (s *State) apply(rec Record, e Event) error {
 			if old.Gone != "" { // R7
 				return ErrEdgeGone.With("edge %q has %s", e.ID, old.Gone)
 			}
+			if err := old.CheckDirectory(e.Directory); err != nil {
+				return err
+			}
 			joined = old.Joined
 		}
-		s.Edges[e.ID] = Edge{ID: e.ID, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity, Joined: joined}
+		s.Edges[e.ID] = Edge{ID: e.ID, Directory: e.Directory, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity, Joined: joined}
 	case EdgeLeft:
 		return s.gone(e.ID, "left")
 	case EdgeRetired:

@@ -259,7 +259,7 @@ func TestNeededEdgesAgainstBruteForce(t *testing.T) {
 	p.do(PutCluster{Cluster{ID: "ws-3", Unit: "third"}})
 	p.do(PutDomain{domain(func(d *Domain) { d.Units["third"] = DomainUnit{Cluster: "ws-3"} })})
 	p.do(ActivateDomain{Host: "websocket.msha.tech"})
-	p.do(JoinEdge{ID: "x-1", Unit: "third", Cluster: "ws-3", Address: "h:1"})
+	p.do(JoinEdge{ID: "x-1", Directory: directoryOf("x-1"), Unit: "third", Cluster: "ws-3", Address: "h:1"})
 	for range 50 {
 		e, err := p.try(PreviewCutover{Ranges: p.ranges(), Exact: map[string][]string{"third": {"x", "4001"}}, Waves: 1 + p.r.IntN(4)})
 		if err != nil {

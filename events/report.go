@@ -10,6 +10,7 @@ type EdgeReport struct {
 	Namespace   string         `json:"namespace"`
 	Epoch       string         `json:"epoch"`       // of the journal that Applied counts in
 	Edge        string         `json:"edge"`        // id
+	Directory   string         `json:"directory"`   // UUID of its state directory; only that of its join is heard
 	Unit        string         `json:"unit"`        //
 	Cluster     string         `json:"cluster"`     //
 	Incarnation string         `json:"incarnation"` // UUID of the process; a restarted edge has another

@@ -59,13 +59,14 @@ func (d DomainState) Newest() *Domain {
 
 // Edge is one edge replica's membership.
 type Edge struct {
-	ID       string `json:"id"`
-	Unit     string `json:"unit"`
-	Cluster  string `json:"cluster"`
-	Address  string `json:"address"`
-	Capacity int    `json:"capacity,omitempty"`
-	Joined   uint64 `json:"joined"`         // sequence of its first join
-	Gone     string `json:"gone,omitempty"` // "left" or "retired"
+	ID        string `json:"id"`
+	Directory string `json:"directory"` // UUID of its state directory: a process with another one is not this edge (R7)
+	Unit      string `json:"unit"`
+	Cluster   string `json:"cluster"`
+	Address   string `json:"address"`
+	Capacity  int    `json:"capacity,omitempty"`
+	Joined    uint64 `json:"joined"`         // sequence of its first join
+	Gone      string `json:"gone,omitempty"` // "left" or "retired"
 }
 
 // Office is the driver's: who may fence and commit.

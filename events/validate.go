@@ -53,6 +53,14 @@ func CheckUUID(id string) error {
 	return nil
 }
 
+// CheckAddress tells whether an edge can join with an address. The error is ErrBadValue.
+func CheckAddress(addr, field string) error {
+	if !isHostPort(addr, true) {
+		return ErrBadValue.With("%q: want HOST:PORT, host names in lower case", addr).At(field)
+	}
+	return nil
+}
+
 // checkLine bounds what people write: one line of UTF-8.
 func checkLine(s, field string) error {
 	if len(s) > maxText {

@@ -35,8 +35,13 @@ func shop(t testing.TB) *world {
 	return w
 }
 
+// directoryOf is the identity of an edge's state directory.
+func directoryOf(edge string) string {
+	return fmt.Sprintf("d1000000-0000-4000-8000-%012x", []byte(edge))
+}
+
 func joinOf(edge string) JoinEdge {
-	j := JoinEdge{ID: edge, Unit: "center", Cluster: "ws-hz-2", Address: "10.0.9.1:7101", Capacity: 1000}
+	j := JoinEdge{ID: edge, Directory: directoryOf(edge), Unit: "center", Cluster: "ws-hz-2", Address: edge + ".example:7101", Capacity: 1000}
 	if edge[:2] == "bj" {
 		j.Unit, j.Cluster = "unbj", "ws-bj-2"
 	}

@@ -65,8 +65,12 @@ func (a *answers) close() {
 	}
 }
 
-// take answers one question on a goroutine of its own, since some take a while.
+// take answers one question on a goroutine of its own, since some take a while. Questions are for the edge that the
+// journal knows: a process with its id and another state directory leaves them to it (R7).
 func (a *answers) take(m *nats.Msg, f func([]byte) (any, error)) {
+	if e, ok, _ := a.r.follower.member(a.r.self.ID); !ok || e.Directory != a.r.self.Directory {
+		return
+	}
 	select {
 	case a.slots <- struct{}{}:
 	case <-a.ctx.Done():

@@ -16,7 +16,7 @@ import (
 )
 
 // ErrGone: an operator retired this edge, or it left. Its id never comes back (R7): it needs a new state directory.
-var ErrGone = errors.New("this edge is gone for good: start it with a new state directory and so a new id")
+var ErrGone = errors.New("this edge is gone for good: start one with a new id and a new state directory")
 
 const (
 	joinTimeout = 5 * time.Second // for the answer to one request
@@ -24,6 +24,10 @@ const (
 	// rejoinEvery is the pause after a rejection, which only an operator's doing can end, and after a join whose event
 	// does not come.
 	rejoinEvery = 3 * time.Second
+
+	// A process's address and capacity never change. Where the journal says others all the same, someone else joins under
+	// this id: they must not answer each other as fast as the bus carries it.
+	maxRejoin = 5 * time.Minute
 )
 
 // envelope and outcome are the two ends of an api request, as CONTRACT's "NATS subjects" has them.
@@ -47,7 +51,32 @@ type joiner struct {
 	follower  *follower
 	log       *slog.Logger
 
-	said string // the last complaint, so that each is logged once
+	said  string // the last complaint, so that each is logged once
+	again rejoins
+}
+
+// rejoins spaces the joins of one process that were accepted and did not last.
+type rejoins struct {
+	last time.Time     // of the last one; zero: there was none
+	gap  time.Duration // to the next one
+}
+
+// joined notes a join. One that lasted for ten gaps begins the row anew.
+func (r *rejoins) joined(now time.Time) {
+	if r.last.IsZero() || now.Sub(r.last) > 10*r.gap {
+		r.gap = rejoinEvery
+	} else {
+		r.gap = min(2*r.gap, maxRejoin)
+	}
+	r.last = now
+}
+
+// wait is how long the next join has to wait.
+func (r *rejoins) wait(now time.Time) time.Duration {
+	if r.last.IsZero() {
+		return 0
+	}
+	return max(r.gap-now.Sub(r.last), 0)
 }
 
 // run joins whenever the edge knows the newest state and that lacks the join. It returns nil when ctx ends, or an error
@@ -58,12 +87,18 @@ func (j *joiner) run(ctx context.Context) error {
 		if err := j.awaitNeed(ctx); err != nil || ctx.Err() != nil {
 			return err
 		}
+		if wait := j.again.wait(time.Now()); wait > 0 {
+			j.contested(wait)
+			j.rest(ctx, 2*wait) // at least wait
+			continue
+		}
 		o, err := j.ask(ctx, id)
 		switch {
 		case err != nil: // nobody answered; the same id makes the next try the same command
 			j.complain("cannot join yet, trying again", err)
 			wait = min(2*wait, maxBackoff)
 		case o.OK, o.Error.Code == events.ErrNothingChanges.Code:
+			j.again.joined(time.Now())
 			id, wait = uuid.NewString(), rejoinEvery // its event ends the pause
 		case final(o.Error):
 			return fmt.Errorf("edge %q may not join unit %q, cluster %q: %w", j.want.ID, j.want.Unit, j.want.Cluster, o.Error)
@@ -76,13 +111,18 @@ func (j *joiner) run(ctx context.Context) error {
 }
 
 // standing is how this edge stands in the newest state: joined as it wants to be, or nothing to be done before more of
-// the journal was read; the error is ErrGone.
+// the journal was read; the error is ErrGone or events.ErrEdgeElsewhere.
 func (j *joiner) standing() (settled bool, err error) {
 	e, known, caught := j.follower.member(j.want.ID)
 	if known && e.Gone != "" {
 		return false, fmt.Errorf("edge %q has %s: %w", e.ID, e.Gone, ErrGone)
 	}
-	have := events.JoinEdge{ID: e.ID, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity}
+	if known {
+		if err := e.CheckDirectory(j.want.Directory); err != nil {
+			return false, err
+		}
+	}
+	have := events.JoinEdge{ID: e.ID, Directory: e.Directory, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity}
 	return !caught || known && have == j.want, nil
 }
 
@@ -150,7 +190,7 @@ func (j *joiner) ask(ctx context.Context, id string) (outcome, error) {
 func final(e *events.Error) bool {
 	switch e.Code {
 	case events.ErrEdgeGone.Code, events.ErrEdgeMoved.Code, events.ErrNotAllowed.Code,
-		events.ErrBadName.Code, events.ErrBadValue.Code, events.ErrMissingField.Code:
+		events.ErrEdgeElsewhere.Code, events.ErrBadName.Code, events.ErrBadValue.Code, events.ErrMissingField.Code:
 		return true
 	}
 	return false
@@ -161,5 +201,15 @@ func (j *joiner) complain(what string, err error) {
 		return
 	}
 	j.said = err.Error()
-	j.log.Warn(what, "edge", j.want.ID, "unit", j.want.Unit, "cluster", j.want.Cluster, "err", err)
+	j.log.Warn(what, "unit", j.want.Unit, "cluster", j.want.Cluster, "err", err)
+}
+
+// contested says that the journal holds another address or capacity than this process joined with.
+func (j *joiner) contested(wait time.Duration) {
+	e, known, _ := j.follower.member(j.want.ID)
+	if !known {
+		return
+	}
+	j.log.Warn("this edge is registered with another address or capacity: does a second process use a copy of its state directory? Joining again",
+		"registered", e.Address, "registered_capacity", e.Capacity, "address", j.want.Address, "capacity", j.want.Capacity, "wait", wait.Round(time.Millisecond))
 }

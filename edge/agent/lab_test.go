@@ -185,18 +185,19 @@ func (l *lab) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// logged waits for a log line that contains a text.
-func (l *lab) logged(text string) {
+// logged waits for a log line that contains a text, and returns it.
+func (l *lab) logged(text string) string {
 	l.t.Helper()
 	deadline := time.After(patience)
 	for {
 		select {
 		case line := <-l.logs:
 			if strings.Contains(line, text) {
-				return
+				return line
 			}
 		case <-deadline:
 			l.t.Fatalf("%q was not logged", text)
+			return ""
 		}
 	}
 }

@@ -195,7 +195,7 @@ func (a *Agent) report(now time.Time, urgent bool) []Output {
 func (a *Agent) compose() events.EdgeReport {
 	applied := a.applied()
 	r := events.EdgeReport{
-		Namespace: a.self.Namespace, Epoch: applied.epoch, Edge: a.self.ID, Unit: a.self.Unit, Cluster: a.self.Cluster,
+		Namespace: a.self.Namespace, Epoch: applied.epoch, Edge: a.self.ID, Directory: a.self.Directory, Unit: a.self.Unit, Cluster: a.self.Cluster,
 		Incarnation: a.self.Incarnation, Applied: applied.seq(), StateHash: applied.hash,
 		Fences: a.fenceReports(applied), Sessions: map[string]int{}, Moved: a.movedReports(),
 	}

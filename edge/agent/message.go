@@ -12,6 +12,7 @@ type Self struct {
 	Unit        string
 	Cluster     string
 	ID          string
+	Directory   string // UUID of the state directory: the identity that an id belongs to (R7)
 	Incarnation string // UUID of the process; a restarted edge has another (R6)
 }
 

@@ -71,7 +71,7 @@ func Start(cfg Config) (*Runner, error) {
 	}
 	r := &Runner{
 		cfg: cfg, log: cfg.Logger.With("edge", cfg.Dir.ID()),
-		self: Self{cfg.Namespace, cfg.Unit, cfg.Cluster, cfg.Dir.ID(), uuid.NewString()},
+		self: Self{cfg.Namespace, cfg.Unit, cfg.Cluster, cfg.Dir.ID(), cfg.Dir.Identity(), uuid.NewString()},
 	}
 	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev}, types: map[string]bool{}, done: make(chan finished)}
 	r.shown.Store(&progress{report: r.loop.machine.compose()})
@@ -92,7 +92,9 @@ func Start(cfg Config) (*Runner, error) {
 	r.follower = newFollower(cfg.Namespace, r.nc, js, r.saved, r.log)
 	r.joiner = &joiner{
 		namespace: cfg.Namespace, nc: r.nc, follower: r.follower, log: r.log,
-		want: events.JoinEdge{ID: r.self.ID, Unit: cfg.Unit, Cluster: cfg.Cluster, Address: cfg.Advertise, Capacity: cfg.Capacity},
+		want: events.JoinEdge{
+			ID: r.self.ID, Directory: r.self.Directory, Unit: cfg.Unit, Cluster: cfg.Cluster, Address: cfg.Advertise, Capacity: cfg.Capacity,
+		},
 	}
 	return r, nil
 }
@@ -123,7 +125,7 @@ func (r *Runner) connect() error {
 func (r *Runner) ID() string { return r.self.ID }
 
 // Run keeps the edge up to date until ctx ends, then returns nil. An error says that the edge must stop, and why:
-// ErrGone, or a join that is refused for ever. When Run returns, nothing of the agent runs any more; the relay and the
+// ErrGone, events.ErrEdgeElsewhere, or another join that is refused for ever. When Run returns, nothing of the agent runs any more; the relay and the
 // state directory are the caller's to close.
 func (r *Runner) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)

@@ -49,6 +49,7 @@ func TestFenceThroughTheBus(t *testing.T) {
 	l.admit()
 	e := l.start(t.TempDir())
 	e.view("the join", admitting)
+	l.history(func(w *world) { w.join("hz-1", "center", "ws-hz", "127.0.0.1:7101") }) // someone gains the users
 	e.relay.set(Counts{Sessions: 2, Evicted: 10})
 	fenced := l.history(func(w *world) { w.fence(w.begin(6381, 50)) })
 	r := l.report("the fence", at(fenced.Seq))
@@ -85,7 +86,9 @@ func TestRefusedJoinIsRetried(t *testing.T) {
 	l := newLab(t)
 	l.admit()
 	e := l.start(t.TempDir(), func(c *Config) { c.Cluster = "ws-new" })
-	l.logged("unknown_cluster")
+	if line := l.logged("unknown_cluster"); strings.Count(line, " edge=") != 1 {
+		t.Errorf("the line names its edge more than once: %s", line)
+	}
 	l.history(func(w *world) { w.do(events.PutCluster{Cluster: events.Cluster{ID: "ws-new", Unit: "unbj"}}) })
 	e.view("the join", admitting)
 	e.stop()
@@ -123,9 +126,7 @@ func TestRefusedForEver(t *testing.T) {
 			if c.before != nil {
 				l.history(c.before)
 			}
-			path := t.TempDir()
-			_ = openDir(t, path, "bj-1").Close()
-			e := l.start(path, func(cfg *Config) {
+			e := l.start(madeDir(t, "bj-1"), func(cfg *Config) {
 				if c.change != nil {
 					c.change(cfg)
 				}
@@ -234,7 +235,7 @@ func TestUnreadableEvent(t *testing.T) {
 func TestStoredStateOfAnotherEpoch(t *testing.T) {
 	l := newLab(t)
 	l.admit()
-	path := t.TempDir()
+	path := madeDir(t, "bj-1")
 	d := openDir(t, path, "bj-1")
 	if _, err := d.Save("another epoch", newWorld(t, nil).join("bj-1", "unbj", "ws-bj", "127.0.0.1:1")); err != nil {
 		t.Fatal(err)
@@ -355,6 +356,7 @@ func TestQuestions(t *testing.T) {
 // "target-origins (probed by the gaining unit's edges)": who accepts is fine, who does not is named with the reason.
 func TestProbe(t *testing.T) {
 	l := newLab(t)
+	l.admit()
 	e := l.start(t.TempDir())
 	up, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -367,7 +369,7 @@ func TestProbe(t *testing.T) {
 	}
 	refused := down.Addr().String()
 	_ = down.Close()
-	l.report("anything", func(events.EdgeReport) bool { return true })
+	e.view("the join", admitting)
 	var a events.ProbeAnswer
 	e.ask("probe", events.ProbeQuestion{Origins: []string{up.Addr().String(), refused, "no port"}}, &a)
 	if len(a.Failed) != 2 || !strings.Contains(a.Failed[refused], "refused") || a.Failed["no port"] == "" {

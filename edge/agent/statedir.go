@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/unitgate/unitgate/events"
 )
 
@@ -22,8 +24,9 @@ import (
 const (
 	lockFile  = "lock"       // held by flock while the edge's process lives; contains its process id
 	idFile    = "id"         // the edge's id
+	ownFile   = "directory"  // the directory's own identity, a UUID
 	stateFile = "state.json" // the newest state that every poller decided by
-	tempFile  = "temp"       // becomes one of the two above by a rename
+	tempFile  = "temp"       // becomes one of the three above by a rename
 )
 
 // Errors of a state directory, to be tested with errors.Is.
@@ -34,15 +37,25 @@ var (
 	ErrOtherID = errors.New("the state directory belongs to another edge")
 	// ErrDamaged: something in the directory is not what this program wrote. Its edge must not go on with it: what it
 	// had promised is not known any more.
-	ErrDamaged = errors.New("state directory is damaged: remove it, then the edge starts with a new id")
+	ErrDamaged = errors.New("state directory is damaged: start the edge with a new directory and a new id (another --id if you give one), " +
+		"and retire the old id with edge-retire")
 )
 
 // StateDir is the directory in which an edge keeps its id and its newest state: "locked, one process, never cloned; a
-// lost one means a new edge id" (R7). One goroutine at a time may use it.
+// lost one means a new edge id" (R7). It has an identity of its own, which the journal registers with the id, so that a
+// new directory under an old id is noticed. One goroutine at a time may use it.
 type StateDir struct {
-	path string
-	id   string
-	lock *os.File
+	path     string
+	id       string
+	identity string
+	lock     *os.File
+	disk     disk
+}
+
+// disk is what makes a file survive a crash of the machine; tests see the order.
+type disk struct {
+	sync   func(*os.File) error
+	rename func(from, to string) error
 }
 
 // Saved is a state as it was read from a state directory.
@@ -76,8 +89,8 @@ func OpenStateDir(path, id string) (*StateDir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory %s: %w", path, err)
 	}
-	d := &StateDir{path: path, lock: lock}
-	if d.id, err = d.readID(id); err != nil {
+	d := &StateDir{path: path, lock: lock, disk: disk{(*os.File).Sync, os.Rename}}
+	if err = d.begin(id); err != nil {
 		return nil, errors.Join(fmt.Errorf("state directory %s: %w", path, err), d.Close())
 	}
 	return d, nil
@@ -107,33 +120,62 @@ func acquire(path string) (*os.File, error) {
 	return f, nil
 }
 
-// readID returns the id of the directory's edge; a new directory gets the wanted one, or a new one if none is wanted.
-func (d *StateDir) readID(want string) (string, error) {
-	b, err := os.ReadFile(d.file(idFile))
+// begin reads who the directory belongs to; a new directory gets the wanted id, or a new one if none is wanted. The id
+// is written last, so that what a crash leaves half made has none, and is begun anew.
+func (d *StateDir) begin(want string) error {
+	var err error
+	if d.id, err = d.read(idFile); err != nil {
+		return err
+	}
+	if d.identity, err = d.read(ownFile); err != nil {
+		return err
+	}
+	if d.id == "" {
+		return d.found(want)
+	}
+	switch {
+	case events.CheckID(d.id, "id") != nil:
+		return fmt.Errorf("%w: its id is %.80q", ErrDamaged, d.id)
+	case want != "" && want != d.id:
+		return fmt.Errorf("%w: its id is %q, not %q; give each edge a directory of its own", ErrOtherID, d.id, want)
+	case events.CheckUUID(d.identity) != nil:
+		return fmt.Errorf("%w: its own identity is %.80q", ErrDamaged, d.identity)
+	}
+	return nil
+}
+
+// found makes a new directory.
+func (d *StateDir) found(id string) error {
+	if _, err := os.Stat(d.file(stateFile)); err == nil {
+		return fmt.Errorf("%w: it has a state and no id", ErrDamaged)
+	}
+	if id == "" {
+		id = "edge-" + strings.ToLower(rand.Text()[:12])
+	}
+	d.id, d.identity = id, uuid.NewString()
+	if err := d.write(ownFile, []byte(d.identity+"\n")); err != nil {
+		return err
+	}
+	return d.write(idFile, []byte(d.id+"\n"))
+}
+
+// read returns a file's only line, "" if the file is not there. Ours are never empty.
+func (d *StateDir) read(name string) (string, error) {
+	b, err := os.ReadFile(d.file(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(d.file(stateFile)); err == nil {
-			return "", fmt.Errorf("%w: it has a state and no id", ErrDamaged)
-		}
-		if want == "" {
-			want = "edge-" + strings.ToLower(rand.Text()[:12])
-		}
-		return want, d.write(idFile, []byte(want+"\n"))
+		return "", nil
 	}
-	if err != nil {
-		return "", err
+	if line := strings.TrimSuffix(string(b), "\n"); line != "" || err != nil {
+		return line, err
 	}
-	id := strings.TrimSuffix(string(b), "\n")
-	if events.CheckID(id, "id") != nil {
-		return "", fmt.Errorf("%w: its id is %.80q", ErrDamaged, id)
-	}
-	if want != "" && want != id {
-		return "", fmt.Errorf("%w: its id is %q, not %q; give each edge a directory of its own", ErrOtherID, id, want)
-	}
-	return id, nil
+	return "", fmt.Errorf("%w: its file %s is empty", ErrDamaged, name)
 }
 
 // ID is the edge's id.
 func (d *StateDir) ID() string { return d.id }
+
+// Identity is the UUID that the directory was given when it was made.
+func (d *StateDir) Identity() string { return d.identity }
 
 // Load reads the stored state; nil if there is none yet. It is checked against its hash: a damaged one is ErrDamaged.
 func (d *StateDir) Load() (*Saved, error) {
@@ -193,19 +235,19 @@ func (d *StateDir) write(name string, b []byte) error {
 	}
 	_, err = f.Write(b)
 	if err == nil {
-		err = f.Sync()
+		err = d.disk.sync(f)
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(d.file(tempFile), d.file(name)); err != nil {
+	if err := d.disk.rename(d.file(tempFile), d.file(name)); err != nil {
 		return err
 	}
 	dir, err := os.Open(d.path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(dir.Sync(), dir.Close()) // without it the rename itself may be lost
+	return errors.Join(d.disk.sync(dir), dir.Close()) // without it the rename itself may be lost
 }
 
 func (d *StateDir) file(name string) string { return filepath.Join(d.path, name) }

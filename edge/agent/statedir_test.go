@@ -35,14 +35,14 @@ func TestIDIsMadeOnce(t *testing.T) {
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if again := openDir(t, path, id); again.ID() != id {
-		t.Errorf("%q became %q", id, again.ID())
+	if again := openDir(t, path, id); again.ID() != id || again.Identity() != d.Identity() || events.CheckUUID(d.Identity()) != nil {
+		t.Errorf("%q became %q, %q became %q", id, again.ID(), d.Identity(), again.Identity())
 	}
 	if other := openDir(t, t.TempDir(), ""); other.ID() == id {
 		t.Error("two directories got one id")
 	}
-	if named := openDir(t, t.TempDir(), "bj-7"); named.ID() != "bj-7" {
-		t.Errorf("--id bj-7 became %q", named.ID())
+	if named, lost := openDir(t, t.TempDir(), "bj-7"), openDir(t, t.TempDir(), "bj-7"); named.ID() != "bj-7" || named.Identity() == lost.Identity() {
+		t.Errorf("--id bj-7 became %q in %s and in %s", named.ID(), named.Identity(), lost.Identity())
 	}
 }
 
@@ -109,6 +109,7 @@ func TestStateRoundTrip(t *testing.T) {
 		t.Fatal(s, err)
 	}
 	w := newWorld(t, nil)
+	w.join("hz-1", "center", "ws-hz", "127.0.0.1:7101")
 	id := w.begin(6381, 7)
 	first := w.state.Clone()
 	s := w.fence(id)
@@ -128,6 +129,43 @@ func TestStateRoundTrip(t *testing.T) {
 	// The fold goes on from it as from the original.
 	w.state = got.State
 	w.commit(id)
+}
+
+// R6, "after fsync": the new content is on disk before the rename makes it the file, and the rename is on disk before
+// Save returns; where one of them fails, Save does.
+func TestSaveIsOnDisk(t *testing.T) {
+	for fails, want := range map[string]string{"": "sync temp, rename, sync directory", "sync temp": "sync temp", "rename": "sync temp, rename", "sync directory": "sync temp, rename, sync directory"} {
+		d := openDir(t, t.TempDir(), "bj-1")
+		state := newWorld(t, nil).state
+		var did []string
+		step := func(what string) error {
+			if did = append(did, what); what == fails {
+				return errors.New("the disk fails")
+			}
+			return nil
+		}
+		complete := func(name string) {
+			b, err := os.ReadFile(d.file(name))
+			if err != nil || !strings.Contains(string(b), state.Hash()) || !strings.HasSuffix(string(b), "}") {
+				t.Errorf("%v: %s holds %q, %v", did, name, b, err)
+			}
+		}
+		d.disk = disk{
+			sync: func(f *os.File) error {
+				if f.Name() == d.path {
+					complete(stateFile)
+					return step("sync directory")
+				}
+				complete(filepath.Base(f.Name()))
+				return step("sync " + filepath.Base(f.Name()))
+			},
+			rename: func(from, to string) error { return errors.Join(step("rename"), os.Rename(from, to)) },
+		}
+		_, err := d.Save("E1", state)
+		if got := strings.Join(did, ", "); got != want || (err != nil) != (fails != "") {
+			t.Errorf("failing %q: %s, want %s; %v", fails, got, want, err)
+		}
+	}
 }
 
 // A save that fails leaves what there was.
@@ -177,7 +215,7 @@ func TestDamagedStateIsRefused(t *testing.T) {
 		if err := os.WriteFile(d.file(stateFile), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if s, err := d.Load(); s != nil || !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "remove it") {
+		if s, err := d.Load(); s != nil || !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "a new directory and a new id") {
 			t.Errorf("%s: %v, %v", name, s, err)
 		}
 	}
@@ -186,11 +224,15 @@ func TestDamagedStateIsRefused(t *testing.T) {
 // An id that is damaged, or lost beside a state, is not replaced by a new one in silence: the journal waits for the old one.
 func TestDamagedIDIsRefused(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
-		"torn":         func(path string) error { return os.WriteFile(filepath.Join(path, idFile), nil, 0o600) },
-		"not an id":    func(path string) error { return os.WriteFile(filepath.Join(path, idFile), []byte("A B\n"), 0o600) },
-		"state, no id": func(path string) error { return os.WriteFile(filepath.Join(path, stateFile), nil, 0o600) },
+		"torn":      func(path string) error { return os.WriteFile(filepath.Join(path, idFile), nil, 0o600) },
+		"not an id": func(path string) error { return os.WriteFile(filepath.Join(path, idFile), []byte("A B\n"), 0o600) },
+		"state, no id": func(path string) error {
+			return errors.Join(os.Remove(filepath.Join(path, idFile)), os.WriteFile(filepath.Join(path, stateFile), nil, 0o600))
+		},
+		"no identity":   func(path string) error { return os.Remove(filepath.Join(path, ownFile)) },
+		"torn identity": func(path string) error { return os.WriteFile(filepath.Join(path, ownFile), []byte("d1\n"), 0o600) },
 	} {
-		path := t.TempDir()
+		path := madeDir(t, "bj-1")
 		if err := spoil(path); err != nil {
 			t.Fatal(err)
 		}

@@ -56,10 +56,10 @@ func (v *views) build(s *events.State) *handshake.View {
 }
 
 // admits: "An edge admits only with a state that holds its own join", and "a retired or left id never rejoins" (R7). An
-// id that stands in the state for another unit is not this edge's.
+// id that stands in the state for another unit or another state directory is not this edge's.
 func admits(s *events.State, self Self) bool {
 	e, ok := s.Edges[self.ID]
-	return ok && e.Gone == "" && e.Unit == self.Unit
+	return ok && e.Gone == "" && e.Unit == self.Unit && e.Directory == self.Directory
 }
 
 func (v *views) types(s *events.State) []*handshake.Type {

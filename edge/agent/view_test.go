@@ -24,7 +24,9 @@ func viewWorld(t *testing.T) *world {
 	return w
 }
 
-func self(unit, id string) Self { return Self{Namespace: "demo", Unit: unit, ID: id} }
+func self(unit, id string) Self {
+	return Self{Namespace: "demo", Unit: unit, ID: id, Directory: directoryOf(id)}
+}
 
 func TestBuildView(t *testing.T) {
 	s := viewWorld(t).state
@@ -46,6 +48,17 @@ func TestBuildView(t *testing.T) {
 	want := []handshake.URI{{Path: "/a/b"}, {Path: "/a/", Origins: []string{"10.1.0.4:9000"}}, {Path: "/", Origins: []string{"10.1.0.1:9000", "10.1.0.2:9000"}}}
 	if !slices.EqualFunc(site.URIs, want, func(a, b handshake.URI) bool { return a.Path == b.Path && slices.Equal(a.Origins, b.Origins) }) {
 		t.Errorf("URIs %+v, want the longest first, each with this unit's origins", site.URIs)
+	}
+}
+
+// R7: only the process with the state directory that the journal has registered is the edge.
+func TestAdmitsOnlyWithItsOwnJoin(t *testing.T) {
+	w := viewWorld(t)
+	mine := self("unbj", "bj-1")
+	lost := mine
+	lost.Directory = directoryOf("bj-9")
+	if !BuildView(w.state, mine, Dev{}).Admits || BuildView(w.state, lost, Dev{}).Admits {
+		t.Error("a new state directory under an old id must not admit, the registered one must")
 	}
 }
 

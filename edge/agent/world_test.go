@@ -2,6 +2,8 @@ package agent
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -74,8 +76,23 @@ func (w *world) do(c events.Command) *events.State {
 	return w.state.Clone()
 }
 
+// directoryOf is the identity of an edge's state directory.
+func directoryOf(id string) string { return fmt.Sprintf("d1000000-0000-4000-8000-%012x", []byte(id)) }
+
+// madeDir is the state directory of the edge that join registers.
+func madeDir(t *testing.T, id string) string {
+	t.Helper()
+	path := t.TempDir()
+	for name, line := range map[string]string{idFile: id, ownFile: directoryOf(id)} {
+		if err := os.WriteFile(filepath.Join(path, name), []byte(line+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return path
+}
+
 func (w *world) join(id, unit, cluster, address string) *events.State {
-	return w.do(events.JoinEdge{ID: id, Unit: unit, Cluster: cluster, Address: address})
+	return w.do(events.JoinEdge{ID: id, Directory: directoryOf(id), Unit: unit, Cluster: cluster, Address: address})
 }
 
 // begin proposes and starts a cutover that moves the border to the given slot, in one wave; its id is returned.

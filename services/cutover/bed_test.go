@@ -66,8 +66,8 @@ func newBedOn(t *testing.T, nc *nats.Conn, replicas int) *bed {
 func (b *bed) setUp() {
 	b.do(events.ApplyConfig{Config: shopConfig()})
 	for _, e := range []events.JoinEdge{
-		{ID: "b1", Unit: "unbj", Cluster: "bj", Address: "127.0.0.1:7201"}, {ID: "b2", Unit: "unbj", Cluster: "bj", Address: "127.0.0.1:7202"},
-		{ID: "h1", Unit: "center", Cluster: "hz", Address: "127.0.0.1:7101"}, {ID: "h2", Unit: "center", Cluster: "hz", Address: "127.0.0.1:7102"},
+		{ID: "b1", Directory: directoryOf("b1"), Unit: "unbj", Cluster: "bj", Address: "127.0.0.1:7201"}, {ID: "b2", Directory: directoryOf("b2"), Unit: "unbj", Cluster: "bj", Address: "127.0.0.1:7202"},
+		{ID: "h1", Directory: directoryOf("h1"), Unit: "center", Cluster: "hz", Address: "127.0.0.1:7101"}, {ID: "h2", Directory: directoryOf("h2"), Unit: "center", Cluster: "hz", Address: "127.0.0.1:7102"},
 	} {
 		b.do(e)
 		b.edge(e.ID, e.Unit)
@@ -167,7 +167,7 @@ func (b *bed) silence(id string) { _ = b.edges[id].sub.Unsubscribe() }
 func (e *fakeEdge) report() events.EdgeReport {
 	s := e.b.projector.State()
 	r := events.EdgeReport{
-		Namespace: testNamespace, Epoch: e.b.projector.Journal().Epoch(), Edge: e.id, Unit: e.unit, Incarnation: "p-" + e.id,
+		Namespace: testNamespace, Epoch: e.b.projector.Journal().Epoch(), Edge: e.id, Directory: directoryOf(e.id), Unit: e.unit, Incarnation: "p-" + e.id,
 		Applied: s.Seq, StateHash: s.Hash(),
 	}
 	for _, c := range s.CutoverList() {

@@ -79,7 +79,7 @@ func (p *Preparer) standing(ctx context.Context, e events.Edge, head uint64, see
 		if a.Err != nil {
 			return standing{why: a.Err.Error(), silent: true}
 		}
-		why, again := seen.compare(e.ID, a.Value, head)
+		why, again := seen.compare(e, a.Value, head)
 		if !again || time.Now().After(deadline) {
 			return standing{why: why}
 		}
@@ -99,14 +99,17 @@ type hashes struct {
 }
 
 // compare says what is wrong with a report, "" if nothing is, and whether that may be over in a moment.
-func (h *hashes) compare(id string, r events.EdgeReport, head uint64) (why string, again bool) {
+func (h *hashes) compare(e events.Edge, r events.EdgeReport, head uint64) (why string, again bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if now := h.source.State(); h.bySeq[now.Seq] == "" {
 		h.bySeq[now.Seq] = now.Hash()
 	}
 	want, known := h.bySeq[r.Applied]
+	id := e.ID
 	switch {
+	case r.Directory != e.Directory:
+		return fmt.Sprintf("a process with the id of edge %s and another state directory answers: stop it", id), false
 	case r.Epoch != h.source.Journal().Epoch():
 		return fmt.Sprintf("edge %s follows another journal (epoch %s)", id, r.Epoch), false
 	case r.Applied < head:

@@ -132,6 +132,11 @@ func TestEdgesAtHead(t *testing.T) {
 		})
 		b.want(b.check("edges-at-head"), events.Fail, "3 of 4", "b2", "does not answer")
 	})
+	t.Run("another edge's directory", func(t *testing.T) {
+		b := newBed(t)
+		b.change("h1", func(e *fakeEdge) { e.twist = func(r *events.EdgeReport) { r.Directory = directoryOf("h9") } })
+		b.want(b.check("edges-at-head"), events.Fail, "3 of 4", "h1", "another state directory")
+	})
 	t.Run("a wrong hash", func(t *testing.T) {
 		b := newBed(t)
 		b.change("h1", func(e *fakeEdge) {

@@ -121,7 +121,7 @@ func (r *rig) nothing(out []Output, why string) {
 // report is what an edge says when it has done everything for the fence of wave 0 of c1.
 func (r *rig) report(edge string) events.EdgeReport {
 	e := r.head.Edges[edge]
-	rep := events.EdgeReport{Namespace: testNamespace, Epoch: testEpoch, Edge: edge, Unit: e.Unit, Incarnation: "p-" + edge, Applied: r.head.Seq}
+	rep := events.EdgeReport{Namespace: testNamespace, Epoch: testEpoch, Edge: edge, Directory: directoryOf(edge), Unit: e.Unit, Incarnation: "p-" + edge, Applied: r.head.Seq}
 	for _, c := range r.head.CutoverList() {
 		if w := c.FencedWave(); w >= 0 {
 			rep.Fences = append(rep.Fences, events.FenceReport{Cutover: c.ID, Wave: w, Fence: c.Waves[w].FenceSeq, Drained: true, Evicted: 1})
@@ -222,7 +222,7 @@ func TestNeededEdgesFollowTheJournal(t *testing.T) {
 	})
 	t.Run("a joining edge comes in", func(t *testing.T) {
 		r := fencedRig(t, 1)
-		r.do(t, events.JoinEdge{ID: "b3", Unit: "unbj", Cluster: "bj", Address: "127.0.0.1:7203"})
+		r.do(t, events.JoinEdge{ID: "b3", Directory: directoryOf("b3"), Unit: "unbj", Cluster: "bj", Address: "127.0.0.1:7203"})
 		r.read()
 		r.nothing(r.hear(r.report("b1"), r.report("b2"), r.report("h1"), r.report("h2")), "b3 has not reported")
 		r.only(r.hear(r.report("b3")))

@@ -281,7 +281,7 @@ func (e *simEdge) live() {
 // report says what is on disk (R6): applied, and drained of what that state fences.
 func (e *simEdge) report() events.EdgeReport {
 	r := events.EdgeReport{
-		Namespace: testNamespace, Epoch: testEpoch, Edge: e.id, Unit: e.unit,
+		Namespace: testNamespace, Epoch: testEpoch, Edge: e.id, Directory: directoryOf(e.id), Unit: e.unit,
 		Incarnation: fmt.Sprintf("%s-%d", e.id, e.process), Applied: min(e.disk, e.applied),
 	}
 	for _, c := range e.w.states[r.Applied].CutoverList() {

@@ -24,13 +24,13 @@ type Voice struct {
 // restart the old one falls silent by itself, and a cloned state directory (R7 forbids it) blocks until one is stopped.
 func (v *Voice) Doubtful(now time.Duration) bool { return v.Rivals && now-v.Rival < rivalWindow }
 
-// hear takes a report. Those of another journal, of edges that the journal does not know (R7), and those that are older
-// than what the same process has said already, say nothing.
+// hear takes a report. Those of another journal, of edges that the journal does not know, of a process that has an edge's
+// id and another state directory (R7), and those that are older than what the same process has said already, say nothing.
 func (d *Driver) hear(r events.EdgeReport) {
 	if d.state == nil || r.Namespace != d.state.Namespace || r.Epoch != d.cfg.Epoch {
 		return
 	}
-	if e, ok := d.state.Edges[r.Edge]; !ok || e.Gone != "" || e.Unit != r.Unit {
+	if e, ok := d.state.Edges[r.Edge]; !ok || e.Gone != "" || e.Unit != r.Unit || e.Directory != r.Directory {
 		return
 	}
 	v, known := d.voices[r.Edge]

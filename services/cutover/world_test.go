@@ -86,14 +86,19 @@ func shopConfig() events.Config {
 	}
 }
 
+// directoryOf is the identity of an edge's state directory.
+func directoryOf(edge string) string {
+	return fmt.Sprintf("d1000000-0000-4000-8000-%012x", []byte(edge))
+}
+
 // newLedger is the namespace with edges b1, b2 in unbj and h1, h2 in center.
 func newLedger(t testing.TB) *ledger {
 	l := &ledger{head: events.NewState()}
 	l.do(t, events.ApplyConfig{Config: shopConfig()},
-		events.JoinEdge{ID: "b1", Unit: "unbj", Cluster: "bj", Address: "127.0.0.1:7201"},
-		events.JoinEdge{ID: "b2", Unit: "unbj", Cluster: "bj", Address: "127.0.0.1:7202"},
-		events.JoinEdge{ID: "h1", Unit: "center", Cluster: "hz", Address: "127.0.0.1:7101"},
-		events.JoinEdge{ID: "h2", Unit: "center", Cluster: "hz", Address: "127.0.0.1:7102"})
+		events.JoinEdge{ID: "b1", Directory: directoryOf("b1"), Unit: "unbj", Cluster: "bj", Address: "127.0.0.1:7201"},
+		events.JoinEdge{ID: "b2", Directory: directoryOf("b2"), Unit: "unbj", Cluster: "bj", Address: "127.0.0.1:7202"},
+		events.JoinEdge{ID: "h1", Directory: directoryOf("h1"), Unit: "center", Cluster: "hz", Address: "127.0.0.1:7101"},
+		events.JoinEdge{ID: "h2", Directory: directoryOf("h2"), Unit: "center", Cluster: "hz", Address: "127.0.0.1:7102"})
 	return l
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/unitgate/unitgate/edge"
 	"github.com/unitgate/unitgate/edge/agent"
+	"github.com/unitgate/unitgate/events"
 )
 
 // servers holds the flags of the commands that run until they are stopped.
@@ -58,6 +59,9 @@ func (s *servers) runEdge(ctx context.Context) error {
 		if err := checkListen("--listen", addr); err != nil {
 			return err
 		}
+	}
+	if s.edge.Advertise != "" && events.CheckAddress(s.edge.Advertise, "advertise") != nil {
+		return usage("--advertise %q: want HOST:PORT, host names in lower case", s.edge.Advertise)
 	}
 	s.edge.Namespace, s.edge.Admin, s.edge.Logger = s.namespace, s.admin, s.log()
 	s.edge.NATS = agent.NATS{URL: s.server, Options: s.natsAuth()}
