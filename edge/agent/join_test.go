@@ -59,14 +59,14 @@ func TestQuestionsAreForTheRegisteredEdge(t *testing.T) {
 	e := &answers{r: &Runner{self: Self{ID: "bj-1", Directory: lost.Identity()}, follower: newFollower("demo", nil, nil, &Saved{State: saved}, discard())}, slots: make(chan struct{}, 1)}
 	e.take(nil, func([]byte) (any, error) { t.Error("it answers"); return nil, nil })
 
-	real := l.start(madeDir(t, "bj-1"), func(c *Config) { c.Capacity = 0 })
-	real.view("the join", admitting)
+	edge := l.start(madeDir(t, "bj-1"), func(c *Config) { c.Capacity = 0 })
+	edge.view("the join", admitting)
 	var st Status
-	real.ask("status", struct{}{}, &st)
+	edge.ask("status", struct{}{}, &st)
 	if st.Directory != directoryOf("bj-1") {
 		t.Errorf("%+v", st)
 	}
-	real.stop()
+	edge.stop()
 }
 
 // An address that another edge has is refused with its name; it becomes free when that edge is retired.
