@@ -1,10 +1,15 @@
-// Package reader folds a namespace's journal once, up to its head, for whoever has no control plane at hand.
+// Package reader folds a namespace's journal once, up to its head or to a point in its past, for whoever has no control
+// plane at hand. It is the same fold as everywhere else: events.State.Apply, record by record.
+//
+// A Reader keeps nothing between calls and may be used by any number of goroutines.
 package reader
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -12,12 +17,24 @@ import (
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/journal"
 	"github.com/unitgate/unitgate/services/command"
-	"github.com/unitgate/unitgate/services/projector"
 )
 
-// State is the namespace's state at the journal's head, from the newest snapshot on. The errors are
-// events.ErrUnknownNamespace and command.ErrUnavailable.
-func State(ctx context.Context, js jetstream.JetStream, namespace string, log *slog.Logger) (*events.State, error) {
+// stall is how long nothing may come of a journal before reading is given up. It bounds silence, not the length of a
+// history.
+const stall = 30 * time.Second
+
+// Reader reads one namespace's journal. Make one with Open.
+type Reader struct {
+	journal journal.Journal
+	snaps   journal.Snapshots // nil: there are none
+	log     *slog.Logger
+
+	// Progress, if not nil, is told after each record how far a reading is: records done out of a total.
+	Progress func(done, total uint64)
+}
+
+// Open opens a namespace's journal. The errors are events.ErrUnknownNamespace and command.ErrUnavailable.
+func Open(ctx context.Context, js jetstream.JetStream, namespace string, log *slog.Logger) (*Reader, error) {
 	j, err := journal.Open(ctx, js, namespace)
 	if errors.Is(err, journal.ErrNoJournal) {
 		return nil, events.ErrUnknownNamespace.With("there is no namespace %q", namespace)
@@ -25,36 +42,191 @@ func State(ctx context.Context, js jetstream.JetStream, namespace string, log *s
 	if err != nil {
 		return nil, Unavailable(err)
 	}
-	p := projector.New(j, snapshots(ctx, js), false, log)
-	following, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = p.Run(following) // CatchUp tells why it stopped
-	}()
-	s, err := p.CatchUp(ctx)
-	stop()
-	<-done
+	r := &Reader{journal: j, log: log}
+	if s, err := journal.OpenSnapshots(ctx, js); err == nil { // a snapshot only saves time
+		r.snaps = s
+	}
+	return r, nil
+}
+
+// New reads any journal; snaps may be nil.
+func New(j journal.Journal, snaps journal.Snapshots, log *slog.Logger) *Reader {
+	return &Reader{journal: j, snaps: snaps, log: log}
+}
+
+// Journal is what is read.
+func (r *Reader) Journal() journal.Journal { return r.journal }
+
+// Head is the last sequence.
+func (r *Reader) Head(ctx context.Context) (uint64, error) {
+	head, err := r.journal.Head(ctx)
+	if err != nil {
+		return 0, Unavailable(err)
+	}
+	return head, nil
+}
+
+// State is the state at the head. The errors are events.ErrUnknownNamespace and command.ErrUnavailable.
+func (r *Reader) State(ctx context.Context) (*events.State, error) {
+	return r.At(ctx, Point{})
+}
+
+// At is the state at a point, which is not in the future. The errors are those of State, ErrBeyondHead and
+// ErrBeforeBeginning.
+func (r *Reader) At(ctx context.Context, p Point) (*events.State, error) {
+	head, err := r.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.check(head); err != nil {
+		return nil, err
+	}
+	if head == 0 {
+		return nil, events.ErrUnknownNamespace.With("namespace %q has a journal, but nothing stands in it yet", r.journal.Namespace())
+	}
+	s := r.snapshot(ctx, p)
+	last := head
+	if p.Seq > 0 {
+		last = p.Seq
+	}
+	if s.Seq < last {
+		err = r.read(ctx, s.Seq+1, last, func(rec events.Record) error {
+			if p.before(rec) {
+				return errEnough
+			}
+			return applied(s, rec)
+		})
+	}
 	if err != nil {
 		return nil, Unavailable(err)
 	}
-	if s.Namespace == "" {
-		return nil, events.ErrUnknownNamespace.With("namespace %q has a journal, but nothing stands in it yet", namespace)
+	if s.Seq == 0 {
+		return nil, ErrBeforeBeginning.With("%s lies before the first event of namespace %q: see unitgate log", p, r.journal.Namespace())
 	}
 	return s, nil
 }
 
-// snapshots is the store of snapshots, nil if there is none: it only saves time.
-func snapshots(ctx context.Context, js jetstream.JetStream) projector.SnapshotStore {
-	s, err := journal.OpenSnapshots(ctx, js)
-	if err != nil {
+// When is the state after the first event that makes fits true; the state at the head if none does. fits must not keep
+// the state it gets. The errors are those of State.
+func (r *Reader) When(ctx context.Context, fits func(*events.State) bool) (*events.State, error) {
+	s := events.NewState()
+	err := r.Records(ctx, 1, func(rec events.Record) error {
+		if err := applied(s, rec); err != nil {
+			return err
+		}
+		if fits(s) {
+			return errEnough
+		}
 		return nil
+	})
+	if err == nil && s.Seq == 0 {
+		err = events.ErrUnknownNamespace.With("namespace %q has a journal, but nothing stands in it yet", r.journal.Namespace())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Records calls fn for the records from one sequence on, up to the head at the time of the call.
+func (r *Reader) Records(ctx context.Context, from uint64, fn func(events.Record) error) error {
+	head, err := r.Head(ctx)
+	if err != nil {
+		return err
+	}
+	if from = max(from, 1); head < from {
+		return nil
+	}
+	return Unavailable(r.read(ctx, from, head, fn))
+}
+
+// State is the state at the head of a namespace. The errors are those of Open and of Reader.State.
+func State(ctx context.Context, js jetstream.JetStream, namespace string, log *slog.Logger) (*events.State, error) {
+	r, err := Open(ctx, js, namespace, log)
+	if err != nil {
+		return nil, err
+	}
+	return r.State(ctx)
+}
+
+// applied applies a record; its error names the record as the journal's break.
+func applied(s *events.State, rec events.Record) error {
+	if err := s.Apply(rec); err != nil {
+		return &applyError{rec.Seq, err}
+	}
+	return nil
+}
+
+// errEnough ends a reading early.
+var errEnough = errors.New("read far enough")
+
+// read calls fn for the records from..last, and gives up when nothing comes for a while.
+func (r *Reader) read(ctx context.Context, from, last uint64, fn func(events.Record) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing came for %v", stall)) })
+	defer silence.Stop()
+	err := r.journal.Read(ctx, from, func(rec events.Record) error {
+		silence.Reset(stall)
+		if rec.Seq > last {
+			return errEnough // it came after the head was asked for
+		}
+		if err := fn(rec); err != nil {
+			return err
+		}
+		if r.Progress != nil {
+			r.Progress(rec.Seq-from+1, last-from+1)
+		}
+		if rec.Seq == last {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	return err
+}
+
+// snapshot is the state of the newest snapshot if it helps on the way to a point, else the empty state. A moment in time
+// is looked for from the start: a snapshot does not say when its events were.
+func (r *Reader) snapshot(ctx context.Context, p Point) *events.State {
+	if r.snaps == nil || !p.Time.IsZero() {
+		return events.NewState()
+	}
+	at, b, ok, err := r.snaps.Latest(ctx, r.journal.Namespace())
+	if err == nil && !ok || p.Seq > 0 && at.Seq > p.Seq {
+		return events.NewState()
+	}
+	if err == nil && at.Epoch != r.journal.Epoch() {
+		err = fmt.Errorf("it is of epoch %s, the journal of %s", at.Epoch, r.journal.Epoch())
+	}
+	var s *events.State
+	if err == nil {
+		s, err = events.DecodeState(b)
+	}
+	if err == nil && (s.Seq != at.Seq || s.Chain != at.Hash) {
+		err = fmt.Errorf("it says sequence %d, its state %d", at.Seq, s.Seq)
+	}
+	if err != nil {
+		r.log.Warn("snapshot is unusable, replaying from the start", "namespace", r.journal.Namespace(), "err", err)
+		return events.NewState()
 	}
 	return s
 }
 
-// Unavailable is a failure of the way to the journal.
+// Unavailable is a failure of the way to the journal, or ErrBroken. Rejections, and what the caller ended, stay as they are.
 func Unavailable(err error) error {
+	var rejected *events.Error
+	switch {
+	case err == nil || errors.As(err, &rejected) || errors.Is(err, context.Canceled):
+		return err
+	case errors.As(err, new(*journal.BreakError)) || errors.As(err, new(*applyError)):
+		return ErrBroken.With("%v", err)
+	}
 	for _, none := range []error{jetstream.ErrJetStreamNotEnabled, jetstream.ErrJetStreamNotEnabledForAccount, nats.ErrNoResponders} {
 		if errors.Is(err, none) {
 			return command.ErrUnavailable.With("this NATS server has no JetStream, where the journal lives: %v", err)
