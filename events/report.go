@@ -1,6 +1,10 @@
 package events
 
-import "time"
+import (
+	"time"
+
+	"github.com/unitgate/unitgate/events/routing"
+)
 
 // What edges and the control plane say to each other. None of it is truth: the journal is.
 
@@ -54,6 +58,18 @@ type (
 	CountAnswer struct {
 		Sessions int `json:"sessions"`
 	}
+	// EvictQuestion ("evict") asks the edge to close one user's sessions now. Nothing changes for the namespace and nothing
+	// goes into its journal: the user may come back at once. The edge logs who asked and why.
+	EvictQuestion struct {
+		UnitType string `json:"unitType"`
+		RouterID string `json:"routerId"`
+		Actor    string `json:"actor,omitempty"`
+		Reason   string `json:"reason,omitempty"`
+	}
+	// EvictAnswer answers it.
+	EvictAnswer struct {
+		Sessions int `json:"sessions"` // that are being closed
+	}
 	// ProbeQuestion ("probe") asks the edge to connect to origins.
 	ProbeQuestion struct {
 		Origins []string `json:"origins"` // HOST:PORT, at most 1024
@@ -63,3 +79,14 @@ type (
 		Failed map[string]string `json:"failed"` // origin -> why it did not answer
 	}
 )
+
+// Check refuses a question that names nobody, or that would not fit into a line of a log. The error is *Error.
+func (q EvictQuestion) Check() error {
+	if err := routing.CheckRouterID(q.RouterID); err != nil {
+		return ErrBadRouterID.With("%v", err).At("routerId")
+	}
+	if err := checkLine(q.Actor, "actor"); err != nil {
+		return err
+	}
+	return checkLine(q.Reason, "reason")
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -42,6 +43,7 @@ func (r *Runner) answer(ctx context.Context) (*answers, error) {
 	for what, f := range map[string]func([]byte) (any, error){
 		"status":   func([]byte) (any, error) { return r.Status(ctx), nil },
 		"sessions": a.sessions,
+		"evict":    a.evict,
 		"probe":    a.probe,
 	} {
 		sub, err := r.nc.Subscribe(subject(r.self, what), func(m *nats.Msg) { a.take(m, f) })
@@ -107,10 +109,7 @@ func (a *answers) sessions(data []byte) (any, error) {
 	if err := events.DecodeStrict(data, &q); err != nil {
 		return nil, err
 	}
-	if s := a.r.shown.Load().state; q.UnitType == "" && s != nil {
-		t, _ := s.UnitType("")
-		q.UnitType = t.Name
-	}
+	q.UnitType = a.unitType(q.UnitType)
 	if q.RouterID != "" {
 		return events.CountAnswer{Sessions: a.r.cfg.Relay.CountRouter(q.UnitType, q.RouterID)}, nil
 	}
@@ -123,6 +122,35 @@ func (a *answers) sessions(data []byte) (any, error) {
 		keys.Slots = append(keys.Slots, rg)
 	}
 	return events.CountAnswer{Sessions: a.r.cfg.Relay.CountKeys(q.UnitType, keys, q.Except)}, nil
+}
+
+// unitType is the default one for "".
+func (a *answers) unitType(name string) string {
+	if s := a.r.shown.Load().state; name == "" && s != nil {
+		t, _ := s.UnitType("")
+		return t.Name
+	}
+	return name
+}
+
+// evict answers an events.EvictQuestion. It stands in no journal, so the log says who asked for it, also when nobody was
+// there to be closed.
+func (a *answers) evict(data []byte) (any, error) {
+	var q events.EvictQuestion
+	if err := events.DecodeStrict(data, &q); err != nil {
+		return nil, err
+	}
+	if err := q.Check(); err != nil {
+		return nil, err
+	}
+	q.UnitType = a.unitType(q.UnitType)
+	n := a.r.cfg.Relay.EvictRouter(q.UnitType, q.RouterID)
+	level := slog.LevelInfo
+	if n > 0 {
+		level = slog.LevelWarn
+	}
+	a.r.log.Log(a.ctx, level, "user evicted by an operator", "routerId", q.RouterID, "unitType", q.UnitType, "sessions", n, "actor", q.Actor, "reason", q.Reason)
+	return events.EvictAnswer{Sessions: n}, nil
 }
 
 // probe answers an events.ProbeQuestion: it connects to the origins and closes the connections again.

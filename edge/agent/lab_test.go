@@ -299,6 +299,8 @@ func (f *fakeRelay) CountKeys(unitType string, k routing.Keys, except []string) 
 
 func (f *fakeRelay) CountRouter(unitType, routerID string) int { return len(unitType + routerID) }
 
+func (f *fakeRelay) EvictRouter(unitType, routerID string) int { return len(unitType + routerID) }
+
 // view waits for an installed view that fits.
 func (e *edge) view(what string, fits func(*handshake.View) bool) *handshake.View {
 	e.l.t.Helper()

@@ -28,6 +28,8 @@ type Relay interface {
 	Changed() <-chan struct{}
 	CountKeys(unitType string, keys routing.Keys, except []string) int
 	CountRouter(unitType, routerID string) int
+	// EvictRouter starts to close one user's sessions and returns how many they are.
+	EvictRouter(unitType, routerID string) int
 }
 
 // NATS says how to reach the bus: by a connection of the caller's, which stays open, or by one of the agent's own.

@@ -353,6 +353,27 @@ func TestQuestions(t *testing.T) {
 	e.stop()
 }
 
+// TestEvictQuestion: an operator's act that stands in no journal is in the log of the edge, with who and why.
+func TestEvictQuestion(t *testing.T) {
+	l := newLab(t)
+	l.admit()
+	e := l.start(t.TempDir())
+	e.view("the join", admitting)
+	var n events.EvictAnswer
+	e.ask("evict", events.EvictQuestion{RouterID: "6249", Actor: "ops@hz", Reason: "a test"}, &n)
+	if n.Sessions != len("unit_type6249") {
+		t.Errorf("%d sessions; the default unit type is asked for", n.Sessions)
+	}
+	l.logged(`routerId=6249 unitType=unit_type sessions=13 actor=ops@hz reason="a test"`)
+	for _, bad := range []events.EvictQuestion{{}, {RouterID: "a b"}, {RouterID: "1", Reason: "two\nlines"}, {RouterID: "1", Actor: strings.Repeat("a", 300)}} {
+		var answer struct{ Error *events.Error }
+		if m := e.ask("evict", bad, &answer); answer.Error == nil || m.Header.Get(micro.ErrorCodeHeader) != answer.Error.Code {
+			t.Errorf("%v: %s", bad, m.Data)
+		}
+	}
+	e.stop()
+}
+
 // "target-origins (probed by the gaining unit's edges)": who accepts is fine, who does not is named with the reason.
 func TestProbe(t *testing.T) {
 	l := newLab(t)

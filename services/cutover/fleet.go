@@ -45,6 +45,11 @@ func (f *Fleet) Count(ctx context.Context, edges []events.Edge, question func(ev
 	return ask[events.CountAnswer](ctx, f, edges, "sessions", askWait, func(e events.Edge) any { return question(e) })
 }
 
+// Evict asks edges to close the sessions of one user.
+func (f *Fleet) Evict(ctx context.Context, edges []events.Edge, q events.EvictQuestion) []Answer[events.EvictAnswer] {
+	return ask[events.EvictAnswer](ctx, f, edges, "evict", askWait, func(events.Edge) any { return q })
+}
+
 // Probe asks edges to connect to origins, at most 1024.
 func (f *Fleet) Probe(ctx context.Context, edges []events.Edge, origins []string) []Answer[events.ProbeAnswer] {
 	return ask[events.ProbeAnswer](ctx, f, edges, "probe", probeWait, func(events.Edge) any { return events.ProbeQuestion{Origins: origins} })
