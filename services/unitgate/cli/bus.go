@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,6 @@ import (
 
 const (
 	connectWait = 5 * time.Second
-	readWait    = 30 * time.Second // for the journal's tail
 	commandWait = 40 * time.Second // longer than the control plane takes, prechecks included
 )
 
@@ -41,7 +41,7 @@ func (c *cli) natsOptions(name string) []nats.Option {
 
 // natsAuth are the options that say who we are and whom we trust.
 func (c *cli) natsAuth() []nats.Option {
-	var o []nats.Option
+	o := slices.Clone(c.auth)
 	if c.creds != "" {
 		o = append(o, nats.UserCredentials(c.creds))
 	}
@@ -94,25 +94,50 @@ func (b *bus) name(ctx context.Context) (string, error) {
 	return "", usage("there are several namespaces: choose one with -n: %s", strings.Join(names, ", "))
 }
 
-// state folds a namespace's journal up to its head. A namespace that does not exist is ErrUnknownNamespace.
-func (b *bus) state(ctx context.Context, name string) (*events.State, error) {
-	ctx, cancel := context.WithTimeout(ctx, readWait)
-	defer cancel()
-	return reader.State(ctx, b.js, name, slog.New(slog.NewTextHandler(b.c.err, &slog.HandlerOptions{Level: slog.LevelError})))
+// open opens a namespace's journal, whose reading shows how far it is.
+func (b *bus) open(ctx context.Context, name string) (*reader.Reader, error) {
+	r, err := reader.Open(ctx, b.js, name, slog.New(slog.NewTextHandler(b.c.err, &slog.HandlerOptions{Level: slog.LevelError})))
+	if err == nil {
+		r.Progress = b.c.meter("reading the journal of " + name)
+	}
+	return r, err
 }
 
-// read connects, and folds the namespace that the command is about.
-func (c *cli) read(ctx context.Context) (*bus, *events.State, error) {
-	b, err := c.connect()
+// state folds a namespace's journal up to its head. A namespace that does not exist is ErrUnknownNamespace.
+func (b *bus) state(ctx context.Context, name string) (*events.State, error) {
+	r, err := b.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return r.State(ctx)
+}
+
+// history connects, and opens the journal of the namespace that the command is about.
+func (c *cli) history(ctx context.Context) (*bus, *reader.Reader, error) {
+	b, ns, err := c.open(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	name, err := b.name(ctx)
+	r, err := b.open(ctx, ns)
 	if err != nil {
 		b.close()
 		return nil, nil, err
 	}
-	s, err := b.state(ctx, name)
+	return b, r, nil
+}
+
+// read connects, and folds the namespace that the command is about.
+func (c *cli) read(ctx context.Context) (*bus, *events.State, error) {
+	return c.readAt(ctx, reader.Point{})
+}
+
+// readAt is read up to a point in history.
+func (c *cli) readAt(ctx context.Context, p reader.Point) (*bus, *events.State, error) {
+	b, r, err := c.history(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := r.At(ctx, p)
 	if err != nil {
 		b.close()
 		return nil, nil, err

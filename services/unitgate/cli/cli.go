@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/choria-io/fisk"
+	"github.com/nats-io/nats.go"
 )
 
 // The exit codes.
@@ -26,11 +27,17 @@ const (
 // Run runs one command and returns its exit code. args are without the program's name. When ctx ends, so does the
 // command; servers then end with 0.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	c := &cli{in: stdin, out: stdout, err: stderr}
+	c := &cli{in: stdin, raw: stdout, tty: screen(stderr), out: letters{stdout}, err: letters{stderr}}
 	run, err := c.parse(args)
+	if c.json() {
+		c.out = documents{stdout}
+	}
 	var done finished
 	if errors.As(err, &done) {
 		return exitDone // help has been printed
+	}
+	if err == nil {
+		err = c.useContext()
 	}
 	if err == nil {
 		err = run(ctx)
@@ -41,9 +48,14 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // cli is one run of the program.
 type cli struct {
 	in       io.Reader
-	out, err io.Writer
+	out, err io.Writer // nothing but letters goes through these
+	raw      io.Writer // where out goes, for what is made to be read by programs
+	tty      io.Writer // where progress is shown; nil if standard error is no terminal
 
-	server    string // --nats
+	server    string        // --nats
+	serverSet bool          // it was given, and is not the default or the environment's
+	context   string        // --context
+	auth      []nats.Option // what the context says of it
 	namespace string
 	format    string // text or json
 	creds     string
@@ -114,17 +126,23 @@ func (c *cli) app() *fisk.Application {
 		}
 		return nil
 	})
-	app.Flag("nats", "NATS server to connect to").PlaceHolder("URL").Envar("NATS_URL").Default("nats://127.0.0.1:4222").StringVar(&c.server)
+	app.Flag("nats", "NATS server to connect to").PlaceHolder("URL").Envar("NATS_URL").Default("nats://127.0.0.1:4222").IsSetByUser(&c.serverSet).StringVar(&c.server)
+	app.Flag("context", "context of the nats CLI that says how to connect; other flags win over it").PlaceHolder("NAME").StringVar(&c.context)
 	app.Flag("namespace", "namespace; needed only where there are several").Short('n').PlaceHolder("NAME").StringVar(&c.namespace)
-	app.Flag("output", "text or json").Short('o').Default("text").EnumVar(&c.format, "text", "json")
+	app.Flag("output", "text or json").Short('o').Default("text").HintOptions("text", "json").EnumVar(&c.format, "text", "json")
 	app.Flag("creds", "NATS credentials file").PlaceHolder("FILE").StringVar(&c.creds)
 	app.Flag("tls-ca", "certificate authority of the NATS server").PlaceHolder("FILE").StringVar(&c.tlsCA)
 	c.addServers(app)
 	c.addApply(app)
 	c.addGet(app)
 	c.addRoute(app)
+	c.addRules(app)
+	c.addExport(app)
+	c.addLog(app)
+	c.addJournal(app)
 	c.addCutover(app)
 	c.addOperator(app)
+	c.addEvict(app)
 	c.addConnect(app)
 	return app
 }

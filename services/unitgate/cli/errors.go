@@ -8,6 +8,7 @@ import (
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/services/command"
 	"github.com/unitgate/unitgate/services/unitgate/configfile"
+	"github.com/unitgate/unitgate/services/unitgate/reader"
 )
 
 // Failures of the way to the system, next to those of package command.
@@ -56,7 +57,7 @@ func exitOf(e *events.Error) int {
 	case errUsage.Code:
 		return exitUsage
 	case errNoNATS.Code, "failed", "internal", command.ErrNoController.Code, command.ErrNoAnswer.Code, command.ErrUnavailable.Code,
-		command.ErrBusy.Code, command.ErrStopped.Code, errEnded.Code:
+		command.ErrBusy.Code, command.ErrStopped.Code, errEnded.Code, reader.ErrBroken.Code:
 		return exitFailed
 	default:
 		return exitRejected

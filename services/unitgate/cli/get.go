@@ -16,25 +16,30 @@ import (
 type get struct {
 	*cli
 	kind, name, routerID string
+	at                   reader.Point
 }
 
 func (c *cli) addGet(p parent) {
 	g := &get{cli: c}
 	kinds := []string{"namespaces", "units", "clusters", "loadbalancers", "domains", "origins", "rules", "cutovers", "edges", "sessions"}
 	cmd := c.command(p, "get", "Show what there is", g.run)
-	cmd.Arg("kind", strings.Join(kinds, " ")).Required().EnumVar(&g.kind, kinds...)
-	cmd.Arg("name", "only the one with this id, host or unit type").StringVar(&g.name)
+	cmd.Arg("kind", strings.Join(kinds, " ")).Required().HintOptions(kinds...).EnumVar(&g.kind, kinds...)
+	cmd.Arg("name", "only the one with this id, host or unit type; of origins those of a domain, of sessions those on an edge").StringVar(&g.name)
 	cmd.Flag("router-id", "with sessions: where this user is connected").PlaceHolder("ID").StringVar(&g.routerID)
+	addAt(cmd, &g.at)
 }
 
 func (g *get) run(ctx context.Context) error {
 	if g.routerID != "" && g.kind != "sessions" {
 		return usage("--router-id goes with get sessions")
 	}
+	if past(g.at) && (g.kind == "sessions" || g.kind == "namespaces") {
+		return usage("--at does not go with get %s: journals do not say what they were", g.kind)
+	}
 	if g.kind == "namespaces" {
 		return g.namespaces(ctx)
 	}
-	b, s, err := g.read(ctx)
+	b, s, err := g.readAt(ctx, g.at)
 	if err != nil {
 		return err
 	}
@@ -55,6 +60,9 @@ func (g *get) run(ctx context.Context) error {
 	case "cutovers":
 		return g.cutovers(s)
 	case "edges":
+		if past(g.at) {
+			return g.members(s)
+		}
 		return g.edges(ctx, b, s)
 	default:
 		return g.sessions(ctx, b, s)

@@ -25,6 +25,12 @@ type edgeView struct {
 	Error     string  `json:"error,omitempty"`
 }
 
+// members are the edges of a moment in the past, as the journal knows them.
+func (g *get) members(s *events.State) error {
+	return show(g, s.LiveEdges(), func(e events.Edge) string { return e.ID }, events.ErrUnknownEdge, []string{"ID", "UNIT", "CLUSTER", "ADDRESS", "JOINED"},
+		func(e events.Edge) []any { return []any{e.ID, e.Unit, e.Cluster, e.Address, e.Joined} })
+}
+
 // edges asks every registered edge how it is.
 func (g *get) edges(ctx context.Context, b *bus, s *events.State) error {
 	var list []edgeView
@@ -55,10 +61,14 @@ type sessionView struct {
 
 // sessions counts live sessions by edge and unit type: all of them, or those of one routerId.
 func (g *get) sessions(ctx context.Context, b *bus, s *events.State) error {
-	if g.name != "" {
-		return usage("get sessions takes no name; --router-id ID says where a user is connected")
-	}
 	fleet, edges := cutover.NewFleet(b.nc, s.Namespace), s.LiveEdges()
+	if g.name != "" {
+		edges = slices.DeleteFunc(edges, func(e events.Edge) bool { return e.ID != g.name })
+		if len(edges) == 0 {
+			return events.ErrUnknownEdge.With("there is no edge %q: see get edges", g.name)
+		}
+		g.name = ""
+	}
 	var list []sessionView
 	if g.routerID == "" {
 		for _, a := range fleet.Status(ctx, edges) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
+	"github.com/unitgate/unitgate/services/unitgate/reader"
 )
 
 // routeView explains where a routerId belongs.
@@ -22,11 +23,13 @@ type routeView struct {
 	Next        string   `json:"next,omitempty"` // the unit that gains the key, which is being handed over
 	Address     string   `json:"address"`        // where clients are sent: the owner's sub-domain
 	Edges       []string `json:"edges"`          // addresses of the owner's edges
+	Seq         uint64   `json:"seq"`            // up to which the journal was read
 }
 
 type route struct {
 	*cli
 	routerID, unitType string
+	at                 reader.Point
 }
 
 func (c *cli) addRoute(p parent) {
@@ -34,6 +37,7 @@ func (c *cli) addRoute(p parent) {
 	cmd := c.command(p, "route", "Explain which unit serves a routerId, and why", r.run)
 	cmd.Arg("router-id", "the routerId; '' stands for a client without one").Required().StringVar(&r.routerID)
 	cmd.Flag("unit-type", "unit type; the first one if not given").PlaceHolder("NAME").StringVar(&r.unitType)
+	addAt(cmd, &r.at)
 }
 
 func (r *route) run(ctx context.Context) error {
@@ -42,7 +46,7 @@ func (r *route) run(ctx context.Context) error {
 			return events.ErrBadRouterID.With("%v", err).At("routerId")
 		}
 	}
-	b, s, err := r.read(ctx)
+	b, s, err := r.readAt(ctx, r.at)
 	if err != nil {
 		return err
 	}
@@ -53,6 +57,9 @@ func (r *route) run(ctx context.Context) error {
 	}
 	if r.json() {
 		return r.document(v)
+	}
+	if past(r.at) {
+		r.say("after the event with sequence %d:", v.Seq)
 	}
 	r.text(v)
 	return nil
@@ -68,7 +75,7 @@ func explain(s *events.State, unitType, id string) (routeView, error) {
 	if !ok {
 		return routeView{}, events.ErrNoRules.With("unit type %q has no rules yet", t.Name).At("unitType")
 	}
-	v := routeView{RouterID: id, UnitType: t.Name, Rule: "unmarked", RuleVersion: rules.Version, Edges: []string{}}
+	v := routeView{RouterID: id, UnitType: t.Name, Rule: "unmarked", RuleVersion: rules.Version, Edges: []string{}, Seq: s.Seq}
 	if id == "" {
 		v.Unmarked = t.Unmarked
 		return v, nil

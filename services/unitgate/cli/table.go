@@ -15,7 +15,7 @@ func newTable(head ...string) *table { return &table{head} }
 func (t *table) row(cells ...any) {
 	r := make([]string, len(cells))
 	for i, c := range cells {
-		r[i] = strings.ReplaceAll(fmt.Sprint(c), "\t", " ")
+		r[i] = plain(fmt.Sprint(c))
 		if r[i] == "" {
 			r[i] = "-"
 		}
