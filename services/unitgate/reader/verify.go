@@ -3,6 +3,8 @@ package reader
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -57,12 +59,14 @@ func (r *Reader) Verify(ctx context.Context) (Verdict, error) {
 	}
 	v.Head = head
 	s := events.NewState()
+	there := "" // hash of the state where the snapshot was taken
 	err = r.read(ctx, 1, head, func(rec events.Record) error {
 		if err := applied(s, rec); err != nil {
 			return err
 		}
 		if snap != nil && snap.Seq == s.Seq && snap.State == notReached {
 			snap.State = compared(s, state)
+			there = s.Hash()
 		}
 		return nil
 	})
@@ -71,7 +75,7 @@ func (r *Reader) Verify(ctx context.Context) (Verdict, error) {
 		return v, Unavailable(err)
 	}
 	if v.Break == nil {
-		v.Break = v.snapshotBreak()
+		v.Break = v.snapshotBreak(there, state)
 	}
 	v.OK = v.Break == nil
 	return v, nil
@@ -111,12 +115,15 @@ func compared(s *events.State, snapshot []byte) string {
 }
 
 // snapshotBreak is the break of a journal that is whole in itself but not what its snapshot was made from.
-func (v *Verdict) snapshotBreak() *Break {
+func (v *Verdict) snapshotBreak(there string, state []byte) *Break {
 	switch {
 	case v.Snapshot == nil:
 		return nil
 	case v.Snapshot.State == different:
-		return &Break{Seq: v.Snapshot.Seq, Kind: "snapshot", Text: fmt.Sprintf("the snapshot at sequence %d holds another state than the journal gives there", v.Snapshot.Seq)}
+		sum := sha256.Sum256(state) // as events.State.Hash
+		got := hex.EncodeToString(sum[:])
+		return &Break{Seq: v.Snapshot.Seq, Kind: "snapshot", Want: there, Got: got,
+			Text: fmt.Sprintf("the state at sequence %d has the hash %s, the snapshot there %s", v.Snapshot.Seq, there, got)}
 	case v.Snapshot.State == notReached:
 		return &Break{Seq: v.Records, Kind: string(journal.BreakTruncated), Text: fmt.Sprintf("the journal ends at %d, but a snapshot was made at %d", v.Records, v.Snapshot.Seq)}
 	}
