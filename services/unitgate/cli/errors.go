@@ -57,32 +57,10 @@ func exitOf(e *events.Error) int {
 	case errUsage.Code:
 		return exitUsage
 	case errNoNATS.Code, "failed", "internal", command.ErrNoController.Code, command.ErrNoAnswer.Code, command.ErrUnavailable.Code,
-		command.ErrBusy.Code, command.ErrStopped.Code, errEnded.Code, reader.ErrBroken.Code:
+		command.ErrBusy.Code, command.ErrStopped.Code, errEnded.Code, reader.ErrBroken.Code, errSilentEdges.Code:
 		return exitFailed
 	default:
 		return exitRejected
-	}
-}
-
-// hint says what to do about an error where its message does not.
-func hint(code string) string {
-	switch code {
-	case errNoNATS.Code:
-		return "start `unitgate dev` for a first look, or name the server with --nats URL"
-	case events.ErrUnknownNamespace.Code:
-		return "see `unitgate get namespaces`; `unitgate apply -f FILE` makes one"
-	case events.ErrRulesExist.Code:
-		return "take the rules out of the file, and use `unitgate cutover preview --range UNIT=FROM-TO …`"
-	case events.ErrStaleVersion.Code:
-		return "someone else changed it meanwhile: look at it again, then repeat"
-	case events.ErrRangeGap.Code, events.ErrRangeOverlap.Code:
-		return "together the ranges cover every slot exactly once"
-	case events.ErrNothingMoves.Code:
-		return "see `unitgate get rules`"
-	case events.ErrPrecheckFailed.Code:
-		return "`unitgate cutover retry ID CHECK` or `unitgate cutover skip ID CHECK --reason TEXT`"
-	default:
-		return ""
 	}
 }
 

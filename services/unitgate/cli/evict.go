@@ -7,9 +7,11 @@ import (
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
-	"github.com/unitgate/unitgate/services/command"
 	"github.com/unitgate/unitgate/services/cutover"
 )
+
+// errSilentEdges: not every edge answered, so what was asked for is done in part.
+var errSilentEdges = &events.Error{Code: "silent_edges"}
 
 type evict struct {
 	*cli
@@ -53,7 +55,7 @@ func (e *evict) run(ctx context.Context) error {
 	}
 	out, why := e.ask(ctx, cutover.NewFleet(b.nc, s.Namespace), s.LiveEdges(), types)
 	if why != nil {
-		why = shown{command.ErrNoAnswer.With("sessions may go on where nobody answered: %v", why)}
+		why = shown{errSilentEdges.With("sessions may go on there: %v", why)}
 	}
 	if e.json() {
 		if err := e.document(out); err != nil {

@@ -9,10 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -29,8 +31,9 @@ func TestMain(m *testing.M) {
 	}})
 }
 
-// params are for scripts with two commands of their own: `code N unitgate …` runs a command that must end with that
-// exit code, `document` wants the last output to be exactly one JSON document.
+// params are for scripts with commands of their own: `code N unitgate …` runs a command that must end with that exit code,
+// `eventually PATTERN unitgate …` runs one until its output matches, `document` wants the last output to be exactly one
+// JSON document.
 func params(dir string, setup func(*testscript.Env) error) testscript.Params {
 	return testscript.Params{
 		Dir: dir,
@@ -41,8 +44,9 @@ func params(dir string, setup func(*testscript.Env) error) testscript.Params {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"code":     code,
-			"document": document,
+			"code":       code,
+			"eventually": eventually,
+			"document":   document,
 		},
 	}
 }
@@ -60,6 +64,20 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 	if got != want {
 		ts.Fatalf("%s ended with %d, want %d\n%s", strings.Join(args[1:], " "), got, want, ts.ReadFile("stderr"))
 	}
+}
+
+// patience is for what a script waits for; far longer than it takes.
+const patience = 20 * time.Second
+
+func eventually(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if ts.Exec(args[1], args[2:]...) == nil && want.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+	}
+	ts.Fatalf("no %s in %v, but\n%s%s", args[0], patience, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
 }
 
 func document(ts *testscript.TestScript, _ bool, _ []string) {
@@ -95,6 +113,9 @@ func TestDev(t *testing.T) {
 		})
 		e.Setenv("NATS_URL", d.Ready().NATS)
 		e.Setenv("USER", "ops")
+		for _, u := range d.Ready().Units {
+			e.Setenv(strings.ToUpper(u.ID), u.Edges[0])
+		}
 		return nil
 	}))
 }

@@ -246,7 +246,9 @@ func TestVerifySnapshot(t *testing.T) {
 		}
 		return v
 	}
-	at := func(seq uint64) journal.Cursor { return journal.Cursor{Epoch: j.Epoch(), Seq: seq, Hash: states[1].Chain} }
+	at := func(seq uint64) journal.Cursor {
+		return journal.Cursor{Epoch: j.Epoch(), Seq: seq, Hash: states[1].Chain}
+	}
 	other := states[4].Clone()
 	other.Units = map[string]events.Unit{"evil": {ID: "evil"}}
 	if v := verify(at(4), states[4].Encode()); !v.OK || v.Snapshot.State != "equal" || v.StateHash != states[5].Hash() {
