@@ -73,8 +73,10 @@ func (l *logCmd) past(ctx context.Context, r *reader.Reader, since reader.Point)
 	if err != nil {
 		return journal.Cursor{}, err
 	}
-	if since.Seq > head+1 {
-		return journal.Cursor{}, reader.ErrBeyondHead.With("sequence %d has not happened yet: the journal ends at %d", since.Seq, head)
+	if since.Seq != head+1 { // from the next event on is a good wish
+		if err := since.Check(head); err != nil {
+			return journal.Cursor{}, err
+		}
 	}
 	from := max(since.Seq, 1)
 	if l.follow && from > 1 {

@@ -41,6 +41,7 @@ func newMeter(w io.Writer, what string, now func() time.Time) func(done, total u
 			if shown {
 				fmt.Fprint(w, "\r\x1b[K")
 			}
+			shown = false
 			return
 		}
 		if t := now(); t.Sub(last) >= progressEvery {

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 
 // params are for scripts with commands of their own: `code N unitgate …` runs a command that must end with that exit code,
 // `eventually PATTERN unitgate …` runs one until its output matches, `document` wants the last output to be exactly one
-// JSON document.
+// JSON document, `sequence VAR TYPE` sets VAR to the sequence of the demo's first event of that type.
 func params(dir string, setup func(*testscript.Env) error) testscript.Params {
 	return testscript.Params{
 		Dir: dir,
@@ -47,6 +47,7 @@ func params(dir string, setup func(*testscript.Env) error) testscript.Params {
 			"code":       code,
 			"eventually": eventually,
 			"document":   document,
+			"sequence":   sequence,
 		},
 	}
 }
@@ -78,6 +79,22 @@ func eventually(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("no %s in %v, but\n%s%s", args[0], patience, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+}
+
+func sequence(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec("unitgate", "log", "-n", "demo", "-o", "json"))
+	for line := range strings.Lines(ts.ReadFile("stdout")) {
+		var e struct {
+			Seq  uint64
+			Type string
+		}
+		ts.Check(json.Unmarshal([]byte(line), &e))
+		if e.Type == args[1] {
+			ts.Setenv(args[0], strconv.FormatUint(e.Seq, 10))
+			return
+		}
+	}
+	ts.Fatalf("there was no %s", args[1])
 }
 
 func document(ts *testscript.TestScript, _ bool, _ []string) {

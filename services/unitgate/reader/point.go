@@ -54,8 +54,8 @@ func (p Point) String() string {
 // before reports whether p lies before rec happened.
 func (p Point) before(rec events.Record) bool { return !p.Time.IsZero() && rec.Time.After(p.Time) }
 
-// check refuses what has not happened yet: the answer could still change.
-func (p Point) check(head uint64) error {
+// Check refuses, with ErrBeyondHead, what has not happened yet: the answer could still change.
+func (p Point) Check(head uint64) error {
 	if p.Seq > head {
 		return ErrBeyondHead.With("sequence %d has not happened yet: the journal ends at %d", p.Seq, head)
 	}

@@ -29,7 +29,8 @@ type Reader struct {
 	snaps   journal.Snapshots // nil: there are none
 	log     *slog.Logger
 
-	// Progress, if not nil, is told after each record how far a reading is: records done out of a total.
+	// Progress, if not nil, is told after each record how far a reading is: records done out of a total. When the reading
+	// ends, wherever that is, done is total.
 	Progress func(done, total uint64)
 }
 
@@ -78,7 +79,7 @@ func (r *Reader) At(ctx context.Context, p Point) (*events.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.check(head); err != nil {
+	if err := p.Check(head); err != nil {
 		return nil, err
 	}
 	if head == 0 {
@@ -164,6 +165,9 @@ var errEnough = errors.New("read far enough")
 func (r *Reader) read(ctx context.Context, from, last uint64, fn func(events.Record) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if r.Progress != nil {
+		defer r.Progress(last-from+1, last-from+1)
+	}
 	silence := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing came for %v", stall)) })
 	defer silence.Stop()
 	err := r.journal.Read(ctx, from, func(rec events.Record) error {
@@ -174,7 +178,7 @@ func (r *Reader) read(ctx context.Context, from, last uint64, fn func(events.Rec
 		if err := fn(rec); err != nil {
 			return err
 		}
-		if r.Progress != nil {
+		if r.Progress != nil && rec.Seq < last {
 			r.Progress(rec.Seq-from+1, last-from+1)
 		}
 		if rec.Seq == last {
