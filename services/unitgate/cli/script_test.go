@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -119,7 +120,12 @@ func TestOffline(t *testing.T) {
 // TestDev runs each script against a dev of its own.
 func TestDev(t *testing.T) {
 	testscript.Run(t, params("testdata/dev", func(e *testscript.Env) error {
-		d, err := dev.Start(t.Context(), dev.Options{FreePorts: true, Edges: 1, Log: slog.New(slog.DiscardHandler)})
+		log, err := os.Create(filepath.Join(e.WorkDir, "dev.log"))
+		if err != nil {
+			return err
+		}
+		e.Defer(func() { _ = log.Close() })
+		d, err := dev.Start(t.Context(), dev.Options{FreePorts: true, Edges: 1, Log: slog.New(slog.NewTextHandler(log, nil))})
 		if err != nil {
 			return err
 		}
