@@ -23,6 +23,10 @@ const (
 	confirm = 3 * time.Second
 
 	minBackoff, maxBackoff = 50 * time.Millisecond, 2 * time.Second
+
+	// spread is over how long those who waited for the connection come back: a thousand edges that make their consumers
+	// in one moment would keep a server that has just started from everything else.
+	spread = time.Second
 )
 
 var (
@@ -89,11 +93,15 @@ func (f *follower) run(ctx context.Context) error {
 	backoff := minBackoff
 	var doubt doubt
 	for {
-		if err := f.s.awaitConnection(ctx); err != nil {
+		waited, err := f.s.awaitConnection(ctx)
+		if err == nil && waited {
+			err = pause(ctx, rand.N(spread))
+		}
+		if err != nil {
 			return err
 		}
 		before := f.chain.seq
-		err := f.session(ctx)
+		err = f.session(ctx)
 		var broken *BreakError
 		switch {
 		case ctx.Err() != nil && (err == nil || errors.Is(err, errAgain)):
@@ -146,24 +154,25 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// awaitConnection waits until the client is connected. Requests made earlier would only queue up in it.
-func (s *Stream) awaitConnection(ctx context.Context) error {
+// awaitConnection waits until the client is connected, and tells whether it had to wait. Requests made earlier would only
+// queue up in it.
+func (s *Stream) awaitConnection(ctx context.Context) (waited bool, err error) {
 	nc := s.conn()
 	if nc.IsConnected() {
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 	changed := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer nc.RemoveStatusListener(changed)
 	for {
 		switch {
 		case nc.IsClosed():
-			return fmt.Errorf("follow journal %s: %w", s.name(), nats.ErrConnectionClosed)
+			return true, fmt.Errorf("follow journal %s: %w", s.name(), nats.ErrConnectionClosed)
 		case nc.IsConnected():
-			return ctx.Err()
+			return true, ctx.Err()
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return true, ctx.Err()
 		case <-changed:
 		}
 	}

@@ -27,6 +27,10 @@ type Journal interface {
 	// majority still answers. Only an acknowledged append proves where the head is.
 	Head(ctx context.Context) (uint64, error)
 
+	// Check tells whether a cursor is a place in this journal: nil, or a [*BreakError] that says why it is none. A server
+	// that has just restarted may say for a moment that the journal is shorter than it is; Follow waits such a moment.
+	Check(ctx context.Context, c Cursor) error
+
 	// Append stores rec right after the record with sequence after (0: as the first), and only if no record with the
 	// same Entity, Verb and CommandID exists. It fills Seq and normalizes Time; rec.Prev must be the hash of record
 	// after, "" for 0.

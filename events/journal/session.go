@@ -30,10 +30,12 @@ type session struct {
 	verify  bool       // the next record is the one at the cursor, for its hash
 	trouble chan error // first trouble of the consumer; one slot
 	over    chan struct{}
+	sought  uint64        // the watching goroutine has fetched up to it, or tried
 	reached atomic.Uint64 // follower.chain.seq, for the watching goroutine
 
 	mu        sync.Mutex
 	delivered uint64 // messages the consumer has sent; a hole in their numbers is a lost delivery, not a broken journal
+	fetched   uint64 // last record that did not come by the consumer, see Notice
 	failed    error  // why the handler takes no more
 }
 
@@ -99,7 +101,15 @@ func (x *session) take(m jetstream.Msg) error {
 		return fmt.Errorf("%w: delivery %d came where %d was due", errAgain, meta.Sequence.Consumer, x.delivered)
 	}
 	seq := meta.Sequence.Stream
-	rec, err := decode(x.chain.ns, m.Subject(), m.Headers(), m.Data(), seq)
+	if !x.verify && seq <= min(x.fetched, x.chain.seq) {
+		return nil // fetched already, as a part of the chain
+	}
+	return x.record(m.Subject(), m.Headers(), m.Data(), seq)
+}
+
+// record decodes and checks one stored message and hands its record to fn.
+func (x *session) record(subject string, header nats.Header, data []byte, seq uint64) error {
+	rec, err := decode(x.chain.ns, subject, header, data, seq)
 	if err != nil {
 		return &BreakError{Namespace: x.chain.ns, Kind: BreakMalformed, Seq: seq, Err: err}
 	}
@@ -128,8 +138,19 @@ func (x *session) take(m jetstream.Msg) error {
 func (x *session) watch(ctx context.Context, c chain) error {
 	tick := time.NewTicker(idleCheck)
 	defer tick.Stop()
+	var late <-chan time.Time // not nil: what was noticed has not come yet
 	for {
+		head, news := x.s.noticedHead()
+		if late == nil && head > x.reached.Load() && head > x.sought {
+			late = time.After(noticeGrace)
+		}
 		select {
+		case <-news:
+			continue
+		case <-late:
+			late, x.sought = nil, head
+			x.fetch(ctx, head)
+			continue
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-x.over:

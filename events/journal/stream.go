@@ -44,8 +44,10 @@ type Stream struct {
 	js        jetstream.JetStream
 	ns, epoch string
 
-	mu  sync.Mutex // guards tip
-	tip Cursor     // newest record that this handle has seen with its hash: saves Append a look at its predecessor
+	mu      sync.Mutex    // guards the rest
+	tip     Cursor        // newest record that this handle has seen with its hash: saves Append a look at its predecessor
+	noticed uint64        // newest sequence that Notice was told of
+	news    chan struct{} // closed when noticed grows; nil: nobody waits
 }
 
 var _ Journal = (*Stream)(nil)

@@ -208,6 +208,15 @@ func (d *Driver) Serving() bool {
 	return d.state != nil && d.office.holds(d.now) && d.state.Office == events.Office{Term: d.office.term, Holder: d.cfg.Holder}
 }
 
+// Vouched is when the newest renewal of the office was sent that was acknowledged, so by a quorum of its replicas, and 0
+// when this driver may not act: the term runs from that moment (R1).
+func (d *Driver) Vouched() time.Duration {
+	if !d.Serving() {
+		return 0
+	}
+	return d.office.ends - Term
+}
+
 // Stopped reports whether a Stop has been carried out.
 func (d *Driver) Stopped() bool {
 	return d.office.stopping && (d.office.released || d.office.attempts == 0)

@@ -62,8 +62,10 @@ type Manager struct {
 	inputs chan func(At) Input
 	leads  atomic.Bool
 
-	mu      sync.Mutex // guards reports
+	mu      sync.Mutex // guards the rest
 	reports map[string]Voice
+	vouched time.Duration // a write of this process was sent then that a quorum has acknowledged; 0: none, or not in office
+	newer   chan struct{} // closed when vouched changes
 }
 
 // Report is what an edge last said.
@@ -78,11 +80,31 @@ func New(cfg Config) *Manager {
 	if cfg.Incarnation == "" {
 		cfg.Incarnation = uuid.NewString()
 	}
-	return &Manager{cfg: cfg, start: time.Now(), inputs: make(chan func(At) Input, 256), reports: map[string]Voice{}}
+	return &Manager{cfg: cfg, start: time.Now(), inputs: make(chan func(At) Input, 256), reports: map[string]Voice{}, newer: make(chan struct{})}
 }
 
 // Leading reports whether this process holds the office and acts.
 func (m *Manager) Leading() bool { return m.leads.Load() }
+
+// Vouched is the moment before the newest renewal of the office was sent that a quorum has acknowledged, as long as this
+// process holds the office and acts, and a channel that is closed when that changes.
+func (m *Manager) Vouched() (at time.Time, inOffice bool, newer <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.start.Add(m.vouched), m.vouched > 0, m.newer
+}
+
+// vouch notes what Vouched says.
+func (m *Manager) vouch(at time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at == m.vouched {
+		return
+	}
+	m.vouched = at
+	close(m.newer)
+	m.newer = make(chan struct{})
+}
 
 // Reports are the edges' newest reports, by edge id. Silent edges stay with their last one, see HeardAt.
 func (m *Manager) Reports() map[string]Report {
@@ -111,6 +133,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
 	defer m.leads.Store(false)
+	defer m.vouch(0)
 
 	l := &loop{Manager: m, io: io, driver: NewDriver(DriverConfig{Epoch: m.cfg.Epoch, Holder: m.cfg.Incarnation, ID: commandIDs(m.cfg.Incarnation)})}
 	l.run(ctx)
@@ -200,6 +223,7 @@ func (l *loop) step(in Input) {
 			l.mu.Unlock()
 		}
 	}
+	l.vouch(l.driver.Vouched())
 	if serving := l.driver.Serving(); serving != l.leads.Swap(serving) {
 		l.cfg.Logger.Info("office", "namespace", l.cfg.Namespace, "serving", serving, "term", l.driver.Term(), "holder", l.cfg.Incarnation)
 	}

@@ -2,7 +2,8 @@
 //
 // A Projector follows one journal. Its goroutine (the one that calls Run) owns the state; everyone else reads
 // immutable copies. An event that cannot be applied stops it loudly, with its sequence; the last good state stays
-// readable.
+// readable. Where the process is in office, the projector also says so on `unitgate.beacon.<namespace>`: how far the journal
+// is, and how old the proof of that is (Beacon).
 package projector
 
 import (
@@ -28,6 +29,9 @@ const (
 	snapshotEvery = 1000
 	snapshotIdle  = 2 * time.Second
 )
+
+// headAgain is how long CatchUp waits before it asks for the head again.
+const headAgain = 100 * time.Millisecond
 
 // Projector is the current state of one namespace. Make one with New; its methods may be used by any goroutine.
 type Projector struct {
@@ -91,40 +95,72 @@ func (p *Projector) Await(ctx context.Context, seq uint64) (*events.State, error
 	}
 }
 
-// CatchUp waits until the state has reached what the journal's server calls its head.
+// CatchUp waits until the state has reached what the journal's server calls its head. A state that is beyond the head is
+// of another history (a truncated journal): CatchUp waits until following has said so.
 func (p *Projector) CatchUp(ctx context.Context) (*events.State, error) {
-	head, err := p.journal.Head(ctx)
-	if err != nil {
-		return p.State(), fmt.Errorf("ask the journal of %s for its head: %w", p.journal.Namespace(), err)
+	for {
+		before := p.State().Seq
+		head, err := p.journal.Head(ctx)
+		if err != nil {
+			return p.State(), fmt.Errorf("ask the journal of %s for its head: %w", p.journal.Namespace(), err)
+		}
+		s, err := p.Await(ctx, head)
+		if err == nil {
+			err = p.Err()
+		}
+		if err != nil || before <= head {
+			return s, err
+		}
+		if err := p.rest(ctx); err != nil {
+			return s, fmt.Errorf("the state is at sequence %d, the journal of %s ends at %d: %w", s.Seq, p.journal.Namespace(), head, err)
+		}
 	}
-	return p.Await(ctx, head)
+}
+
+// rest waits until something changes, or for a moment.
+func (p *Projector) rest(ctx context.Context) error {
+	t := time.NewTimer(headAgain)
+	defer t.Stop()
+	select {
+	case <-p.Changed():
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 // Run loads the newest usable snapshot and follows the journal until ctx ends (nil) or an event cannot be applied.
 func (p *Projector) Run(ctx context.Context) error {
 	s, at := p.load(ctx)
-	p.publish(s)
+	var fitting sync.WaitGroup
+	fit, stopFitting := context.WithCancel(ctx)
+	if p.fits(fit, at) {
+		p.publish(s)
+	} else {
+		fitting.Go(func() { p.publishFitting(fit, s, at) })
+	}
+	r := &replay{state: s, shared: true, target: p.target(ctx)}
 	applied := make(chan *events.State, 1)
 	var writer sync.WaitGroup
 	if p.write {
 		writer.Go(func() { p.writeSnapshots(ctx, applied) })
 	}
 	err := p.journal.Follow(ctx, at, func(rec events.Record) error {
-		next, err := events.Evolve(s, rec)
-		if err != nil {
-			return err
+		s, err := r.apply(rec)
+		if s != nil {
+			p.publish(s)
+			offer(applied, s)
 		}
-		s = next
-		p.publish(s)
-		offer(applied, s)
-		return nil
+		return err
 	})
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = nil
 	}
+	stopFitting()
+	fitting.Wait()
 	close(applied)
 	writer.Wait()
-	p.stop(err)
+	p.stop(r.state, err)
 	return err
 }
 
@@ -140,14 +176,32 @@ func offer(ch chan *events.State, s *events.State) {
 func (p *Projector) publish(s *events.State) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.show(s)
+}
+
+// publishNewer publishes s unless a newer state is there.
+func (p *Projector) publishNewer(s *events.State) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.Seq > p.state.Seq {
+		p.show(s)
+	}
+}
+
+// show replaces the state. The mutex is held.
+func (p *Projector) show(s *events.State) {
 	p.state = s
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-func (p *Projector) stop(err error) {
+// stop publishes the last good state, and why there is no newer one.
+func (p *Projector) stop(last *events.State, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if last.Seq != p.state.Seq {
+		p.state = last
+	}
 	if err == nil {
 		err = errors.New("the projector has been stopped")
 	} else {
@@ -159,7 +213,8 @@ func (p *Projector) stop(err error) {
 }
 
 // load returns the state of the newest snapshot, or the empty state: a snapshot only saves time, so a bad one is
-// reported and passed over.
+// reported and passed over. One of this journal's epoch that the journal contradicts (it is shorter, or its record at the
+// snapshot's sequence is another one) is no bad snapshot: history was changed. Following from it names the break.
 func (p *Projector) load(ctx context.Context) (*events.State, journal.Cursor) {
 	none := journal.Cursor{Epoch: p.journal.Epoch()}
 	if p.snaps == nil {
@@ -175,6 +230,27 @@ func (p *Projector) load(ctx context.Context) (*events.State, journal.Cursor) {
 		return events.NewState(), none
 	}
 	return s, at
+}
+
+// fits tells whether the journal does not contradict a cursor. A question without an answer contradicts nothing: following
+// begins with the same look.
+func (p *Projector) fits(ctx context.Context, at journal.Cursor) bool {
+	var broken *journal.BreakError
+	return !errors.As(p.journal.Check(ctx, at), &broken)
+}
+
+// publishFitting shows a snapshot's state if the journal agrees with it after all: a server that is starting says for a
+// moment that the journal is shorter than it is.
+func (p *Projector) publishFitting(ctx context.Context, s *events.State, at journal.Cursor) {
+	for p.rest(ctx) == nil {
+		if p.State().Seq >= s.Seq {
+			return
+		}
+		if p.fits(ctx, at) && ctx.Err() == nil {
+			p.publishNewer(s)
+			return
+		}
+	}
 }
 
 func decode(at journal.Cursor, b []byte, epoch string, err error) (*events.State, error) {

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/unitgate/unitgate/events/journal"
 	"github.com/unitgate/unitgate/services/command"
 	"github.com/unitgate/unitgate/services/cutover"
@@ -22,11 +24,12 @@ type namespace struct {
 	handler   *command.Handler
 	queries   map[string]command.Query
 	log       *slog.Logger
+	nc        *nats.Conn
 }
 
 func newNamespace(c *Control, j journal.Journal) *namespace {
 	log := c.cfg.Log.With("namespace", j.Namespace())
-	n := &namespace{projector: projector.New(j, c.snaps, true, log), log: log}
+	n := &namespace{projector: projector.New(j, c.snaps, true, log), log: log, nc: c.cfg.NC}
 	fleet := cutover.NewFleet(c.cfg.NC, j.Namespace())
 	n.handler = command.NewHandler(n.projector, cutover.NewPreparer(fleet, c.js, n.projector), time.Now, log)
 	n.manager = cutover.New(cutover.Config{
@@ -57,6 +60,7 @@ func (n *namespace) run(ctx context.Context) {
 	defer stop()
 	var following sync.WaitGroup
 	following.Go(func() { _ = n.projector.Run(project) }) // it has logged why it stopped
+	following.Go(func() { n.projector.Beacon(project, n.nc, n.manager) })
 	defer following.Wait()
 	defer stop()
 	if err := n.manager.Run(ctx); err != nil {

@@ -1,0 +1,46 @@
+package journal_test
+
+import (
+	"testing"
+
+	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/journal/journaltest"
+)
+
+// BenchmarkReplay reads 200,000 small events per iteration from an embedded server and folds them: what a controller, an
+// edge or the CLI does that starts without a snapshot. Server, client and fold share the machine's cores.
+func BenchmarkReplay(b *testing.B) {
+	const n = 200_000
+	js := journaltest.StartServer(b).JetStream()
+	j := newStream(b, js)
+	want := events.NewState()
+	journaltest.Bulk(b, js, "shop", want, n)
+	b.ReportAllocs()
+	best := 0.0
+	for b.Loop() {
+		before := b.Elapsed()
+		s := events.NewState()
+		if err := j.Read(b.Context(), 1, s.Apply); err != nil || s.Hash() != want.Hash() {
+			b.Fatalf("replayed to %d: %v", s.Seq, err)
+		}
+		best = max(best, n/(b.Elapsed()-before).Seconds())
+	}
+	b.ReportMetric(n*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(best, "events/s(best)")
+}
+
+// BenchmarkApply folds without any journal.
+func BenchmarkApply(b *testing.B) {
+	rec := journaltest.Record(1)
+	rec.Data = []byte(`{"id":"u1","name":"unit at 1"}`)
+	s := events.NewState()
+	s.Namespace = "shop"
+	b.ReportAllocs()
+	for b.Loop() {
+		rec.Seq, rec.Prev = s.Seq+1, s.Chain
+		if err := s.Apply(rec); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
