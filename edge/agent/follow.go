@@ -18,8 +18,6 @@ import (
 
 const (
 	minBackoff, maxBackoff = 50 * time.Millisecond, 2 * time.Second
-
-	headEvery = 5 * time.Second // how often an edge asks for the head when nothing comes
 )
 
 // follower follows the journal of one namespace. Its run owns the folding; the mutex guards what others read.
@@ -35,14 +33,14 @@ type follower struct {
 	epoch   string          // of state
 	state   *events.State   // owned by run, cloned for others
 	caught  bool            // state has reached the head that there was when the journal was reached
-	head    uint64          // the newest sequence heard of
-	current time.Time       // when state was last known to be at the head
 	broken  error           // why following ended for good
 	changed chan struct{}   // closed and replaced whenever one of these changes
+	freshness
 }
 
 func newFollower(namespace string, nc *nats.Conn, js jetstream.JetStream, saved *Saved, log *slog.Logger) *follower {
-	f := &follower{namespace: namespace, nc: nc, js: js, saved: saved, log: log, state: events.NewState(), current: time.Now(), changed: make(chan struct{})}
+	f := &follower{namespace: namespace, nc: nc, js: js, saved: saved, log: log, state: events.NewState(), changed: make(chan struct{})}
+	f.current = time.Now()
 	if saved != nil {
 		f.epoch, f.state, f.head, f.current = saved.Epoch, saved.State.Clone(), saved.State.Seq, saved.At
 	}
@@ -52,6 +50,10 @@ func newFollower(namespace string, nc *nats.Conn, js jetstream.JetStream, saved 
 // run follows until ctx ends. A break of the journal, or an event that this program does not understand, ends the
 // following loudly and not the run: the edge goes on with its last good state, and never reports more than that.
 func (f *follower) run(ctx context.Context) {
+	if f.saved != nil {
+		f.log.Info("starting from the stored state", "namespace", f.namespace, "seq", f.saved.State.Seq,
+			"staleness", elapsed(time.Now(), f.saved.At).Round(time.Millisecond), "connected", f.nc.IsConnected())
+	}
 	j, head, err := f.reach(ctx)
 	if err != nil {
 		return // ctx has ended
@@ -74,8 +76,14 @@ func (f *follower) run(ctx context.Context) {
 func (f *follower) reach(ctx context.Context) (journal.Journal, uint64, error) {
 	wait, said := minBackoff, ""
 	for {
+		down := !f.nc.IsConnected()
 		if err := awaitConnection(ctx, f.nc); err != nil && ctx.Err() != nil {
 			return nil, 0, err
+		}
+		if down { // not all edges at once
+			if err := pause(ctx, spread); err != nil {
+				return nil, 0, err
+			}
 		}
 		j, err := journal.Open(ctx, f.js, f.namespace)
 		if err == nil {
@@ -113,11 +121,16 @@ func (f *follower) begin(ctx context.Context, j journal.Journal, head uint64) jo
 			state = s
 		}
 	}
+	at := journal.Cursor{Epoch: j.Epoch(), Seq: state.Seq, Hash: state.Chain}
+	var contradicted *journal.BreakError
+	sound := !errors.As(j.Check(ctx, at), &contradicted) // if not, following from there names the break
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.journal, f.epoch, f.state, f.head = j, j.Epoch(), state, head
-	f.reached()
-	return journal.Cursor{Epoch: j.Epoch(), Seq: state.Seq, Hash: state.Chain}
+	if sound {
+		f.reached()
+	}
+	return at
 }
 
 // snapshot is the state of the newest snapshot; nil if there is no usable one. It only saves time, so that a bad one is
@@ -167,7 +180,11 @@ func (f *follower) apply(rec events.Record) error {
 // reached notes that state moved. The mutex is held.
 func (f *follower) reached() {
 	if f.state.Seq >= f.head {
-		f.caught, f.current = true, time.Now()
+		f.caught = true
+	}
+	if f.promise.seq > 0 && f.state.Seq >= f.promise.seq {
+		f.keep(f.promise)
+		f.promise = promise{}
 	}
 	if f.caught { // before, nobody wants a state: a replay of a million events installs one
 		f.tell()
@@ -204,42 +221,6 @@ func (f *follower) member(id string) (e events.Edge, ok, caught bool) {
 	defer f.mu.Unlock()
 	e, ok = f.state.Edges[id]
 	return e, ok, f.caught
-}
-
-// freshness is the newest sequence heard of, how long ago the edge was last known to have it, and why it does not
-// follow any more.
-func (f *follower) freshness(now time.Time) (head uint64, stale time.Duration, broken error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.head, max(now.Sub(f.current), 0), f.broken
-}
-
-// watch asks for the head now and then until ctx ends, so that an edge which nothing reaches notices.
-func (f *follower) watch(ctx context.Context) {
-	for pause(ctx, headEvery/2+rand.N(headEvery)) == nil {
-		f.look(ctx)
-	}
-}
-
-// look asks for the head once. An unanswered question says nothing; that no answer comes shows as growing staleness.
-func (f *follower) look(ctx context.Context) {
-	f.mu.Lock()
-	j, broken := f.journal, f.broken
-	f.mu.Unlock()
-	if j == nil || broken != nil || !f.nc.IsConnected() {
-		return
-	}
-	asked := time.Now()
-	head, err := j.Head(ctx)
-	if err != nil {
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.head = max(f.head, head)
-	if f.state.Seq >= head && asked.After(f.current) {
-		f.current = asked
-	}
 }
 
 // awaitConnection waits until the client is connected. What is sent earlier would only queue up in it.

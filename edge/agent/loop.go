@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"math/rand/v2"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,6 +14,7 @@ import (
 const (
 	tickEvery  = 100 * time.Millisecond // how fine the machine sees time
 	countPause = 10 * time.Millisecond  // between two countings that the relay's signals cause
+	markEvery  = 10 * time.Second       // how often the disk is told that its state was the newest one
 )
 
 // loop gives the machine its inputs and carries out its outputs. The goroutine of run owns it; what may block is done by
@@ -23,6 +25,7 @@ type loop struct {
 	views   views           // owned by the one Install under way
 	types   map[string]bool // unit types of all states that were to be installed: what is counted
 	given   version         // the last state that the machine was given
+	marked  time.Time       // the last mark in the state directory
 	done    chan finished
 }
 
@@ -41,8 +44,9 @@ func (l *loop) run(ctx context.Context) {
 	defer l.nc.RemoveStatusListener(connected)
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
-	var rest <-chan time.Time // not nil: counted a moment ago
-	missed := false           // signalled meanwhile
+	var rest <-chan time.Time  // not nil: counted a moment ago
+	missed := false            // signalled meanwhile
+	var greet <-chan time.Time // not nil: the bus has come back
 	if s := l.saved; s != nil {
 		l.given = version{epoch: s.Epoch, state: s.State}
 		l.step(ctx, Restored{time.Now(), s.Epoch, s.State, s.Hash})
@@ -52,6 +56,7 @@ func (l *loop) run(ctx context.Context) {
 		l.advance(ctx)
 		select {
 		case <-ctx.Done():
+			l.mark(0)
 			return
 		case <-changed:
 		case f := <-l.done:
@@ -68,10 +73,14 @@ func (l *loop) run(ctx context.Context) {
 				l.count(ctx)
 			}
 		case <-connected:
+			greet = time.After(rand.N(spread)) // every edge is back at this moment
+		case <-greet:
+			greet = nil
 			l.step(ctx, Connected{time.Now()})
 		case <-tick.C:
 			l.count(ctx) // the number of sessions is not signalled
 			l.step(ctx, Tick{time.Now()})
+			l.mark(markEvery)
 		}
 	}
 }
@@ -153,13 +162,31 @@ func (l *loop) finish(ctx context.Context, f finished) {
 	}
 }
 
+// mark notes on disk since when the stored state is known to have been the newest one, so that an edge which starts
+// without the bus can say how stale it is.
+func (l *loop) mark(every time.Duration) {
+	epoch, seq, at := l.follower.proven()
+	if at.Sub(l.marked) < every || l.machine.storing.state != nil || !l.machine.applied().is(epoch, seq) {
+		return
+	}
+	if err := l.cfg.Dir.Mark(at); err != nil {
+		l.log.Warn("the stored state will look older than it is", "err", err)
+	}
+	l.marked = at
+}
+
 // publish sends a report. While the bus is out of reach nothing is queued: what it would bring later is old by then, and
 // Connected asks for a new one.
 func (l *loop) publish(r Report) {
 	if !l.nc.IsConnected() {
 		return
 	}
-	b, err := json.Marshal(r.EdgeReport)
+	head, stale, broken := l.follower.standing(time.Now())
+	st := events.EdgeStatus{EdgeReport: r.EdgeReport, Head: head, Staleness: seconds(stale)}
+	if broken != nil {
+		st.Broken = broken.Error()
+	}
+	b, err := json.Marshal(st)
 	if err == nil {
 		err = l.nc.Publish(subject(l.self, "report"), b)
 	}

@@ -106,7 +106,8 @@ func (r *Runner) connect() error {
 		return nil
 	}
 	opts := append([]nats.Option{
-		nats.Name("unitgate-edge/" + r.self.ID), nats.ReconnectWait(250 * time.Millisecond),
+		nats.Name("unitgate-edge/" + r.self.ID),
+		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(spread, spread),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if !nc.IsClosed() { // by ourselves
 				r.log.Warn("NATS is out of reach: serving on with the last state", "err", err)
@@ -135,6 +136,10 @@ func (r *Runner) Run(ctx context.Context) error {
 	answers, err := r.answer(ctx)
 	if err != nil {
 		return err
+	}
+	if err := r.follower.listen(ctx); err != nil {
+		answers.close()
+		return fmt.Errorf("listen to the beacons of %s: %w", r.self.Namespace, err)
 	}
 	var refused error
 	r.work.Go(func() { r.follower.run(ctx) })

@@ -63,7 +63,7 @@ type Saved struct {
 	Epoch string // of the journal that it came from
 	Hash  string // State.Hash
 	State *events.State
-	At    time.Time // when it was stored
+	At    time.Time // when it was stored, or when it was last known to be the newest one (Mark)
 }
 
 // saved is the form of state.json. Hash is over the bytes of State.
@@ -226,6 +226,10 @@ func (d *StateDir) Save(epoch string, s *events.State) (hash string, err error) 
 	}
 	return hash, nil
 }
+
+// Mark notes that the stored state was known to be the newest one at a time. It is lost in a crash of the machine; then
+// the state looks older than it is.
+func (d *StateDir) Mark(at time.Time) error { return os.Chtimes(d.file(stateFile), time.Time{}, at) }
 
 // write replaces a file as a whole: after a crash at any moment there is the old one or the new one.
 func (d *StateDir) write(name string, b []byte) error {

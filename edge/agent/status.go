@@ -16,7 +16,7 @@ type Status struct {
 	Installed   uint64            `json:"installed"`   // sequence that every poller decides by; Applied is stored, too
 	Joined      bool              `json:"joined"`      // that state holds this edge's own join: it admits sessions (R7)
 	Head        uint64            `json:"head"`        // newest sequence that the edge has heard of
-	Staleness   float64           `json:"staleness"`   // seconds since the edge was last known to be at the head
+	Staleness   float64           `json:"staleness"`   // as in events.EdgeStatus, in seconds
 	Connected   bool              `json:"connected"`   // to NATS
 	Broken      string            `json:"broken"`      // why the edge does not follow the journal any more; "": it does
 	RuleVersion map[string]uint64 `json:"ruleVersion"` // by unit type
@@ -24,18 +24,16 @@ type Status struct {
 	Victims     map[string]int    `json:"victims"`     // sessions and dials to be closed by unit type
 }
 
-// Status says how the edge stands. It asks the journal for its head if nothing was heard of it for a second.
+// Status says how the edge stands. It asks the journal for its head if no beacon tells it.
 func (r *Runner) Status(ctx context.Context) Status {
-	if _, stale, _ := r.follower.freshness(time.Now()); stale > time.Second {
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
-		r.follower.look(ctx)
-		cancel()
-	}
-	head, stale, broken := r.follower.freshness(time.Now())
+	asking, cancel := context.WithTimeout(ctx, time.Second)
+	r.follower.look(asking)
+	cancel()
+	head, stale, broken := r.follower.standing(time.Now())
 	p := r.shown.Load()
 	st := Status{
 		EdgeReport: p.report, Address: r.cfg.Advertise, Capacity: r.cfg.Capacity, Head: head,
-		Staleness: stale.Round(time.Millisecond).Seconds(), Connected: r.nc.IsConnected(),
+		Staleness: seconds(stale), Connected: r.nc.IsConnected(),
 		RuleVersion: map[string]uint64{}, Held: map[string]int{}, Victims: map[string]int{},
 	}
 	st.Sessions = maps.Clone(p.report.Sessions)
@@ -54,6 +52,8 @@ func (r *Runner) Status(ctx context.Context) Status {
 	}
 	return st
 }
+
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
 // Ready tells whether the edge admits sessions: every poller decides by a state that holds its own join.
 func (r *Runner) Ready() bool {

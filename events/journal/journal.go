@@ -31,6 +31,10 @@ type Journal interface {
 	// that has just restarted may say for a moment that the journal is shorter than it is; Follow waits such a moment.
 	Check(ctx context.Context, c Cursor) error
 
+	// Notice tells the followings of this journal that it has come to a sequence, as somebody said. What does not come by
+	// itself in a moment is then asked for. A wrong number changes nothing.
+	Notice(head uint64)
+
 	// Append stores rec right after the record with sequence after (0: as the first), and only if no record with the
 	// same Entity, Verb and CommandID exists. It fills Seq and normalizes Time; rec.Prev must be the hash of record
 	// after, "" for 0.

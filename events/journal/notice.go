@@ -20,9 +20,8 @@ const (
 	fetchAtMost = 64
 )
 
-// Notice tells the followings of this handle that the journal has come to a sequence, as somebody said: a beacon, an
-// outcome. A record that does not come by the consumer in a moment is then fetched by its sequence. A wrong number costs
-// a question and changes nothing.
+// Notice implements [Journal]: a record that does not come by the consumer in a moment is fetched by its sequence. A wrong
+// number costs a question.
 func (s *Stream) Notice(head uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,6 +34,9 @@ func (s *Stream) Notice(head uint64) {
 		s.news = nil
 	}
 }
+
+// Notice implements [Journal]. Nothing is ever late in memory.
+func (m *Memory) Notice(uint64) {}
 
 // noticedHead is the newest sequence that Notice was told of, and a channel that closes when there is a newer one.
 func (s *Stream) noticedHead() (uint64, <-chan struct{}) {

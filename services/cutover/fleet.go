@@ -36,8 +36,8 @@ type Answer[T any] struct {
 }
 
 // Status asks edges how they are.
-func (f *Fleet) Status(ctx context.Context, edges []events.Edge) []Answer[events.EdgeReport] {
-	return ask[events.EdgeReport](ctx, f, edges, "status", askWait, func(events.Edge) any { return struct{}{} })
+func (f *Fleet) Status(ctx context.Context, edges []events.Edge) []Answer[events.EdgeStatus] {
+	return ask[events.EdgeStatus](ctx, f, edges, "status", askWait, func(events.Edge) any { return struct{}{} })
 }
 
 // Count asks each edge how many live sessions there are on the keys that its question names.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
@@ -19,10 +20,11 @@ type edgeView struct {
 	Applied   uint64  `json:"applied"` // sequence by which the edge decides; 0: it does not answer
 	Head      uint64  `json:"head"`    // of the journal
 	StateHash string  `json:"stateHash"`
+	Staleness float64 `json:"staleness"` // seconds since the edge last knew that it was at the head; 0 too if it does not answer
 	Live      bool    `json:"live"` // it answers
 	Sessions  int     `json:"sessions"`
 	Lease     *string `json:"lease"` // null: under `ownership: available` there is none
-	Error     string  `json:"error,omitempty"`
+	Error     string  `json:"error,omitempty"` // why it does not answer, or does not follow the journal any more
 }
 
 // members are the edges of a moment in the past, as the journal knows them.
@@ -40,15 +42,20 @@ func (g *get) edges(ctx context.Context, b *bus, s *events.State) error {
 			v.Error = a.Err.Error()
 		} else {
 			v.Live, v.Applied, v.StateHash = true, a.Value.Applied, a.Value.StateHash
+			v.Head, v.Staleness, v.Error = max(v.Head, a.Value.Head), a.Value.Staleness, a.Value.Broken
 			for _, n := range a.Value.Sessions {
 				v.Sessions += n
 			}
 		}
 		list = append(list, v)
 	}
-	return show(g, list, func(e edgeView) string { return e.ID }, events.ErrUnknownEdge, []string{"ID", "UNIT", "CLUSTER", "ADDRESS", "LIVE", "APPLIED", "SESSIONS"},
+	return show(g, list, func(e edgeView) string { return e.ID }, events.ErrUnknownEdge, []string{"ID", "UNIT", "CLUSTER", "ADDRESS", "LIVE", "APPLIED", "STALE", "SESSIONS"},
 		func(e edgeView) []any {
-			return []any{e.ID, e.Unit, e.Cluster, e.Address, yesNo(e.Live), fmt.Sprintf("%d/%d", e.Applied, e.Head), e.Sessions}
+			stale := "-"
+			if e.Live {
+				stale = time.Duration(e.Staleness * float64(time.Second)).Round(100 * time.Millisecond).String()
+			}
+			return []any{e.ID, e.Unit, e.Cluster, e.Address, yesNo(e.Live), fmt.Sprintf("%d/%d", e.Applied, e.Head), stale, e.Sessions}
 		})
 }
 
