@@ -34,9 +34,11 @@ type lab struct {
 	w  *world
 }
 
-func newLab(t *testing.T) *lab {
-	l := &lab{t: t, srv: journaltest.StartServer(t), reports: make(chan events.EdgeReport, 4096), logs: make(chan string, 4096)}
-	js := l.srv.JetStream()
+func newLab(t *testing.T) *lab { return newLabOn(t, journaltest.StartServer(t)) }
+
+func newLabOn(t *testing.T, srv *journaltest.Server) *lab {
+	l := &lab{t: t, srv: srv, reports: make(chan events.EdgeReport, 4096), logs: make(chan string, 4096)}
+	js := l.srv.JetStream(srv.Uncut())
 	l.nc = js.Conn()
 	j, err := journal.Create(t.Context(), js, "demo", journal.Options{})
 	if err != nil {

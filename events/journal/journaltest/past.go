@@ -1,6 +1,7 @@
 package journaltest
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -86,13 +87,8 @@ func Rewrite(t testing.TB, js jetstream.JetStream, ns string, change func([]*nat
 		}
 		all = append(all, m)
 	}
-	if err := js.DeleteStream(t.Context(), name); err != nil {
-		t.Fatal(err)
-	}
 	cfg.DenyDelete = hole == 0
-	if st, err = js.CreateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	st = Recreate(t, js, cfg)
 	for _, m := range change(all) {
 		if _, err := js.PublishMsg(t.Context(), m); err != nil {
 			t.Fatal(err)
@@ -103,6 +99,29 @@ func Rewrite(t testing.TB, js jetstream.JetStream, ns string, change func([]*nat
 			t.Fatal(err)
 		}
 	}
+}
+
+// Recreate deletes a stream, if it is there, and makes it anew.
+func Recreate(t testing.TB, js jetstream.JetStream, cfg jetstream.StreamConfig) jetstream.Stream {
+	t.Helper()
+	if err := js.DeleteStream(t.Context(), cfg.Name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Fatal(err)
+	}
+	again := time.NewTicker(20 * time.Millisecond) // the server may still be removing the old files
+	defer again.Stop()
+	for range 250 {
+		st, err := js.CreateStream(t.Context(), cfg)
+		if err == nil {
+			return st
+		}
+		var api *jetstream.APIError
+		if !errors.As(err, &api) || api.ErrorCode != 10049 { // "error creating store for stream"
+			t.Fatal(err)
+		}
+		<-again.C
+	}
+	t.Fatal("the stream cannot be made anew")
+	return nil
 }
 
 // Tampering is one way to break a history of at least six records.
