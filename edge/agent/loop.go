@@ -106,7 +106,10 @@ func (l *loop) count(ctx context.Context) {
 }
 
 func (l *loop) step(ctx context.Context, in Input) {
-	for _, out := range l.machine.Step(in) {
+	out := l.machine.Step(in)
+	// Before anything is done: who has a report finds nothing older when he asks.
+	l.shown.Store(&progress{l.machine.compose(), l.machine.installed.state, l.machine.counts})
+	for _, out := range out {
 		switch out := out.(type) {
 		case Install:
 			l.install(ctx, out)
@@ -119,7 +122,6 @@ func (l *loop) step(ctx context.Context, in Input) {
 			l.publish(out)
 		}
 	}
-	l.shown.Store(&progress{l.machine.compose(), l.machine.installed.state, l.machine.counts})
 }
 
 func (l *loop) install(ctx context.Context, o Install) {
