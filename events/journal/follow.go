@@ -24,7 +24,7 @@ const (
 
 	minBackoff, maxBackoff = 50 * time.Millisecond, 2 * time.Second
 
-	// spread is over how long those who waited for the connection come back: a thousand edges that make their consumers
+	// spread is over how long those whose connection was lost meanwhile come back with a new consumer: a thousand edges that make their consumers
 	// in one moment would keep a server that has just started from everything else.
 	spread = time.Second
 )
@@ -92,16 +92,19 @@ type follower struct {
 func (f *follower) run(ctx context.Context) error {
 	backoff := minBackoff
 	var doubt doubt
+	reconnects := f.s.conn().Stats().Reconnects
 	for {
-		waited, err := f.s.awaitConnection(ctx)
-		if err == nil && waited {
-			err = pause(ctx, rand.N(spread))
-		}
-		if err != nil {
+		if err := f.s.awaitConnection(ctx); err != nil {
 			return err
 		}
+		if now := f.s.conn().Stats().Reconnects; now != reconnects {
+			reconnects = now
+			if err := pause(ctx, rand.N(spread)); err != nil {
+				return err
+			}
+		}
 		before := f.chain.seq
-		err = f.session(ctx)
+		err := f.session(ctx)
 		var broken *BreakError
 		switch {
 		case ctx.Err() != nil && (err == nil || errors.Is(err, errAgain)):
@@ -154,25 +157,24 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// awaitConnection waits until the client is connected, and tells whether it had to wait. Requests made earlier would only
-// queue up in it.
-func (s *Stream) awaitConnection(ctx context.Context) (waited bool, err error) {
+// awaitConnection waits until the client is connected. Requests made earlier would only queue up in it.
+func (s *Stream) awaitConnection(ctx context.Context) error {
 	nc := s.conn()
 	if nc.IsConnected() {
-		return false, ctx.Err()
+		return ctx.Err()
 	}
 	changed := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer nc.RemoveStatusListener(changed)
 	for {
 		switch {
 		case nc.IsClosed():
-			return true, fmt.Errorf("follow journal %s: %w", s.name(), nats.ErrConnectionClosed)
+			return fmt.Errorf("follow journal %s: %w", s.name(), nats.ErrConnectionClosed)
 		case nc.IsConnected():
-			return true, ctx.Err()
+			return ctx.Err()
 		}
 		select {
 		case <-ctx.Done():
-			return true, ctx.Err()
+			return ctx.Err()
 		case <-changed:
 		}
 	}

@@ -21,9 +21,9 @@ type edgeView struct {
 	Head      uint64  `json:"head"`    // of the journal
 	StateHash string  `json:"stateHash"`
 	Staleness float64 `json:"staleness"` // seconds since the edge last knew that it was at the head; 0 too if it does not answer
-	Live      bool    `json:"live"` // it answers
+	Live      bool    `json:"live"`      // it answers
 	Sessions  int     `json:"sessions"`
-	Lease     *string `json:"lease"` // null: under `ownership: available` there is none
+	Lease     *string `json:"lease"`           // null: under `ownership: available` there is none
 	Error     string  `json:"error,omitempty"` // why it does not answer, or does not follow the journal any more
 }
 
