@@ -79,7 +79,7 @@ func (p *Preparer) standing(ctx context.Context, e events.Edge, head uint64, see
 		if a.Err != nil {
 			return standing{why: a.Err.Error(), silent: true}
 		}
-		why, again := seen.compare(e, a.Value, head)
+		why, again := seen.compare(e, a.Value.EdgeReport, head)
 		if !again || time.Now().After(deadline) {
 			return standing{why: why}
 		}
