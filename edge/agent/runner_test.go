@@ -51,7 +51,10 @@ func TestFenceThroughTheBus(t *testing.T) {
 	e.view("the join", admitting)
 	l.history(func(w *world) { w.join("hz-1", "center", "ws-hz", "127.0.0.1:7101") }) // someone gains the users
 	e.relay.set(Counts{Sessions: 2, Evicted: 10})
-	fenced := l.history(func(w *world) { w.fence(w.begin(6381, 50)) })
+	fenced := l.history(func(w *world) {
+		w.join("hz-1", "center", "ws-hz", "127.0.0.1:7101") // a unit that gains users needs an edge
+		w.fence(w.begin(6381, 50))
+	})
 	r := l.report("the fence", at(fenced.Seq))
 	if len(r.Fences) != 1 || r.Fences[0] != (events.FenceReport{Cutover: "c1", Fence: fenced.Seq}) {
 		t.Errorf("%+v", r.Fences)
