@@ -17,7 +17,7 @@ import (
 func (l *lab) joins(from, n int) *events.State {
 	return l.history(func(w *world) {
 		for i := range n {
-			w.join(fmt.Sprintf("bj-%d", from+i), "unbj", "ws-bj", "127.0.0.1:9000")
+			w.join(fmt.Sprintf("bj-%d", from+i), "unbj", "ws-bj", fmt.Sprintf("127.0.0.1:%d", 9000+from+i))
 		}
 	})
 }

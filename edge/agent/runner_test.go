@@ -52,7 +52,6 @@ func TestFenceThroughTheBus(t *testing.T) {
 	l.history(func(w *world) { w.join("hz-1", "center", "ws-hz", "127.0.0.1:7101") }) // someone gains the users
 	e.relay.set(Counts{Sessions: 2, Evicted: 10})
 	fenced := l.history(func(w *world) {
-		w.join("hz-1", "center", "ws-hz", "127.0.0.1:7101") // a unit that gains users needs an edge
 		w.fence(w.begin(6381, 50))
 	})
 	r := l.report("the fence", at(fenced.Seq))
