@@ -71,9 +71,10 @@ type (
 		Address   string `json:"address"`            // HOST:PORT that other edges and probes dial; of no other edge
 		Capacity  int    `json:"capacity,omitempty"` // most sessions; 0: not limited
 	}
-	// LeaveEdge ends an edge's membership, said by itself when it is empty.
+	// LeaveEdge ends an edge's membership for good. Only the edge itself can say so, and only where no wave waits for it.
 	LeaveEdge struct {
-		ID string `json:"id"`
+		ID        string `json:"id"`
+		Directory string `json:"directory"` // its state directory's own UUID, as it joined with
 	}
 	// RetireEdge is an operator's word that an edge is gone for good.
 	RetireEdge struct {

@@ -217,12 +217,13 @@ func TestR7NeededEdgesComeFromTheJournal(t *testing.T) {
 	old := w.reports()
 	w.do(joinOf("bj-3")) // joined after the fence: it may have admitted someone in between
 	w.refuse(CommitWave{Cutover: id, Term: 1, Edges: old}, ErrWrongState, "")
-	w.do(LeaveEdge{ID: "bj-3"})
+	w.refuse(LeaveEdge{ID: "bj-3", Directory: directoryOf("bj-3")}, ErrWrongState, "") // leaving is no report
+	w.do(RetireEdge{ID: "bj-3", Reason: "burnt down too"})
 	w.do(RetireEdge{ID: "bj-2", Reason: "burnt down"}) // a retired edge falls out
 	w.do(CommitWave{Cutover: id, Term: 1, Edges: without(old, "bj-2")})
 	for _, gone := range []string{"bj-2", "bj-3"} {
 		w.refuse(joinOf(gone), ErrEdgeGone, "id")
-		w.refuse(LeaveEdge{ID: gone}, ErrUnknownEdge, "id")
+		w.refuse(LeaveEdge{ID: gone, Directory: directoryOf(gone)}, ErrUnknownEdge, "id")
 		w.refuse(RetireEdge{ID: gone, Reason: "again"}, ErrUnknownEdge, "id")
 	}
 }

@@ -150,10 +150,7 @@ func (s *State) decideMember(c Command, env Envelope) (Event, error) {
 	case JoinEdge:
 		return s.decideJoin(c)
 	case LeaveEdge:
-		if e, ok := s.Edges[c.ID]; !ok || e.Gone != "" {
-			return nil, ErrUnknownEdge.With("there is no edge %q", c.ID).At("id")
-		}
-		return EdgeLeft(c), nil
+		return s.decideLeave(c)
 	case RetireEdge:
 		if e, ok := s.Edges[c.ID]; !ok || e.Gone != "" {
 			return nil, ErrUnknownEdge.With("there is no edge %q; see get edges", c.ID).At("id")
@@ -177,6 +174,27 @@ func (s *State) decideMember(c Command, env Envelope) (Event, error) {
 	default:
 		return nil, ErrBadCommand.With("%T is not decided here", c)
 	}
+}
+
+// decideLeave lets an edge leave that nobody waits for: a wave that needs its report must get it, or an operator's word.
+func (s *State) decideLeave(c LeaveEdge) (Event, error) {
+	e, ok := s.Edges[c.ID]
+	if !ok || e.Gone != "" {
+		return nil, ErrUnknownEdge.With("there is no edge %q", c.ID).At("id")
+	}
+	if err := e.CheckDirectory(c.Directory); err != nil {
+		return nil, err
+	}
+	for _, cut := range s.CutoverList() {
+		w := cut.FencedWave()
+		if w < 0 || !cut.State.Running() {
+			continue
+		}
+		if slices.ContainsFunc(s.NeededEdges(&cut, w), func(n NeededEdge) bool { return n.ID == c.ID }) {
+			return nil, ErrWrongState.With("wave %d of %s waits for edge %s: it may leave afterwards", w, cut.ID, c.ID)
+		}
+	}
+	return EdgeLeft{ID: c.ID}, nil
 }
 
 func needReason(reason string) error {

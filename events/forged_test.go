@@ -86,7 +86,7 @@ func TestForgedRecords(t *testing.T) {
 		{name: "empty draft", typ: "DomainPut", data: `{}`, harmless: true},
 		{name: "units go", typ: "ConfigApplied", data: `{"namespace":"shop","changes":{"removed":{"units":["center","unbj"],"clusters":["ws-hz-2"]}}}`, harmless: true},
 		{name: "edge that never joined", typ: "EdgeLeft", data: `{"id":"mars"}`},
-		{name: "edge that is back from the dead", typ: "EdgeJoined", data: `{"id":"bj-2","unit":"unbj"}`, after: func(w *world) { w.do(LeaveEdge{ID: "bj-2"}) }},
+		{name: "edge that is back from the dead", typ: "EdgeJoined", data: `{"id":"bj-2","unit":"unbj"}`, after: func(w *world) { w.do(LeaveEdge{ID: "bj-2", Directory: directoryOf("bj-2")}) }},
 		{name: "edge from another directory", typ: "EdgeJoined", data: `{"id":"bj-2","directory":"` + directoryOf("bj-9") + `","unit":"unbj"}`},
 
 		{name: "good proposal", typ: "CutoverProposed", data: proposal("c1", "unit_type", moved, good), harmless: true},

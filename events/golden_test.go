@@ -124,7 +124,7 @@ func history(t testing.TB) *world {
 	step(RetryCheck{Cutover: "c2", Check: "edges-at-head", Result: Check{ID: "edges-at-head", State: Fail, At: w.now}})
 	step(SkipCheck{Cutover: "c2", Check: "edges-at-head", Reason: "I know"})
 	step(AbortCutover{Cutover: "c2"})
-	step(LeaveEdge{ID: "hz-2"})
+	step(LeaveEdge{ID: "hz-2", Directory: directoryOf("hz-2")})
 	return w
 }
 

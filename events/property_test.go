@@ -85,7 +85,7 @@ func (p *player) next() Command {
 	case 5, 6:
 		return joinOf(p.edge())
 	case 7:
-		return pick[Command](p.r, LeaveEdge{ID: p.edge()}, RetireEdge{ID: p.edge(), Reason: p.text()}, CreateNamespace{}, InitRules{})
+		return pick[Command](p.r, p.leave(), RetireEdge{ID: p.edge(), Reason: p.text()}, CreateNamespace{}, InitRules{})
 	case 8:
 		return TakeOffice{Term: p.term() + 1, Holder: "driver"}
 	case 9, 10:
@@ -225,6 +225,11 @@ func replay(t *testing.T, r *rand.Rand, w *world) {
 	}
 }
 
+func (p *player) leave() LeaveEdge {
+	id := p.edge()
+	return LeaveEdge{ID: id, Directory: directoryOf(id)}
+}
+
 // A clone and its original go separate ways.
 func TestCloneIsIsolated(t *testing.T) {
 	w := history(t)
@@ -235,7 +240,7 @@ func TestCloneIsIsolated(t *testing.T) {
 	before := w.s.Hash()
 	c := &world{t: t, s: a, now: w.now, count: 1000}
 	for _, cmd := range []Command{
-		PutUnit{Unit{ID: "new"}}, joinOf("hz-7"), LeaveEdge{ID: "hz-1"}, TakeOffice{Term: 9, Holder: "x"},
+		PutUnit{Unit{ID: "new"}}, joinOf("hz-7"), LeaveEdge{ID: "hz-1", Directory: directoryOf("hz-1")}, TakeOffice{Term: 9, Holder: "x"},
 		FenceWave{Cutover: "c3", Term: 9}, SkipCheck{Cutover: "c3", Edge: "bj-1", Reason: "x"}, PauseCutover{Cutover: "c3"}, AbortCutover{Cutover: "c3"}, RemoveDomain{Host: "websocket.msha.tech"}, back,
 	} {
 		c.do(cmd)

@@ -209,6 +209,7 @@ func otherRefusals() []refusal {
 			join(func(j *JoinEdge) { *j = joinOf("hz-1"); j.Cluster = "ws-x" }), ErrEdgeMoved, "id"},
 		{"join: retired", func(w *world) { w.do(RetireEdge{ID: "hz-1", Reason: "x"}) }, joinOf("hz-1"), ErrEdgeGone, "id"},
 		{"leave: unknown", nil, LeaveEdge{ID: "mars"}, ErrUnknownEdge, "id"},
+		{"leave: said by another", nil, LeaveEdge{ID: "hz-1", Directory: directoryOf("hz-2")}, ErrEdgeElsewhere, "id"},
 		{"retire: unknown", nil, RetireEdge{ID: "", Reason: "x"}, ErrUnknownEdge, "id"},
 		{"retire: no reason", nil, RetireEdge{ID: "hz-1"}, ErrReasonMissing, "reason"},
 		{"retire: long reason", nil, RetireEdge{ID: "hz-1", Reason: long}, ErrBadValue, "reason"},

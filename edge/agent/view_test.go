@@ -114,7 +114,7 @@ func TestAdmits(t *testing.T) {
 		}
 	}
 	w.do(events.RetireEdge{ID: "bj-1", Reason: "burnt"})
-	w.do(events.LeaveEdge{ID: "bj-2"})
+	w.do(events.LeaveEdge{ID: "bj-2", Directory: directoryOf("bj-2")})
 	for _, id := range []string{"bj-1", "bj-2"} {
 		if BuildView(w.state, self("unbj", id), Dev{}).Admits {
 			t.Errorf("%s admits, though it is gone", id)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -159,7 +160,7 @@ func (s *KVSnapshots) sweep(ctx context.Context, m manifest, written uint64) err
 			stale[id] = true
 		}
 	}
-	if err := w.Stop(); err != nil {
+	if err := w.Stop(); err != nil && !errors.Is(err, nats.ErrBadSubscription) { // that one: it has ended by itself
 		return fmt.Errorf("sweep old chunks: %w", err)
 	}
 	for id := range stale {
