@@ -78,7 +78,13 @@ type System struct {
 // StartSystem starts NATS and one controller, and applies the config.
 func StartSystem(t testing.TB, c Config) *System {
 	t.Helper()
-	s := &System{API: API{NATS: startNATS(t), Namespace: c.Namespace}, Domain: c.Domain}
+	return StartSystemOn(t, startNATS(t), c)
+}
+
+// StartSystemOn starts one controller on NATS servers that run already, and applies the config.
+func StartSystemOn(t testing.TB, url string, c Config) *System {
+	t.Helper()
+	s := &System{API: API{NATS: url, Namespace: c.Namespace}, Domain: c.Domain}
 	s.StartControl(t)
 	file := c.File(t)
 	// Until a controller answers, a command fails at once with "no responders" and changes nothing.

@@ -1,0 +1,124 @@
+package harness
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// natsArg as the first argument turns a test binary into a NATS server, whose config file is the second.
+const natsArg = "run-nats-server"
+
+const (
+	connectPause = 100 * time.Millisecond // between tries to reconnect
+	connectPing  = time.Second            // a connection to a paused server stays open for ever
+)
+
+// Cluster is three NATS servers with JetStream, each a process of its own: a server that is shut down inside the test
+// process says goodbye to the others and so hides elections, one that is killed or paused does not.
+type Cluster struct {
+	URL     string // of all three
+	servers map[string]*natsServer
+}
+
+type natsServer struct {
+	*Process
+	url, config string
+}
+
+// StartCluster starts the servers. They need not have elected anybody when it returns.
+func StartCluster(t testing.TB) *Cluster {
+	t.Helper()
+	names := []string{"n1", "n2", "n3"}
+	var routes, urls []string
+	for range names {
+		routes = append(routes, "127.0.0.1:"+strconv.Itoa(FreePort(t)))
+	}
+	c := &Cluster{servers: map[string]*natsServer{}}
+	for i, name := range names {
+		addr, dir := "127.0.0.1:"+strconv.Itoa(FreePort(t)), t.TempDir()
+		s := &natsServer{url: "nats://" + addr, config: filepath.Join(dir, "nats.conf")}
+		text := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream: {store_dir: %q}\ncluster: {name: test, listen: %q, routes: [\"nats://%s\"]}\n",
+			name, addr, filepath.Join(dir, "js"), routes[i], strings.Join(routes, `", "nats://`))
+		if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.servers[name] = s
+		urls = append(urls, s.url)
+		c.Restart(t, name)
+	}
+	c.URL = strings.Join(urls, ",")
+	for name, s := range c.servers {
+		Eventually(t, startWithin, "NATS server "+name+" listens", func() bool {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "nats://"))
+			if err == nil {
+				conn.Close()
+			}
+			return err == nil
+		})
+	}
+	return c
+}
+
+// Restart starts a server that was killed, with the name, the ports and the store that it had.
+func (c *Cluster) Restart(t testing.TB, name string) {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.servers[name].Process = StartProgram(t, "", program, natsArg, c.servers[name].config)
+}
+
+// Server is the process of one server.
+func (c *Cluster) Server(name string) *Process { return c.servers[name].Process }
+
+// Leader is the server that leads a stream, once one does and says so.
+func (c *Cluster) Leader(t testing.TB, js jetstream.JetStream, stream string) string {
+	t.Helper()
+	leader := ""
+	Eventually(t, startWithin, stream+" has a leader", func() bool {
+		if s, err := js.Stream(t.Context(), stream); err == nil && s.CachedInfo().Cluster != nil {
+			leader = s.CachedInfo().Cluster.Leader
+		}
+		return c.servers[leader] != nil
+	})
+	return leader
+}
+
+// Connect connects to one or more servers until the test ends, and leaves one that is silent for some seconds.
+func Connect(t testing.TB, url string) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(connectPause),
+		nats.PingInterval(connectPing), nats.MaxPingsOutstanding(2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// runNATS runs a server until a signal ends it.
+func runNATS(config string) int {
+	o, err := server.ProcessConfigFile(config)
+	if err == nil {
+		var s *server.Server
+		if s, err = server.NewServer(o); err == nil {
+			s.ConfigureLogger()
+			s.Start()
+			s.WaitForShutdown()
+			return 0
+		}
+	}
+	fmt.Fprintln(os.Stderr, "harness: nats server:", err)
+	return 1
+}
