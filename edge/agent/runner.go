@@ -101,6 +101,13 @@ func Start(cfg Config) (*Runner, error) {
 	return r, nil
 }
 
+// A server that hangs, or whose machine is gone, keeps its connections: it is left after the third ping that is due (15 s;
+// the library's defaults need minutes), because another one may well serve.
+const (
+	pingEvery    = 5 * time.Second
+	pingsPending = 2
+)
+
 func (r *Runner) connect() error {
 	if r.nc = r.cfg.NATS.Conn; r.nc != nil {
 		return nil
@@ -108,6 +115,7 @@ func (r *Runner) connect() error {
 	opts := append([]nats.Option{
 		nats.Name("unitgate-edge/" + r.self.ID),
 		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(spread, spread),
+		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsPending),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if !nc.IsClosed() { // by ourselves
 				r.log.Warn("NATS is out of reach: serving on with the last state", "err", err)

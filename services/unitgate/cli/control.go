@@ -17,6 +17,11 @@ import (
 const (
 	retryEvery  = time.Second
 	closeWithin = 5 * time.Second // for commands under way when a control plane stops
+
+	// A server that hangs, or whose machine is gone, keeps its connections: it is left after the third ping that is due
+	// (15 s; the library's defaults need minutes), because another one may well serve.
+	pingEvery    = 5 * time.Second
+	pingsPending = 2
 )
 
 // controller is a control plane that may not have started yet.
@@ -60,6 +65,7 @@ func (s *servers) runControl(ctx context.Context) error {
 func (s *servers) connectForGood(log *slog.Logger) (*nats.Conn, error) {
 	nc, err := nats.Connect(s.server, append(s.natsAuth(),
 		nats.Name("unitgate-control"), nats.Timeout(connectWait), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond),
+		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsPending),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if !nc.IsClosed() {
 				log.Warn("NATS is out of reach", "err", err)
