@@ -82,11 +82,13 @@ func (d *Dev) startEdges(ctx context.Context) error {
 	return nil
 }
 
-// unitsInOrder are the namespace's units, those of the config first and in its order: ports are dealt by it.
+// unitsInOrder are the units that get edges, those of the config first and in its order: ports are dealt by it. Of the
+// others, which came by commands in an earlier run, those without a cluster can have no edge, and must not keep the rest
+// from starting.
 func (d *Dev) unitsInOrder(s *events.State) []events.Unit {
 	out := slices.Clone(d.config.Units)
 	for _, id := range slices.Sorted(maps.Keys(s.Units)) {
-		if !slices.ContainsFunc(out, func(u events.Unit) bool { return u.ID == id }) {
+		if _, err := clusterOf(s, id); err == nil && !slices.ContainsFunc(out, func(u events.Unit) bool { return u.ID == id }) {
 			out = append(out, s.Units[id])
 		}
 	}
