@@ -20,7 +20,17 @@ import (
 
 // applyConfig brings the namespace to what the config says. After a second start on the same data there is little to do:
 // the rules of a completed cutover stay, since the config's are the baseline.
+//
+// Commands that were queued in an earlier run are taken meanwhile: what they overtake is planned anew.
 func (d *Dev) applyConfig(ctx context.Context) error {
+	for {
+		if err := d.planAndApply(ctx); !errors.Is(err, events.ErrStaleVersion) || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (d *Dev) planAndApply(ctx context.Context) error {
 	ns := d.config.Namespace
 	s, err := reader.State(ctx, d.js, ns, d.o.Log)
 	if errors.Is(err, events.ErrUnknownNamespace) {
