@@ -19,7 +19,7 @@ import (
 const (
 	killsVariable = "UNITGATE_KILLS"
 	seedVariable  = "UNITGATE_SEED"
-	defaultKills  = 4
+	defaultKills  = 4 // each costs the 3.5 s after which a dead driver's office is free
 )
 
 // redelivered covers the time after which the queue hands a dead controller's command to the next one.
@@ -79,6 +79,7 @@ type kill9 struct {
 	crowd   *survivors
 	head    uint64            // up to which the journal was read
 	journal map[string]uint64 // sequence of every command id of ours, as read record by record
+	moving  bool              // a cutover is started at that point of the journal
 	totals  map[string]int
 }
 

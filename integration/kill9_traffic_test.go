@@ -223,6 +223,12 @@ func (k *kill9) readOn(t *testing.T) {
 		k.head++
 		// unitgate.evt.<namespace>.<entity>.<verb>.<command id>
 		parts := strings.Split(m.Subject(), ".")
+		switch {
+		case parts[3] == "cutover":
+			k.moving = parts[4] == "started" || parts[4] == "resumed"
+		case parts[3] == "driver" && k.moving:
+			k.totals["cutovers taken over by the next life"]++
+		}
 		if parts[3] != "unit" {
 			continue
 		}
