@@ -81,7 +81,9 @@ func (f *follower) hear(b events.Beacon, now time.Time) {
 		f.keep(p)
 		return
 	}
-	f.promise = p
+	if f.promise.seq <= f.state.Seq { // one that is not met yet stays: beacons may come faster than their events are applied
+		f.promise = p
+	}
 	f.journal.Notice(b.Seq)
 }
 

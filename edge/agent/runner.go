@@ -121,7 +121,7 @@ func (r *Runner) connect() error {
 				r.log.Warn("NATS is out of reach: serving on with the last state", "err", err)
 			}
 		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { r.log.Info("NATS is back", "url", nc.ConnectedUrlRedacted()) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) { r.log.Info("NATS is back", "server", nc.ConnectedServerName()) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { r.log.Warn("NATS", "err", err) }),
 	}, r.cfg.NATS.Options...)
 	nc, err := nats.Connect(r.cfg.NATS.URL, append(opts, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))...)

@@ -208,7 +208,11 @@ func (d *StateDir) Load() (*Saved, error) {
 	if s.Seq != f.Seq || f.Epoch == "" {
 		return nil, damaged("sequence %d of epoch %q holds a state of sequence %d", f.Seq, f.Epoch, s.Seq)
 	}
-	return &Saved{Epoch: f.Epoch, Hash: f.Hash, State: s, At: info.ModTime()}, nil
+	at := info.ModTime()
+	if at.After(time.Now()) {
+		at = time.Unix(0, 0) // a clock was ahead: nothing is known of how old this is
+	}
+	return &Saved{Epoch: f.Epoch, Hash: f.Hash, State: s, At: at}, nil
 }
 
 // Save stores a state and returns its hash. When it returns nil, the state survives a crash of the machine (R6); after

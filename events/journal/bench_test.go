@@ -1,6 +1,7 @@
 package journal_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -13,11 +14,21 @@ import (
 
 func newStream(t testing.TB, js jetstream.JetStream) *journal.Stream {
 	t.Helper()
-	j, err := journal.Create(t.Context(), js, "shop", journal.Options{})
-	if err != nil {
-		t.Fatal(err)
+	again := time.NewTicker(20 * time.Millisecond) // the server may still be removing a deleted one's files
+	defer again.Stop()
+	for range 250 {
+		j, err := journal.Create(t.Context(), js, "shop", journal.Options{})
+		if err == nil {
+			return j
+		}
+		var api *jetstream.APIError
+		if !errors.As(err, &api) || api.ErrorCode != 10049 { // "error creating store for stream"
+			t.Fatal(err)
+		}
+		<-again.C
 	}
-	return j
+	t.Fatal("the stream cannot be made anew")
+	return nil
 }
 
 // BenchmarkAppend measures one writer that waits for each acknowledgement, on one embedded replica.

@@ -60,9 +60,6 @@ func TestForged(t *testing.T) {
 // imitate replaces the journal by a stream of the same epoch that allows deletes, with the first n of records.
 func imitate(t *testing.T, js jetstream.JetStream, j *journal.Stream, records []events.Record) jetstream.Stream {
 	t.Helper()
-	if err := js.DeleteStream(t.Context(), "UNITGATE_shop"); err != nil {
-		t.Fatal(err)
-	}
 	st := foreign(t, js, jetstream.StreamConfig{
 		Name: "UNITGATE_shop", Subjects: []string{"unitgate.evt.shop.>"},
 		Metadata: map[string]string{"unitgate-epoch": j.Epoch(), "unitgate-schema": "1"},

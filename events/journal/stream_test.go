@@ -101,11 +101,7 @@ func TestForeignStream(t *testing.T) {
 
 func foreign(t testing.TB, js jetstream.JetStream, cfg jetstream.StreamConfig) jetstream.Stream {
 	t.Helper()
-	st, err := js.CreateStream(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return st
+	return journaltest.Recreate(t, js, cfg)
 }
 
 func TestDeletesAreDenied(t *testing.T) {

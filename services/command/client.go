@@ -135,7 +135,7 @@ func (t *talk) run(ctx context.Context) (Outcome, error) {
 		case err == nil && !passing(o):
 			return t.final(ctx, o), nil
 		case errors.Is(err, nats.ErrNoResponders) && n == 0:
-			return Outcome{}, ErrNoController.With("no control plane answers on %s: start unitgate control, or check --nats", t.nc.ConnectedUrlRedacted())
+			return Outcome{}, ErrNoController.With("no control plane answers on %s: start unitgate control, or check --nats", t.nc.ConnectedAddr())
 		case errors.Is(err, ErrNoAnswer), ctx.Err() != nil:
 			return t.give(ctx, o, err)
 		case err != nil:

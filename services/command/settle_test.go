@@ -128,13 +128,8 @@ func redeliver(t *testing.T, js jetstream.JetStream, seq uint64) {
 		t.Fatal(err)
 	}
 	cfg := st.CachedInfo().Config
-	if err := js.DeleteStream(t.Context(), command.QueueStream); err != nil {
-		t.Fatal(err)
-	}
 	cfg.FirstSeq = seq
-	if _, err := js.CreateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	journaltest.Recreate(t, js, cfg)
 	o, err := js.Stream(t.Context(), command.OutcomeStream)
 	if err != nil {
 		t.Fatal(err)

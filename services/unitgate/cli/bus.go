@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"os/user"
 	"slices"
@@ -55,7 +57,7 @@ func (c *cli) natsAuth() []nats.Option {
 func (c *cli) connect() (*bus, error) {
 	nc, err := nats.Connect(c.server, c.natsOptions("unitgate cli")...)
 	if err != nil {
-		return nil, errNoNATS.With("cannot connect to %s: %v", redact(c.server), err)
+		return nil, errNoNATS.With("cannot connect to %s: %s", redact(c.server), because(err))
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {
@@ -65,13 +67,30 @@ func (c *cli) connect() (*bus, error) {
 	return &bus{c: c, nc: nc, js: js}, nil
 }
 
-// redact hides the password of a server's URL.
-func redact(url string) string {
-	scheme, rest, ok := strings.Cut(url, "://")
-	if at := strings.LastIndexByte(rest, '@'); ok && at >= 0 {
-		return scheme + "://***" + rest[at:]
+// redact hides user, password and token of servers' URLs, whatever their form: all that stands before an @.
+func redact(urls string) string {
+	parts := strings.Split(urls, ",")
+	for i, u := range parts {
+		at := strings.LastIndexByte(u, '@')
+		if at < 0 {
+			continue
+		}
+		scheme := ""
+		if s, _, ok := strings.Cut(u, "://"); ok && len(s) < at && !strings.ContainsRune(s, '@') {
+			scheme = s + "://"
+		}
+		parts[i] = scheme + "***" + u[at:]
 	}
-	return url
+	return strings.Join(parts, ",")
+}
+
+// because is what a connection failed with, without the URL that such an error may quote.
+func because(err error) string {
+	var parse *url.Error
+	if errors.As(err, &parse) {
+		return "its URL cannot be read: check its form, and escape special characters"
+	}
+	return err.Error()
 }
 
 func (b *bus) close() { b.nc.Close() }

@@ -51,7 +51,7 @@ func (s *servers) runControl(ctx context.Context) error {
 	if running == nil {
 		return nil
 	}
-	c.log.Info("control plane serves", "nats", c.nc.ConnectedUrlRedacted())
+	c.log.Info("control plane serves", "nats", redact(c.nc.ConnectedUrl()))
 	<-ctx.Done()
 	closing, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
@@ -71,10 +71,10 @@ func (s *servers) connectForGood(log *slog.Logger) (*nats.Conn, error) {
 				log.Warn("NATS is out of reach", "err", err)
 			}
 		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("NATS is back", "url", nc.ConnectedUrlRedacted()) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("NATS is back", "url", redact(nc.ConnectedUrl())) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "err", err) }))...)
 	if err != nil {
-		return nil, errNoNATS.With("cannot use %s: %v", redact(s.server), err)
+		return nil, errNoNATS.With("cannot use %s: %s", redact(s.server), because(err))
 	}
 	return nc, nil
 }
@@ -124,5 +124,5 @@ func (c *controller) status(context.Context) any {
 		Connected  bool             `json:"connected"`
 		NATS       string           `json:"nats"`
 		Namespaces []control.Status `json:"namespaces"`
-	}{c.nc.IsConnected(), c.nc.ConnectedUrlRedacted(), namespaces}
+	}{c.nc.IsConnected(), redact(c.nc.ConnectedUrl()), namespaces}
 }

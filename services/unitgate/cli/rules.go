@@ -85,6 +85,7 @@ func (d *rulesDiff) run(ctx context.Context) error {
 	if v.UnitType, v.From, err = d.side(ctx, r, d.from); err != nil {
 		return err
 	}
+	d.unitType = v.UnitType // the default one may be another at the other side
 	if v.UnitType, v.To, err = d.side(ctx, r, d.to); err != nil {
 		return err
 	}

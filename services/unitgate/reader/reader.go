@@ -85,7 +85,10 @@ func (r *Reader) At(ctx context.Context, p Point) (*events.State, error) {
 	if head == 0 {
 		return nil, events.ErrUnknownNamespace.With("namespace %q has a journal, but nothing stands in it yet", r.journal.Namespace())
 	}
-	s := r.snapshot(ctx, p)
+	s, err := r.snapshot(ctx, p)
+	if err != nil {
+		return nil, Unavailable(err)
+	}
 	last := head
 	if p.Seq > 0 {
 		last = p.Seq
@@ -197,7 +200,18 @@ func (r *Reader) read(ctx context.Context, from, last uint64, fn func(events.Rec
 
 // snapshot is the state of the newest snapshot if it helps on the way to a point, else the empty state. A moment in time
 // is looked for from the start: a snapshot does not say when its events were.
-func (r *Reader) snapshot(ctx context.Context, p Point) *events.State {
+//
+// The journal must know the snapshot's last event: otherwise its history was cut or written anew, and the error says so.
+func (r *Reader) snapshot(ctx context.Context, p Point) (*events.State, error) {
+	s := r.usable(ctx, p)
+	if s.Seq == 0 {
+		return s, nil
+	}
+	return s, r.journal.Check(ctx, journal.Cursor{Epoch: r.journal.Epoch(), Seq: s.Seq, Hash: s.Chain})
+}
+
+// usable is the newest snapshot's state, or the empty one.
+func (r *Reader) usable(ctx context.Context, p Point) *events.State {
 	if r.snaps == nil || !p.Time.IsZero() {
 		return events.NewState()
 	}
