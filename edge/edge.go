@@ -150,9 +150,6 @@ func (e *Edge) ID() string { return e.dir.ID() }
 // Addrs are the addresses that clients dial, in Config's order, with the ports that were taken for 0.
 func (e *Edge) Addrs() []string { return e.relay.Addrs() }
 
-// Advertise is the address that other edges and probes dial.
-func (e *Edge) Advertise() string { return e.cfg.Advertise }
-
 // AdminAddr is the address of the admin listener, "" if there is none.
 func (e *Edge) AdminAddr() string {
 	if e.admin == nil {

@@ -79,16 +79,17 @@ func (c *Client) Publish(ctx context.Context, entity, verb string, r Request, ex
 	if err != nil {
 		return Ticket{}, fmt.Errorf("jetstream: %w", err)
 	}
-	for range publishTries {
+	for try := range publishTries {
 		var ack *jetstream.PubAck
 		if ack, err = publish(ctx, js, msg); err == nil {
 			return Ticket{ID: r.ID, Seq: ack.Sequence}, nil
 		}
-		if refused := refusal(err); refused != nil {
+		refused := refusal(err)
+		if refused != nil && try == 0 {
 			return Ticket{}, refused
 		}
-		if ctx.Err() != nil {
-			break
+		if refused != nil || ctx.Err() != nil {
+			break // a try before this one got no answer, and may be queued whatever this one was told
 		}
 	}
 	return Ticket{}, ErrNoAnswer.With("%s.%s: %v: it may be queued; publish it again with the same id %s", entity, verb, err, r.ID)
