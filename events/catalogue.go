@@ -41,6 +41,7 @@ func entries() []entry {
 		{"wave", "fence", "fenced", true, FenceWave{}},
 		{"wave", "commit", "committed", true, CommitWave{}},
 		{"cutover", "complete", "completed", true, CompleteCutover{}},
+		{"command", "refuse", "refused", true, RefuseCommand{}},
 	}
 }
 
@@ -92,7 +93,7 @@ func eventTypes() map[string]reflect.Type {
 		NamespaceCreated{}, ConfigApplied{}, UnitPut{}, ClusterPut{}, LoadBalancerPut{}, DomainPut{}, DomainActivated{},
 		DomainRemoved{}, RulesInitialized{}, EdgeJoined{}, EdgeLeft{}, EdgeRetired{}, DriverTookOffice{},
 		CutoverProposed{}, CutoverChecked{}, CutoverSkipped{}, CutoverStarted{}, CutoverPaused{}, CutoverResumed{},
-		CutoverAborted{}, WaveFenced{}, WaveCommitted{}, CutoverCompleted{},
+		CutoverAborted{}, WaveFenced{}, WaveCommitted{}, CutoverCompleted{}, CommandRefused{},
 	} {
 		m[reflect.TypeOf(e).Name()] = reflect.TypeOf(e)
 	}

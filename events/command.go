@@ -168,6 +168,14 @@ type (
 	}
 )
 
+// RefuseCommand records that a command was refused, see CommandRefused. The control plane's own.
+type RefuseCommand struct {
+	Entity string `json:"entity"`
+	Verb   string `json:"verb"`
+	ID     string `json:"id"`
+	Code   string `json:"code"`
+}
+
 // reasonOf is the reason that stands in a command's own data.
 func reasonOf(c Command) string {
 	switch c := c.(type) {
@@ -218,3 +226,4 @@ func (AbortCutover) isCommand()    {}
 func (FenceWave) isCommand()       {}
 func (CommitWave) isCommand()      {}
 func (CompleteCutover) isCommand() {}
+func (RefuseCommand) isCommand()   {}

@@ -36,6 +36,8 @@ func Decide(s *State, namespace string, env Envelope, now time.Time) (Event, err
 		return s.decideConfig(c)
 	case JoinEdge, LeaveEdge, RetireEdge, TakeOffice:
 		return s.decideMember(c, env)
+	case RefuseCommand:
+		return CommandRefused(c), nil
 	default:
 		return s.decideCutover(env, now)
 	}

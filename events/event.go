@@ -157,6 +157,16 @@ type (
 	}
 )
 
+// CommandRefused changes nothing but the head. A durable command is refused after another controller may have sent its
+// event without hearing what became of it: such an append is guarded by the head as it was, so that from this record on it
+// can never be stored, and the refusal stays true.
+type CommandRefused struct {
+	Entity string `json:"entity"` // of the command, with Verb and ID its identity
+	Verb   string `json:"verb"`
+	ID     string `json:"id"`
+	Code   string `json:"code"` // of the refusal
+}
+
 func (NamespaceCreated) isEvent() {}
 func (ConfigApplied) isEvent()    {}
 func (UnitPut) isEvent()          {}
@@ -180,6 +190,7 @@ func (CutoverAborted) isEvent()   {}
 func (WaveFenced) isEvent()       {}
 func (WaveCommitted) isEvent()    {}
 func (CutoverCompleted) isEvent() {}
+func (CommandRefused) isEvent()   {}
 
 // Slots is the number of slots that the proposal moves.
 func (e CutoverProposed) Slots() int { return routing.Diff{Moves: e.Moves}.Slots() }

@@ -84,6 +84,7 @@ func (s *State) apply(rec Record, e Event) error {
 		return s.gone(e.ID, "retired")
 	case DriverTookOffice:
 		s.Office = Office(e)
+	case CommandRefused:
 	default:
 		return s.applyCutover(rec, e)
 	}

@@ -68,6 +68,7 @@ func samples(t *testing.T) []Event {
 		CutoverAborted{Cutover: "c1", Why: Why{"operator", "no"}}, WaveFenced{Cutover: "c1", Wave: 1, Term: 7},
 		WaveCommitted{Cutover: "c1", Wave: 1, Term: 7, Edges: []EdgeResult{{ID: "hz-1", Unit: "center", Applied: 9, Drained: true, Evicted: 2, Skipped: true}}},
 		CutoverCompleted{Cutover: "c1", Term: 7},
+		CommandRefused{Entity: "unit", Verb: "put", ID: directoryOf("hz-1"), Code: "expired"},
 	}
 }
 

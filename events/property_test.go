@@ -87,7 +87,8 @@ func (p *player) next() Command {
 	case 7:
 		return pick[Command](p.r, p.leave(), RetireEdge{ID: p.edge(), Reason: p.text()}, CreateNamespace{}, InitRules{})
 	case 8:
-		return TakeOffice{Term: p.term() + 1, Holder: "driver"}
+		take := TakeOffice{Term: p.term() + 1, Holder: "driver"}
+		return pick[Command](p.r, take, take, RefuseCommand{Entity: "unit", Verb: "put", ID: directoryOf("x"), Code: "expired"})
 	case 9, 10:
 		return PreviewCutover{Ranges: p.ranges(), Waves: p.r.IntN(5), Rate: pick(p.r, nil, nil, ptr(Rate(0)), ptr(Rate(-3)))}
 	case 11:

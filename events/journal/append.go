@@ -82,6 +82,10 @@ func (s *Stream) publish(ctx context.Context, after uint64, rec *events.Record) 
 	if err := ctx.Err(); err != nil {
 		return err // before anything was sent
 	}
+	// A process that stood still may find its time over before its timers do: others rely on it that nothing is sent then.
+	if ends, ok := ctx.Deadline(); ok && !time.Now().Before(ends) {
+		return context.DeadlineExceeded
+	}
 	var ack *jetstream.PubAck
 	err := s.ask(ctx, appendTimeout, func(ctx context.Context) (err error) {
 		ack, err = s.js.PublishMsg(ctx, guarded(s.ns, after, rec))

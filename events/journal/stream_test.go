@@ -215,3 +215,18 @@ func TestAppendWithoutServer(t *testing.T) {
 		}
 	})
 }
+
+// stoodStill is the context of a process that was stopped beyond its time and whose timers have not noticed yet.
+type stoodStill struct{ context.Context }
+
+func (stoodStill) Deadline() (time.Time, bool) { return time.Now().Add(-time.Second), true }
+
+func TestAppendAfterItsTime(t *testing.T) {
+	j := newStream(t, journaltest.StartServer(t).JetStream())
+	if _, err := j.Append(stoodStill{t.Context()}, 0, journaltest.Record(1)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("append after the caller's time: %v", err)
+	}
+	if n := len(journaltest.All(t, j)); n != 0 {
+		t.Errorf("%d records, want none", n)
+	}
+}

@@ -181,8 +181,8 @@ func TestJournalAway(t *testing.T) {
 		if took := time.Since(began); took < 30*time.Second || took > time.Minute {
 			t.Errorf("decided after %v", took)
 		}
-		if n := len(records(t, js)); n != 3 {
-			t.Errorf("journal has %d records, want 3", n)
+		if n := len(effects(t, js)); n != 3 {
+			t.Errorf("journal has %d events, want 3", n)
 		}
 		c.close()
 	})

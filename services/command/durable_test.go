@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -47,9 +48,12 @@ type controller struct {
 // control starts a controller of namespace shop.
 func control(t *testing.T, s *journaltest.Server, opts ...func(*controller)) *controller {
 	t.Helper()
-	c := &controller{t: t, nc: s.Connect(), now: time.Now, wrap: func(j journal.Journal) journal.Journal { return j }}
+	c := &controller{t: t, now: time.Now, wrap: func(j journal.Journal) journal.Journal { return j }}
 	for _, o := range opts {
 		o(c)
+	}
+	if c.nc == nil {
+		c.nc = s.Connect()
 	}
 	js, err := jetstream.New(c.nc)
 	if err != nil {
@@ -178,6 +182,12 @@ func records(t *testing.T, js jetstream.JetStream) (out []events.Record) {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// effects are the records that changed something.
+func effects(t *testing.T, js jetstream.JetStream) []events.Record {
+	t.Helper()
+	return slices.DeleteFunc(records(t, js), func(r events.Record) bool { return r.Type == "CommandRefused" })
 }
 
 // "with no controller running, the api answers 'no responders' at once and the durable command waits"; "an outcome kept

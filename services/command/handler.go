@@ -38,11 +38,16 @@ func NewHandler(p *projector.Projector, prepare Preparer, now func() time.Time, 
 // Do takes one command: measure, decide, append, and the same again if someone else's event came first. A command
 // whose id took effect before answers what it answered then. Without an id it gets a fresh one.
 func (h *Handler) Do(ctx context.Context, env events.Envelope) Outcome {
-	return h.do(ctx, env, time.Time{})
+	return h.do(ctx, env, way{})
 }
 
-// do is Do for a command that must not be decided after a moment on this process's clock; zero: it may be at any time.
-func (h *Handler) do(ctx context.Context, env events.Envelope, notAfter time.Time) Outcome {
+// way is what the way that a command came imposes on its handling. The zero way imposes nothing.
+type way struct {
+	notAfter time.Time // it must not be decided later than this on this process's clock; zero: it may be at any time
+	again    bool      // another controller had it before, or this one, and what came of it is not known, see shut
+}
+
+func (h *Handler) do(ctx context.Context, env events.Envelope, w way) Outcome {
 	if env.ID == "" {
 		env.ID = uuid.NewString()
 	}
@@ -57,8 +62,8 @@ func (h *Handler) do(ctx context.Context, env events.Envelope, notAfter time.Tim
 	if ok {
 		return accepted(rec) // also of a command that has expired since
 	}
-	if err := h.expired(notAfter); err != nil {
-		return rejected(err)
+	if err := h.expired(w); err != nil {
+		return h.refuse(ctx, env, w, err)
 	}
 	s, err := h.projector.CatchUp(ctx)
 	if err != nil {
@@ -66,22 +71,22 @@ func (h *Handler) do(ctx context.Context, env events.Envelope, notAfter time.Tim
 	}
 	if h.prepare != nil {
 		if env, err = h.prepare.Prepare(ctx, s, env); err != nil {
-			return h.refuse(ctx, env, err)
+			return h.refuse(ctx, env, w, err)
 		}
 	}
-	return h.settle(ctx, env, notAfter)
+	return h.settle(ctx, env, w)
 }
 
 // settle decides and appends until the event is stored, the command is rejected, or the journal does not answer.
-func (h *Handler) settle(ctx context.Context, env events.Envelope, notAfter time.Time) Outcome {
+func (h *Handler) settle(ctx context.Context, env events.Envelope, w way) Outcome {
 	s := h.projector.State()
 	for range attempts {
-		if err := h.expired(notAfter); err != nil { // measuring and other commands take time
-			return h.refuse(ctx, env, err)
+		if err := h.expired(w); err != nil { // measuring and other commands take time
+			return h.refuse(ctx, env, w, err)
 		}
 		e, err := events.Decide(s, h.projector.Journal().Namespace(), env, h.now())
 		if err != nil {
-			return h.refuse(ctx, env, err)
+			return h.refuse(ctx, env, w, err)
 		}
 		rec, err := events.NewRecord(s, env, e, h.now())
 		if err != nil {
@@ -111,24 +116,10 @@ func (h *Handler) settle(ctx context.Context, env events.Envelope, notAfter time
 	return rejected(ErrBusy.With("other commands came first %d times: send it again with the same id", attempts))
 }
 
-// refuse rejects a command, unless it has taken effect after all: someone else who got the same command may have come
-// first, and the state that refuses it then holds its own effect.
-func (h *Handler) refuse(ctx context.Context, env events.Envelope, why error) Outcome {
-	name := events.NameOf(env.Command)
-	rec, ok, err := h.projector.Journal().Find(ctx, name.Entity, name.Past, env.ID)
-	switch {
-	case err != nil:
-		return rejected(ErrUnavailable.With("the journal cannot be read: %v; send the command again with the same id %s", err, env.ID))
-	case ok:
-		return accepted(rec)
-	}
-	return rejected(why)
-}
-
-func (h *Handler) expired(notAfter time.Time) error {
-	if now := h.now(); !notAfter.IsZero() && now.After(notAfter) {
+func (h *Handler) expired(w way) error {
+	if now := h.now(); !w.notAfter.IsZero() && now.After(w.notAfter) {
 		return ErrExpired.With("it expired at %s, and it is %s: nothing was done; send it again if it is still wanted",
-			notAfter.UTC().Format(time.RFC3339Nano), now.UTC().Format(time.RFC3339Nano))
+			w.notAfter.UTC().Format(time.RFC3339Nano), now.UTC().Format(time.RFC3339Nano))
 	}
 	return nil
 }

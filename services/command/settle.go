@@ -116,6 +116,7 @@ func (q *queue) read(m *nats.Msg) (queued, error) {
 		return queued{}, err
 	}
 	c := queued{seq: meta.Sequence.Stream, delivered: meta.NumDelivered}
+	c.again = c.delivered > 1
 	tokens := strings.Split(m.Subject, ".")
 	if c.namespace = tokens[2]; !tokenForm.MatchString(c.namespace) { // the stream's subjects have at least three
 		return c, events.ErrBadName.With("namespace %q", c.namespace)

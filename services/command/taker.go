@@ -55,9 +55,9 @@ func decodeRequest(body []byte) (request, error) {
 type call struct {
 	namespace, entity, verb string
 	request
-	header   nats.Header // of the message; nothing but the trace context is taken from it
-	notAfter time.Time   // the command must not be decided later than this; zero: no limit
-	queued   bool        // it came durably: nobody waits, so questions make no sense
+	way
+	header nats.Header // of the message; nothing but the trace context is taken from it
+	queued bool        // it came durably: nobody waits, so questions make no sense
 }
 
 // taker gives calls to the handlers and queries of their namespaces.
@@ -88,7 +88,7 @@ func (t taker) take(ctx context.Context, c call) Outcome {
 	if err != nil {
 		return t.create(ctx, c, env)
 	}
-	return ns.Handler.do(ctx, env, c.notAfter)
+	return ns.Handler.do(ctx, env, c.way)
 }
 
 // create makes a journal only for a command that may be a namespace's first.
@@ -108,7 +108,7 @@ func (t taker) create(ctx context.Context, c call, env events.Envelope) Outcome 
 	if err != nil {
 		return rejected(ErrUnavailable.With("the journal of %q cannot be made: %v", c.namespace, err))
 	}
-	return ns.Handler.do(ctx, env, c.notAfter)
+	return ns.Handler.do(ctx, env, c.way)
 }
 
 func query(ctx context.Context, q Query, data json.RawMessage) Outcome {
