@@ -70,6 +70,16 @@ func Names() []Name {
 	return out
 }
 
+// FindName is the name of a command that comes from outside, and whether there is one.
+func FindName(entity, verb string) (Name, bool) {
+	for _, n := range Names() {
+		if n.Entity == entity && n.Verb == verb {
+			return n, true
+		}
+	}
+	return Name{}, false
+}
+
 // DecodeCommand reads a command's data strictly: unknown or doubled keys and wrong types are errors that name the field.
 // Commands that belong to the driver are not accepted. Errors are *Error.
 func DecodeCommand(entity, verb string, data []byte) (Command, error) {

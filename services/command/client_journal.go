@@ -17,13 +17,8 @@ import (
 // look asks the journal what became of the command, by the command's own subject. It is not ok when there is nothing, for
 // queries, and when the journal cannot be asked (which a client may not be allowed to do).
 func (t *talk) look(ctx context.Context) (Outcome, bool) {
-	past := ""
-	for _, n := range events.Names() {
-		if n.Entity == t.entity && n.Verb == t.verb {
-			past = n.Past
-		}
-	}
-	if past == "" {
+	name, ok := events.FindName(t.entity, t.verb)
+	if !ok {
 		return Outcome{}, false
 	}
 	js, err := jetstream.New(t.nc)
@@ -34,7 +29,7 @@ func (t *talk) look(ctx context.Context) (Outcome, bool) {
 	if err != nil {
 		return Outcome{}, false
 	}
-	rec, ok, err := j.Find(ctx, t.entity, past, t.id)
+	rec, ok, err := j.Find(ctx, name.Entity, name.Past, t.id)
 	if err != nil || !ok {
 		return Outcome{}, false
 	}

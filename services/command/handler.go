@@ -54,13 +54,8 @@ func (h *Handler) do(ctx context.Context, env events.Envelope, w way) Outcome {
 	if err := events.CheckEnvelope(env); err != nil {
 		return rejected(err)
 	}
-	name := events.NameOf(env.Command)
-	rec, ok, err := h.projector.Journal().Find(ctx, name.Entity, name.Past, env.ID)
-	if err != nil {
-		return rejected(ErrUnavailable.With("the journal cannot be read: %v; send the command again with the same id", err))
-	}
-	if ok {
-		return accepted(rec) // also of a command that has expired since
+	if o, done := h.recall(ctx, events.NameOf(env.Command), env.ID); done {
+		return o // also of a command that has expired since
 	}
 	if err := h.expired(w); err != nil {
 		return h.refuse(ctx, env, w, err)

@@ -13,20 +13,28 @@ import (
 // refuse rejects a command, unless it has taken effect after all: someone else who got the same command may have come
 // first, and the state that refuses it then holds its own effect.
 func (h *Handler) refuse(ctx context.Context, env events.Envelope, w way, why error) Outcome {
-	if w.again {
+	if w.again && pending(ctx, rejected(why)) == nil {
 		if o, shut := h.shut(ctx, env, rejected(why)); !shut {
 			return o
 		}
 	}
-	name := events.NameOf(env.Command)
-	rec, ok, err := h.projector.Journal().Find(ctx, name.Entity, name.Past, env.ID)
-	switch {
-	case err != nil:
-		return rejected(ErrUnavailable.With("the journal cannot be read: %v; send the command again with the same id %s", err, env.ID))
-	case ok:
-		return accepted(rec)
+	if o, done := h.recall(ctx, events.NameOf(env.Command), env.ID); done {
+		return o
 	}
 	return rejected(why)
+}
+
+// recall is what a command was answered when it took effect. It is not done if it did not; if nobody can say, the outcome
+// does.
+func (h *Handler) recall(ctx context.Context, name events.Name, id string) (o Outcome, done bool) {
+	rec, ok, err := h.projector.Journal().Find(ctx, name.Entity, name.Past, id)
+	switch {
+	case err != nil:
+		return rejected(ErrUnavailable.With("the journal cannot be read: %v; send the command again with the same id %s", err, id)), true
+	case ok:
+		return accepted(rec), true
+	}
+	return Outcome{}, false
 }
 
 // shut makes sure that no append of this command is on its way any more. A controller that was cut off, or stood still, may

@@ -53,7 +53,9 @@ func (d *Durable) settle(ctx context.Context, q *queue, m *nats.Msg) {
 	var o Outcome
 	if err == nil {
 		o = d.decide(ctx, c)
-		if err = pending(ctx, o); err == nil {
+		if err = pending(ctx, o); err == nil && before.stays(c, o) {
+			log.Warn("its outcome is not told: a command was accepted under this id", "ok", o.OK, "err", o.Error)
+		} else if err == nil {
 			err = q.store(ctx, c, o, before.seq)
 		}
 	}
@@ -72,7 +74,7 @@ func (d *Durable) settle(ctx context.Context, q *queue, m *nats.Msg) {
 
 func (d *Durable) decide(ctx context.Context, c queued) Outcome {
 	if c.poison != nil {
-		return rejected(c.poison)
+		return d.taker.refuse(ctx, c.call, c.poison)
 	}
 	return d.taker.take(ctx, c.call)
 }
@@ -158,6 +160,16 @@ func (q *queue) mark(seq uint64) string { return fmt.Sprintf("%s/%s/%d", QueueSt
 // of reports whether the outcome settles this very message; the id alone does not, since it may have been sent twice.
 func (o outcomeOf) of(q *queue, seq uint64) bool { return o.seq > 0 && o.mark == q.mark(seq) }
 
+// stays reports whether the outcome must not be replaced by another one: an acceptance holds for ever, and only a newer
+// message of the same command may put its own mark on it.
+func (o outcomeOf) stays(c queued, next Outcome) bool {
+	var was Settled
+	if o.seq == 0 || json.Unmarshal(o.data, &was) != nil || !was.OK {
+		return false
+	}
+	return !next.OK || was.Entity != c.entity || was.Verb != c.verb
+}
+
 func (q *queue) outcome(ctx context.Context, namespace, id string) (outcomeOf, error) {
 	return lastOutcome(ctx, q.outcomes, namespace, id)
 }
@@ -175,9 +187,9 @@ func lastOutcome(ctx context.Context, st jetstream.Stream, namespace, id string)
 	return outcomeOf{m.Sequence, m.Header.Get(markHeader), m.Data}, nil
 }
 
-// store publishes an outcome and waits until it is stored. A rejection only takes the place of the outcome that was there
-// before it was decided: a controller that stood still for longer than AckWait must not talk over its successor. An
-// acceptance is what the journal says, so it is always right.
+// store publishes an outcome and waits until it is stored. It only takes the place of the outcome that was there before it
+// was decided: a controller that stood still for longer than AckWait must not talk over its successor, and what stays must
+// not be replaced because it came in between. Where it does not fit, the command comes again and finds what is there.
 func (q *queue) store(ctx context.Context, c queued, o Outcome, before uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
@@ -188,11 +200,7 @@ func (q *queue) store(ctx context.Context, c queued, o Outcome, before uint64) e
 	m := nats.NewMsg(OutcomePrefix + "." + c.namespace + "." + c.ID)
 	m.Data = body
 	m.Header.Set(markHeader, q.mark(c.seq))
-	opts := []jetstream.PublishOpt{jetstream.WithExpectStream(OutcomeStream)}
-	if !o.OK {
-		opts = append(opts, jetstream.WithExpectLastSequencePerSubject(before))
-	}
-	if _, err := q.js.PublishMsg(ctx, m, opts...); err != nil {
+	if _, err := q.js.PublishMsg(ctx, m, jetstream.WithExpectStream(OutcomeStream), jetstream.WithExpectLastSequencePerSubject(before)); err != nil {
 		return fmt.Errorf("store the outcome: %w", err)
 	}
 	return nil

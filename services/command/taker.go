@@ -82,13 +82,33 @@ func (t taker) take(ctx context.Context, c call) Outcome {
 		return rejected(err) // a query, or nothing that could create the namespace
 	}
 	if cerr != nil {
-		return rejected(cerr)
+		return t.refuse(ctx, c, cerr)
 	}
 	env := events.Envelope{ID: c.ID, Actor: c.Actor, Reason: c.Reason, Traceparent: traceparent(c.header), Command: cmd}
 	if err != nil {
 		return t.create(ctx, c, env)
 	}
 	return ns.Handler.do(ctx, env, c.way)
+}
+
+// refuse rejects what cannot be decided because of its form, unless a command with its entity, verb and id was accepted
+// before: that one answers the same for ever, however malformed the repeat is.
+func (t taker) refuse(ctx context.Context, c call, why error) Outcome {
+	name, known := events.FindName(c.entity, c.verb)
+	if !known || events.CheckUUID(c.ID) != nil || events.CheckID(c.namespace, "namespace") != nil {
+		return rejected(why)
+	}
+	ns, err := t.namespaces.Get(ctx, c.namespace)
+	switch {
+	case errors.Is(err, events.ErrUnknownNamespace):
+		return rejected(why)
+	case err != nil:
+		return rejected(err)
+	}
+	if o, done := ns.Handler.recall(ctx, name, c.ID); done {
+		return o
+	}
+	return rejected(why)
 }
 
 // create makes a journal only for a command that may be a namespace's first.
