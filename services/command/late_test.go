@@ -3,6 +3,7 @@ package command_test
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,12 +33,11 @@ func TestAppendThatComesLate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			journaltest.Bubble(t, func(t *testing.T, s *journaltest.Server) {
 				js, cl := s.JetStream(s.Uncut()), command.NewClient(s.Connect(s.Uncut()), "shop")
-				armed := false
+				var armed atomic.Bool
 				control(t, s, func(c *controller) {
 					c.wrap = func(j journal.Journal) journal.Journal {
 						return cutting{j, func() {
-							if armed {
-								armed = false
+							if armed.CompareAndSwap(true, false) {
 								s.Cut()
 								synctest.Wait()
 							}
@@ -45,10 +45,10 @@ func TestAppendThatComesLate(t *testing.T) {
 					}
 				})
 				createShop(t, cl)
-				armed = true
+				armed.Store(true)
 				ticket := publish(t, cl, putUnit("u1"), expires)
 				time.Sleep(20 * time.Second)
-				if armed {
+				if armed.Load() {
 					t.Fatal("the controller has not begun its append")
 				}
 				control(t, s, func(c *controller) { c.nc = s.Connect(s.Uncut()) })
