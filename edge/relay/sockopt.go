@@ -106,3 +106,12 @@ func unsent(fd int) int {
 	}
 	return n
 }
+
+// queued is the number of bytes that wait in the kernel for the peer to have room for them.
+func queued(fd int) int {
+	n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQNSD)
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -28,7 +28,7 @@ func (e *engine) pump(s *session, i int) {
 			e.rearm(src)
 			return
 		}
-		k, err := src.c.Read(e.buf)
+		k, err := src.c.Read(e.buf[:e.appetite(s, i, n)])
 		if k > 0 {
 			e.received(s, i, e.buf[:k])
 			continue
@@ -45,6 +45,28 @@ func (e *engine) pump(s *session, i int) {
 			return
 		}
 	}
+}
+
+// How much one read of a tunnel takes. Most messages fit into firstRead. leastRead is not too little for a slow peer, and
+// what may be left of it is little.
+const (
+	firstRead = 16 << 10
+	leastRead = 4 << 10
+)
+
+// appetite is how much of leg i the n-th read of an event takes: no more than the other leg's kernel does at once, so
+// that hardly anything stays in nbio's queue, which is the only memory of ours that a slow reader costs. But it takes
+// something even if there is no room at all, because only after a write that came up short does the kernel tell when
+// there is. The question is saved where it is rarely worth its system call.
+func (e *engine) appetite(s *session, i, n int) int {
+	dst := &s.legs[1-i]
+	switch {
+	case !s.relays(i) || dst.pending > 0: // nobody is to be waited for, or nobody can be: see pump
+		return readSize
+	case n == 0 && !s.congested:
+		return firstRead
+	}
+	return min(max(notSent-queued(dst.fd()), leastRead), readSize)
 }
 
 // relays reports whether what is read from leg i goes to the other leg, so that this one has to keep its pace.
