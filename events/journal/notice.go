@@ -21,7 +21,7 @@ const (
 )
 
 // Notice implements [Journal]: a record that does not come by the consumer in a moment is fetched by its sequence. A wrong
-// number costs a question.
+// number costs a question, and is forgotten with it: the next one counts anew.
 func (s *Stream) Notice(head uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,6 +38,15 @@ func (s *Stream) Notice(head uint64) {
 // Notice implements [Journal]. Nothing is ever late in memory.
 func (m *Memory) Notice(uint64) {}
 
+// forget forgets a notice that is being looked after, so that the next one counts, however much lower it is.
+func (s *Stream) forget(head uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.noticed <= head {
+		s.noticed = 0
+	}
+}
+
 // noticedHead is the newest sequence that Notice was told of, and a channel that closes when there is a newer one.
 func (s *Stream) noticedHead() (uint64, <-chan struct{}) {
 	s.mu.Lock()
@@ -46,6 +55,14 @@ func (s *Stream) noticedHead() (uint64, <-chan struct{}) {
 		s.news = make(chan struct{})
 	}
 	return s.noticed, s.news
+}
+
+// seek looks for what was noticed, once. What is noticed from here on is looked for again, whatever comes of this.
+func (x *session) seek(ctx context.Context) {
+	head := x.wanted
+	x.wanted = 0
+	x.s.forget(head)
+	x.fetch(ctx, head)
 }
 
 // fetch admits the records up to a sequence that have not come by the consumer, each asked for by its sequence: any

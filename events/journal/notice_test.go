@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/journal"
@@ -20,17 +21,7 @@ func TestNoticedRecordsAreFetched(t *testing.T) {
 		c := journaltest.Fill(t, j, journal.Cursor{}, 1, 5)
 		f := journaltest.Follow(t, j, journal.Cursor{})
 		f.Until(1, 5)
-		st, err := js.Stream(t.Context(), "UNITGATE_shop")
-		if err != nil {
-			t.Fatal(err)
-		}
-		name := ""
-		for n := range st.ConsumerNames(t.Context()).Name() {
-			name = n
-		}
-		if _, err := st.PauseConsumer(t.Context(), name, time.Now().Add(700*time.Millisecond)); err != nil {
-			t.Fatal(err)
-		}
+		pauseConsumers(t, js, 700*time.Millisecond)
 		c = journaltest.Fill(t, j, c, 6, 8)
 		began := time.Now()
 		j.Notice(8)
@@ -41,6 +32,45 @@ func TestNoticedRecordsAreFetched(t *testing.T) {
 		time.Sleep(time.Second) // virtual: the consumer goes on, with what was fetched
 		journaltest.Fill(t, j, c, 9, 10)
 		f.Until(9, 10)
+	})
+}
+
+// pauseConsumers makes the stream's consumers bring nothing for a while, though they send heartbeats.
+func pauseConsumers(t *testing.T, js jetstream.JetStream, d time.Duration) {
+	t.Helper()
+	st, err := js.Stream(t.Context(), "UNITGATE_shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range st.ConsumerNames(t.Context()).Name() {
+		if _, err := st.PauseConsumer(t.Context(), name, time.Now().Add(d)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Wrong numbers, before a true one and together with it, do not keep what is missing from being fetched.
+func TestWrongNoticesDisarmNothing(t *testing.T) {
+	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
+		js := srv.JetStream()
+		j := newStream(t, js)
+		c := journaltest.Fill(t, j, journal.Cursor{}, 1, 5)
+		f := journaltest.Follow(t, j, journal.Cursor{})
+		f.Until(1, 5)
+		for n := 6; n < 12; n += 2 {
+			j.Notice(1 << 60)
+			time.Sleep(time.Second) // virtual: it was looked for, and is not there
+			pauseConsumers(t, js, 700*time.Millisecond)
+			c = journaltest.Fill(t, j, c, n, n+1)
+			began := time.Now()
+			j.Notice(uint64(n + 1))
+			j.Notice(1 << 50)
+			f.Until(uint64(n), uint64(n+1))
+			if took := time.Since(began); took > 500*time.Millisecond {
+				t.Errorf("records %d and %d: it took %v", n, n+1, took)
+			}
+			time.Sleep(time.Second)
+		}
 	})
 }
 

@@ -30,7 +30,7 @@ type session struct {
 	verify  bool       // the next record is the one at the cursor, for its hash
 	trouble chan error // first trouble of the consumer; one slot
 	over    chan struct{}
-	sought  uint64        // the watching goroutine has fetched up to it, or tried
+	wanted  uint64        // noticed, and not looked for yet; the watching goroutine's
 	reached atomic.Uint64 // follower.chain.seq, for the watching goroutine
 
 	mu        sync.Mutex
@@ -141,15 +141,16 @@ func (x *session) watch(ctx context.Context, c chain) error {
 	var late <-chan time.Time // not nil: what was noticed has not come yet
 	for {
 		head, news := x.s.noticedHead()
-		if late == nil && head > x.reached.Load() && head > x.sought {
+		x.wanted = max(x.wanted, head)
+		if late == nil && x.wanted > x.reached.Load() {
 			late = time.After(noticeGrace)
 		}
 		select {
 		case <-news:
 			continue
 		case <-late:
-			late, x.sought = nil, head
-			x.fetch(ctx, head)
+			late = nil
+			x.seek(ctx)
 			continue
 		case <-ctx.Done():
 			return ctx.Err()

@@ -46,7 +46,7 @@ type Stream struct {
 
 	mu      sync.Mutex    // guards the rest
 	tip     Cursor        // newest record that this handle has seen with its hash: saves Append a look at its predecessor
-	noticed uint64        // newest sequence that Notice was told of
+	noticed uint64        // newest sequence that Notice was told of and nobody has looked for
 	news    chan struct{} // closed when noticed grows; nil: nobody waits
 }
 
