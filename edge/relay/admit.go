@@ -223,27 +223,35 @@ func (e *engine) linger(s *session) {
 		e.release(s)
 		return
 	}
-	if e.patient(s) {
-		e.start(&e.lingering, s)
-	} else {
-		e.start(&e.evicting, s)
-	}
+	e.start(e.lingersIn(s), s)
 	for i := range s.legs {
 		e.shutdown(s, i)
 		e.rearm(&s.legs[i]) // what is there already has to be read off
 	}
 }
 
+// lingersIn is the queue for the end of s.
+func (e *engine) lingersIn(s *session) *fifo {
+	switch {
+	case !e.patient(s):
+		return &e.evicting
+	case s.aborted:
+		return &e.aborting
+	}
+	return &e.lingering
+}
+
 // patient reports whether a slow peer may take its time.
 func (e *engine) patient(s *session) bool { return s.why == notClosing && !e.closing }
 
 // lingered: the time to read has passed. A peer that is slow but not finished gets more of it, for no cost but its
-// socket; TCP ends it when it no longer answers at all. A victim gets none: its unit may not wait for a reader.
+// socket; TCP ends it when it no longer answers at all. A victim gets none: its unit may not wait for a reader. Who has
+// it all, and goes on talking to a leg that broke off, learns so by a reset.
 func (e *engine) lingered(s *session) {
 	if e.patient(s) {
 		for i := range s.legs {
 			if l := &s.legs[i]; l.c != nil && (l.pending > 0 || unsent(l.fd()) > 0) {
-				e.start(&e.lingering, s)
+				e.start(e.lingersIn(s), s)
 				return
 			}
 		}

@@ -46,10 +46,10 @@ type engine struct {
 	closing bool       // Close has begun
 	drained chan struct{}
 
-	heads, held, replies, lingering, evicting, watch fifo
-	watching                                         deadline // in watch while congested is not empty
-	timer                                            *time.Timer
-	wakeAt                                           time.Duration // when timer fires; 0: it does not
+	heads, held, replies, lingering, aborting, evicting, watch fifo
+	watching                                                   deadline // in watch while congested is not empty
+	timer                                                      *time.Timer
+	wakeAt                                                     time.Duration // when timer fires; 0: it does not
 
 	fresh, ripe []arrival // see arrive
 
@@ -78,6 +78,7 @@ func newEngine(r *Relay, index int) (*engine, error) {
 		heads:     fifo{timeout: r.cfg.HandshakeTimeout},
 		replies:   fifo{timeout: replyTimeout},
 		lingering: fifo{timeout: lingerTimeout},
+		aborting:  fifo{timeout: abortInterval},
 		evicting:  fifo{timeout: evictTimeout},
 		watch:     fifo{timeout: watchInterval},
 	}
@@ -305,7 +306,7 @@ func (e *engine) schedule(at time.Duration) {
 // tick handles the deadlines that have passed.
 func (e *engine) tick() {
 	now := e.now()
-	for _, q := range [...]*fifo{&e.heads, &e.held, &e.replies, &e.lingering, &e.evicting} {
+	for _, q := range [...]*fifo{&e.heads, &e.held, &e.replies, &e.lingering, &e.aborting, &e.evicting} {
 		for d := q.expired(now); d != nil; d = q.expired(now) {
 			e.expired(d.s)
 		}
@@ -313,7 +314,7 @@ func (e *engine) tick() {
 	if e.watch.expired(now) != nil {
 		e.watchCongested()
 	}
-	for _, q := range [...]*fifo{&e.heads, &e.held, &e.replies, &e.lingering, &e.evicting, &e.watch} {
+	for _, q := range [...]*fifo{&e.heads, &e.held, &e.replies, &e.lingering, &e.aborting, &e.evicting, &e.watch} {
 		if q.first != nil {
 			e.schedule(q.first.at)
 		}

@@ -45,7 +45,8 @@ func (e *engine) spare(s *session) {
 	case stPass:
 		e.start(&e.replies, s)
 	case stLinger:
-		e.start(&e.lingering, s)
+		s.why = notClosing // it has its patience back
+		e.start(e.lingersIn(s), s)
 	default:
 		return
 	}
@@ -153,10 +154,10 @@ func (e *engine) conclude(s *session) {
 }
 
 // hurry: the peers had their time. What the kernel has taken still arrives; a leg that did not even take everything is
-// reset.
+// reset, and so is one whose peer broke off.
 func (e *engine) hurry(s *session) {
 	for i := range s.legs {
-		if s.legs[i].pending > 0 {
+		if s.legs[i].pending > 0 || s.aborted {
 			e.reset(s, i)
 		} else {
 			e.close(s, i)

@@ -61,6 +61,7 @@ const (
 const (
 	replyTimeout  = 10 * time.Second // stReply and stPass
 	lingerTimeout = 5 * time.Second  // stLinger, again as long as the client still reads
+	abortInterval = time.Second / 4  // stLinger of an aborted session, again as long as the peer still reads
 	evictTimeout  = 2 * time.Second  // stEnding, stNotify, stAnswer, stFinish each
 	watchInterval = 500 * time.Millisecond
 )
@@ -89,6 +90,7 @@ type session struct {
 	admitted  bool        // counted in the relay's capacity
 	dialing   bool        // a connect is under way
 	congested bool        // in the engine's list
+	aborted   bool        // one leg broke off, and the other one has to learn it
 	counted   bool        // counted in stats.evicted
 }
 

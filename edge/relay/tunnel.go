@@ -205,11 +205,12 @@ func (e *engine) resume(s *session, i int) {
 }
 
 // lostInTunnel: leg i is gone. If it had said everything, the other leg still gets it all, however slowly. Otherwise
-// somebody aborted the connection, and the other leg learns just that.
+// somebody aborted the connection, and the other leg learns just that; so it does if it goes on talking to nobody.
 func (e *engine) lostInTunnel(s *session, i int) {
-	if s.legs[i].is(ended) {
-		e.linger(s)
-	} else {
+	if !s.legs[i].is(ended) {
 		e.reset(s, 1-i)
+		return
 	}
+	s.aborted = !s.legs[1-i].is(ended)
+	e.linger(s)
 }
