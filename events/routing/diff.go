@@ -93,13 +93,44 @@ func (d Diff) Keys() int { return d.Slots() + len(d.ExactMoves) }
 func (d Diff) Split(n int) []Keys {
 	total := d.Keys()
 	n = max(1, min(n, total))
-	waves := make([]Keys, n)
-	at := 0 // keys dealt so far; wave w takes keys [w*total/n, (w+1)*total/n)
-	wave := func() int { return ((at+1)*n - 1) / total }
+	ends := make([]int, n)
+	for w := range ends {
+		ends[w] = (w + 1) * total / n
+	}
+	return d.deal(ends)
+}
+
+// SplitAt deals the moving keys into waves that end where the given percentages of the keys have moved, in the same
+// order as Split. The percentages must rise and end at 100; one that adds no whole key makes no wave.
+func (d Diff) SplitAt(percent []int) []Keys {
+	total := d.Keys()
+	var ends []int
+	for i, p := range percent {
+		end := total * p / 100
+		if i == 0 && p > 0 {
+			end = max(end, 1) // "1 %" of a few keys is a first try with one of them
+		}
+		if end > 0 && (len(ends) == 0 || end > ends[len(ends)-1]) {
+			ends = append(ends, end)
+		}
+	}
+	return d.deal(ends)
+}
+
+// deal gives wave w the keys up to the ends[w]-th. The ends rise and the last one is the number of keys.
+func (d Diff) deal(ends []int) []Keys {
+	waves := make([]Keys, len(ends))
+	at, w := 0, 0 // keys dealt so far, wave that takes the next one
+	wave := func() int {
+		for ends[w] <= at {
+			w++
+		}
+		return w
+	}
 	for _, m := range d.Moves {
 		for s := m.From; s <= m.To; {
 			w := wave()
-			take := min(uint32((w+1)*total/n-at), m.To-s+1)
+			take := min(uint32(ends[w]-at), m.To-s+1)
 			waves[w].Slots = append(waves[w].Slots, Range{s, s + take - 1})
 			s += take
 			at += int(take)
