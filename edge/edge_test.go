@@ -123,7 +123,7 @@ func results(s *events.State, id string) []events.EdgeResult {
 	c := s.Cutovers[id]
 	var out []events.EdgeResult
 	for _, e := range s.NeededEdges(&c, 0) {
-		out = append(out, events.EdgeResult{ID: e.ID, Unit: e.Unit, Applied: s.Seq, Drained: true})
+		out = append(out, events.EdgeResult{ID: e.ID, Unit: e.Unit, Applied: s.Seq, Fence: c.Waves[0].FenceSeq, Drained: true})
 	}
 	return out
 }

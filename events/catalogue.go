@@ -40,8 +40,14 @@ func entries() []entry {
 		{"cutover", "abort", "aborted", false, AbortCutover{}},
 		{"wave", "fence", "fenced", true, FenceWave{}},
 		{"wave", "commit", "committed", true, CommitWave{}},
+		{"cutover", "rollback", "rolledback", false, RollbackCutover{}},
+		{"wave", "judge", "judged", true, JudgeWave{}},
 		{"cutover", "complete", "completed", true, CompleteCutover{}},
 		{"command", "refuse", "refused", true, RefuseCommand{}},
+		{"cutover", "fail", "failed", true, FailCutover{}},
+		{"cutover", "hook", "hooked", true, RecordHook{}},
+		{"cutover", "report", "reported", true, ReportCutover{}},
+		{"ownership", "establish", "established", true, EstablishOwnership{}},
 	}
 }
 
@@ -103,7 +109,8 @@ func eventTypes() map[string]reflect.Type {
 		NamespaceCreated{}, ConfigApplied{}, UnitPut{}, ClusterPut{}, LoadBalancerPut{}, DomainPut{}, DomainActivated{},
 		DomainRemoved{}, RulesInitialized{}, EdgeJoined{}, EdgeLeft{}, EdgeRetired{}, DriverTookOffice{},
 		CutoverProposed{}, CutoverChecked{}, CutoverSkipped{}, CutoverStarted{}, CutoverPaused{}, CutoverResumed{},
-		CutoverAborted{}, WaveFenced{}, WaveCommitted{}, CutoverCompleted{}, CommandRefused{},
+		CutoverAborted{}, WaveFenced{}, WaveCommitted{}, CutoverCompleted{},
+		CutoverRolledBack{}, WaveJudged{}, CutoverFailed{}, HookCalled{}, CutoverReported{}, OwnershipEstablished{}, CommandRefused{},
 	} {
 		m[reflect.TypeOf(e).Name()] = reflect.TypeOf(e)
 	}

@@ -90,20 +90,28 @@ type (
 
 // Commands of cutovers.
 type (
-	// PreviewCutover proposes a cutover. At least one of Ranges and Exact says what changes.
+	// PreviewCutover proposes a cutover. At least one of Ranges and Exact says what changes, or Drain does.
 	PreviewCutover struct {
 		UnitType string                     `json:"unitType,omitempty"` // "": the first
 		Ranges   map[string][]routing.Range `json:"ranges,omitempty"`   // together they replace all ranges
 		Exact    map[string][]string        `json:"exact,omitempty"`    // units not named keep their list
-		Waves    int                        `json:"waves,omitempty"`    // 0: one
-		Rate     *Rate                      `json:"rate,omitempty"`     // nil: the policy's
-		Reason   string                     `json:"reason,omitempty"`
-		Counted  Count                      `json:"-"` // measured by the control plane
+		Drain    string                     `json:"drain,omitempty"`    // a unit to empty, instead of Ranges and Exact
+		DrainTo  string                     `json:"drainTo,omitempty"`  // who gets it all; "": the others, in proportion to their slots
+
+		Waves     int      `json:"waves,omitempty"`     // 0: as many as the hold time asks for, see defaultWaves
+		Steps     []int    `json:"steps,omitempty"`     // percent of the moving keys after each wave, rising to 100; instead of Waves
+		Interval  Duration `json:"interval,omitempty"`  // least time between a commit and the next fence
+		Rate      *Rate    `json:"rate,omitempty"`      // nil: the policy's
+		Gate      *Gate    `json:"gate,omitempty"`      // nil: the policy's
+		Emergency bool     `json:"emergency,omitempty"` // of a drain: do without what cannot answer; needs a reason
+		Reason    string   `json:"reason,omitempty"`
+		Counted   Count    `json:"-"` // measured by the control plane
 	}
 	// Count is how many live sessions a preview would move.
 	Count struct {
 		Sessions    int      `json:"sessions"`
-		SilentEdges []string `json:"silentEdges"` // edges that did not answer
+		Largest     int      `json:"largest,omitempty"` // of one edge: it takes longest to evict
+		SilentEdges []string `json:"silentEdges"`       // edges that did not answer
 	}
 	// CheckCutover runs the prechecks and stores what they measured.
 	CheckCutover struct {
@@ -124,6 +132,7 @@ type (
 		Check   string `json:"check,omitempty"`
 		Edge    string `json:"edge,omitempty"`
 		Reason  string `json:"reason,omitempty"` // required, here or in the envelope
+		Term    uint64 `json:"-"`                // of a driver that does without a drained unit's edge in an emergency, else 0
 	}
 	// StartCutover lets the driver begin. Prechecks that are missing or older than MaxCheckAge are run before.
 	StartCutover struct {
@@ -143,10 +152,17 @@ type (
 		Cutover string `json:"cutover"`
 		Reason  string `json:"reason,omitempty"`
 	}
-	// AbortCutover unfences the fenced wave, if any, and ends the cutover. Only before the first commit.
+	// AbortCutover unfences the fenced wave, if any, and ends the cutover. Committed waves stay where they are.
 	AbortCutover struct {
 		Cutover string `json:"cutover"`
 		Reason  string `json:"reason,omitempty"`
+	}
+	// RollbackCutover proposes a cutover back. One that has waves left to move ends with it.
+	RollbackCutover struct {
+		Cutover string `json:"cutover"`
+		Reason  string `json:"reason,omitempty"`
+		Term    uint64 `json:"-"` // of a driver whose gate failed, which also starts the way back; 0 for an operator
+		Counted Count  `json:"-"` // measured by the control plane
 	}
 	// FenceWave starts the hand-over of the next wave's keys. The driver's.
 	FenceWave struct {
@@ -161,10 +177,40 @@ type (
 		Term    uint64       `json:"term"`
 		Edges   []EdgeResult `json:"edges"`
 	}
+	// JudgeWave stores what the gate measured of the newest commit. The driver's.
+	JudgeWave struct {
+		Cutover string     `json:"cutover"`
+		Wave    int        `json:"wave"`
+		Term    uint64     `json:"term"`
+		Result  GateResult `json:"result"`
+	}
 	// CompleteCutover makes the new rules the rules in force. The driver's.
 	CompleteCutover struct {
 		Cutover string `json:"cutover"`
 		Term    uint64 `json:"term"`
+	}
+	// FailCutover ends a cutover before anything moved: a hook said no. The driver's.
+	FailCutover struct {
+		Cutover string `json:"cutover"`
+		Term    uint64 `json:"term"`
+		Why     Why    `json:"why"`
+	}
+	// RecordHook stores what became of a hook. The driver's.
+	RecordHook struct {
+		Cutover string     `json:"cutover"`
+		Term    uint64     `json:"term"`
+		Result  HookResult `json:"result"`
+	}
+	// ReportCutover stores the report of a cutover that has ended. The driver's.
+	ReportCutover struct {
+		Cutover string        `json:"cutover"`
+		Term    uint64        `json:"term"`
+		Report  CutoverReport `json:"report"`
+	}
+	// EstablishOwnership says that every registered edge holds a lease, so that exclusive ownership counts from now on
+	// (R13). The driver's.
+	EstablishOwnership struct {
+		Term uint64 `json:"term"`
 	}
 )
 
@@ -197,6 +243,8 @@ func reasonOf(c Command) string {
 		return c.Reason
 	case AbortCutover:
 		return c.Reason
+	case RollbackCutover:
+		return c.Reason
 	default:
 		return ""
 	}
@@ -227,3 +275,10 @@ func (FenceWave) isCommand()       {}
 func (CommitWave) isCommand()      {}
 func (CompleteCutover) isCommand() {}
 func (RefuseCommand) isCommand()   {}
+func (RollbackCutover) isCommand() {}
+func (JudgeWave) isCommand()       {}
+func (FailCutover) isCommand()     {}
+func (RecordHook) isCommand()      {}
+func (ReportCutover) isCommand()   {}
+
+func (EstablishOwnership) isCommand() {}

@@ -23,11 +23,12 @@ func (d *Duration) UnmarshalText(b []byte) error {
 
 // Policy is what a namespace decides for all its edges.
 type Policy struct {
-	Ownership string   `json:"ownership"` // "available"
+	Ownership string   `json:"ownership"` // "available" or "exclusive"
 	Lease     Duration `json:"lease"`     // L of the lease protocol; used under "exclusive"
 	Hold      Duration `json:"hold"`      // longest time a handshake of a fenced key waits
 	CloseCode int      `json:"closeCode"` // close code of evictions, RFC 6455 section 7.4
 	EvictRate int      `json:"evictRate"` // evictions a second and edge, unless the cutover says otherwise; 0: no limit
+	Gate      Gate     `json:"gate,omitzero"`
 }
 
 // DefaultPolicy is what a namespace has before it says otherwise.
@@ -125,6 +126,7 @@ type Config struct {
 	Clusters      []Cluster              `json:"clusters,omitempty"`
 	LoadBalancers []LoadBalancer         `json:"loadBalancers,omitempty"`
 	Domains       []Domain               `json:"domains,omitempty"`
+	Hooks         *[]Hook                `json:"hooks,omitempty"` // the whole list; an empty one removes them all
 	Rules         map[string]RulesConfig `json:"rules,omitempty"`
 }
 
@@ -135,6 +137,7 @@ type PolicyPatch struct {
 	Hold      *Duration `json:"hold,omitempty"`
 	CloseCode *int      `json:"closeCode,omitempty"`
 	EvictRate *int      `json:"evictRate,omitempty"`
+	Gate      *Gate     `json:"gate,omitempty"` // replaced as a whole
 }
 
 // Over is p laid over the policy in force.

@@ -1,9 +1,6 @@
 package events
 
 import (
-	"encoding/json"
-	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/unitgate/unitgate/events/routing"
@@ -12,10 +9,15 @@ import (
 // CutoverState is where a cutover stands:
 //
 //	proposed ──check──▶ checked ──start──▶ started ──last wave committed──▶ completed
-//	    │                  │               │    ▲
-//	    │                  │             pause resume
-//	    │                  │               ▼    │
-//	    └──────abort───────┴────abort──── paused        (abort: only before the first commit) ──▶ aborted
+//	    │                  │               │    ▲                               │
+//	    │                  │             pause resume                 a rollback of it completed
+//	    │                  │               ▼    │                               ▼
+//	    │                  │              paused ──rollback (after a commit)──▶ rolledback
+//	    └──────abort───────┴────abort───────┘ ─────────────────────────────────▶ aborted
+//	                                   started ──a pre hook said no──▶ failed
+//
+// Whatever ends a cutover early, committed waves stay where they are: the rules in force are then the Standing ones. A
+// rollback is a cutover of its own, in the other direction.
 type CutoverState string
 
 // The states of a cutover.
@@ -26,10 +28,15 @@ const (
 	Paused    CutoverState = "paused"
 	Completed CutoverState = "completed"
 	Aborted   CutoverState = "aborted"
+	// RolledBack ended by a rollback: at once when waves were left to move, else when the way back was completed.
+	RolledBack CutoverState = "rolledback"
+	Failed     CutoverState = "failed" // before anything moved
 )
 
-// Ended reports whether nothing can happen any more.
-func (s CutoverState) Ended() bool { return s == Completed || s == Aborted }
+// Ended reports whether it moves nothing any more.
+func (s CutoverState) Ended() bool {
+	return s == Completed || s == Aborted || s == RolledBack || s == Failed
+}
 
 // Running reports whether the cutover holds its unit type's single place: its waves may be fenced or committed.
 func (s CutoverState) Running() bool { return s == Started || s == Paused }
@@ -46,10 +53,19 @@ type Cutover struct {
 	To          *routing.Rules  `json:"to"`       // rules after
 	Waves       []Wave          `json:"waves"`    // at least one; committed ones come first, at most one is fenced
 	Rate        Rate            `json:"rate"`
+	Interval    Duration        `json:"interval,omitempty"`   // least time between a commit and the next fence
+	Gate        Gate            `json:"gate,omitzero"`        // looked at after every commit
+	Drain       string          `json:"drain,omitempty"`      // unit that it empties
+	Emergency   bool            `json:"emergency,omitempty"`  // what cannot answer is done without: see StartCutover and SkipCheck
+	Reason      string          `json:"reason,omitempty"`     // of the proposal
+	RollbackOf  string          `json:"rollbackOf,omitempty"` // the cutover whose keys it moves back
+	Auto        bool            `json:"auto,omitempty"`       // the driver proposed it and starts it
 	Counted     Count           `json:"counted"`
 	Checks      []Check         `json:"checks,omitempty"` // in the order of CheckIDs
 	Skips       map[string]Skip `json:"skips,omitempty"`  // skipped prechecks by id, for the whole cutover
-	Why         *Why            `json:"why,omitempty"`    // of the last pause or abort
+	Hooks       []HookResult    `json:"hooks,omitempty"`  // in the order in which they were called
+	Why         *Why            `json:"why,omitempty"`    // of the last pause, or of an early end
+	Report      *CutoverReport  `json:"report,omitempty"` // once it has ended and its users had time to come back
 	Actor       string          `json:"actor"`
 	Traceparent string          `json:"traceparent,omitempty"` // of the proposal: the root of the cutover's trace
 	ProposedAt  time.Time       `json:"proposedAt"`
@@ -65,6 +81,7 @@ type Wave struct {
 	FencedAt  time.Time       `json:"fencedAt,omitzero"`   // for people; no deadline hangs on it
 	SkipEdges map[string]Skip `json:"skipEdges,omitempty"` // reports that this fence does without; valid while fenced
 	Results   []EdgeResult    `json:"results,omitempty"`   // valid once committed
+	Gate      *GateResult     `json:"gate,omitempty"`      // once a set gate has judged the commit
 }
 
 // WaveState is where a wave stands. That it is drained is known from reports, not from the journal.
@@ -107,10 +124,12 @@ type Skip struct {
 type EdgeResult struct {
 	ID      string `json:"id"`
 	Unit    string `json:"unit"`
-	Applied uint64 `json:"applied"` // sequence it had applied and stored
-	Drained bool   `json:"drained"` // no session and no dial of the fenced keys was left
+	Applied uint64 `json:"applied"`         // sequence it had applied and stored
+	Fence   uint64 `json:"fence,omitempty"` // sequence of the fence that its report names (R6)
+	Drained bool   `json:"drained"`         // no session and no dial of the fenced keys was left
 	Evicted int    `json:"evicted"`
-	Skipped bool   `json:"skipped,omitempty"` // an operator did without its report
+	Skipped bool   `json:"skipped,omitempty"` // an operator did without its report; under available only
+	Silent  bool   `json:"silent,omitempty"`  // the driver granted it nothing for longer than its lease can last (R5); under exclusive only
 }
 
 // Check is the verdict of one precheck.
@@ -119,7 +138,9 @@ type Check struct {
 	State    CheckState `json:"state"`
 	Message  string     `json:"message"`
 	Measured string     `json:"measured"` // what was measured: "4 of 4 edges"
-	At       time.Time  `json:"at"`
+	// Threshold is what was wanted: "4 of 4 edges", "at most 90 %".
+	Threshold string    `json:"threshold,omitempty"`
+	At        time.Time `json:"at"`
 }
 
 // CheckState is pass, fail, warn or skipped.
@@ -140,47 +161,3 @@ func CheckIDs() []string {
 
 // MaxCheckAge is how old a precheck may be when the cutover starts.
 const MaxCheckAge = 60 * time.Second
-
-// Rate is evictions a second and edge; 0 stands for no limit, whose JSON form is "max".
-type Rate int
-
-// MaxRate bounds a rate.
-const MaxRate = 1_000_000
-
-// String is the number, or "max".
-func (r Rate) String() string {
-	if r == 0 {
-		return "max"
-	}
-	return strconv.Itoa(int(r))
-}
-
-// ParseRate reads "max" or a number from 1 to MaxRate.
-func ParseRate(s string) (Rate, error) {
-	if s == "max" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(s)
-	if err != nil || n < 1 || n > MaxRate {
-		return 0, fmt.Errorf("rate %q: want max or a number from 1 to %d", s, MaxRate)
-	}
-	return Rate(n), nil
-}
-
-// MarshalJSON writes the number or "max".
-func (r Rate) MarshalJSON() ([]byte, error) {
-	if r == 0 {
-		return []byte(`"max"`), nil
-	}
-	return json.Marshal(int(r))
-}
-
-// UnmarshalJSON reads what MarshalJSON writes.
-func (r *Rate) UnmarshalJSON(b []byte) (err error) {
-	s := string(b)
-	if s == `"max"` {
-		s = "max"
-	}
-	*r, err = ParseRate(s)
-	return err
-}

@@ -2,7 +2,6 @@ package events
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -47,88 +46,6 @@ func TestWalkthrough(t *testing.T) {
 	w.do(PreviewCutover{Ranges: shopConfig().Rules["unit_type"].Ranges})
 	if c := w.s.Cutovers["c2"]; c.RuleFrom != 2 || c.RuleTo != 3 {
 		t.Errorf("cutover back %+v", c)
-	}
-}
-
-// situations are histories that end with cutover c1 of two waves in every state it can be in.
-func situations() []struct {
-	name string
-	make func(w *world)
-} {
-	return []struct {
-		name string
-		make func(w *world)
-	}{
-		{"proposed", func(w *world) { w.do(walk(2)) }},
-		{"checked", func(w *world) { w.do(walk(2)); w.do(CheckCutover{Cutover: "c1", Checks: w.checks(Pass)}) }},
-		{"unfenced", func(w *world) { w.started(2) }},
-		{"fenced", func(w *world) { w.started(2); w.fence("c1", 0) }},
-		{"half", func(w *world) { w.started(2); w.fence("c1", 0); w.commit("c1", 0) }},
-		{"committed", func(w *world) { w.started(1); w.fence("c1", 0); w.commit("c1", 0) }},
-		{"paused", func(w *world) { w.started(2); w.fence("c1", 0); w.do(PauseCutover{Cutover: "c1"}) }},
-		{"completed", func(w *world) {
-			w.started(1)
-			w.fence("c1", 0)
-			w.commit("c1", 0)
-			w.do(CompleteCutover{Cutover: "c1", Term: 1})
-		}},
-		{"aborted", func(w *world) { w.started(2); w.do(AbortCutover{Cutover: "c1"}) }},
-	}
-}
-
-// Every command has one answer in every state of a cutover: its event, or a code.
-func TestEveryStateAnswersEveryCommand(t *testing.T) {
-	pass := func(w *world) []Check { return w.checks(Pass) }
-	commands := []struct {
-		name    string
-		command func(w *world) Command
-		answers string // in the order of situations; "-" is wrong_state, an upper-case word is the event
-	}{
-		//                                                                               proposed checked unfenced fenced half committed paused completed aborted
-		{"check", func(w *world) Command { return CheckCutover{Cutover: "c1", Checks: pass(w)} }, "Checked Checked - - - - - - -"},
-		{"retry", func(w *world) Command {
-			return RetryCheck{Cutover: "c1", Check: "edges-at-head", Result: pass(w)[2]}
-		}, "Checked Checked - - - - - - -"},
-		{"skip check", func(w *world) Command { return SkipCheck{Cutover: "c1", Check: "edges-at-head", Reason: "known"} }, "Skipped Skipped - - - - - - -"},
-		{"skip edge", func(w *world) Command { return SkipCheck{Cutover: "c1", Edge: "bj-1", Reason: "burnt"} }, "- - - Skipped - - - - -"},
-		{"start", func(w *world) Command { return StartCutover{Cutover: "c1"} }, "precheck_failed Started - - - - - - -"},
-		{"start with checks", func(w *world) Command { return StartCutover{Cutover: "c1", Checks: pass(w)} }, "Started Started - - - - - - -"},
-		{"pause", func(w *world) Command { return PauseCutover{Cutover: "c1"} }, "- - Paused Paused Paused - - - -"},
-		{"driver's pause", func(w *world) Command { return PauseCutover{Cutover: "c1", Term: 1, Code: "deadline"} }, "- - Paused Paused Paused - - - -"},
-		{"stale driver's pause", func(w *world) Command { return PauseCutover{Cutover: "c1", Term: 7} }, "- - stale_term stale_term stale_term stale_term - - -"},
-		{"resume", func(w *world) Command { return ResumeCutover{Cutover: "c1"} }, "- - - - - - Resumed - -"},
-		{"abort", func(w *world) Command { return AbortCutover{Cutover: "c1"} }, "Aborted Aborted Aborted Aborted - - Aborted - -"},
-		{"fence 0", func(w *world) Command { return FenceWave{Cutover: "c1", Wave: 0, Term: 1} }, "- - Fenced - - - - - -"},
-		{"fence 1", func(w *world) Command { return FenceWave{Cutover: "c1", Wave: 1, Term: 1} }, "- - - - Fenced - - - -"},
-		{"fence -1", func(w *world) Command { return FenceWave{Cutover: "c1", Wave: -1, Term: 1} }, "- - - - - - - - -"},
-		{"fence 2", func(w *world) Command { return FenceWave{Cutover: "c1", Wave: 2, Term: 1} }, "- - - - - - - - -"},
-		{"commit 0", func(w *world) Command { return CommitWave{Cutover: "c1", Wave: 0, Term: 1, Edges: w.reports()} }, "- - - Committed - - - - -"},
-		{"commit 1", func(w *world) Command { return CommitWave{Cutover: "c1", Wave: 1, Term: 1, Edges: w.reports()} }, "- - - - - - - - -"},
-		{"commit -1", func(w *world) Command { return CommitWave{Cutover: "c1", Wave: -1, Term: 1, Edges: w.reports()} }, "- - - - - - - - -"},
-		{"complete", func(w *world) Command { return CompleteCutover{Cutover: "c1", Term: 1} }, "- - - - - Completed - - -"},
-	}
-	for _, c := range commands {
-		answers := strings.Fields(c.answers)
-		for i, sit := range situations() {
-			t.Run(sit.name+"/"+c.name, func(t *testing.T) {
-				w := shop(t)
-				sit.make(w)
-				e, err := w.try(c.command(w))
-				got := ""
-				if err != nil {
-					got = err.(*Error).Code
-				} else {
-					got = strings.TrimPrefix(strings.TrimPrefix(reflect.TypeOf(e).Name(), "Cutover"), "Wave")
-				}
-				want := answers[i]
-				if want == "-" {
-					want = "wrong_state"
-				}
-				if got != want {
-					t.Errorf("got %s (%v), want %s", got, err, want)
-				}
-			})
-		}
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 func TestRefusals(t *testing.T) {
-	for _, r := range append(configRefusals(), otherRefusals()...) {
+	for _, r := range slices.Concat(configRefusals(), otherRefusals(), paceRefusals()) {
 		t.Run(r.name, func(t *testing.T) {
 			w := shop(t)
 			if r.after != nil {
@@ -171,7 +171,7 @@ func TestEveryRejectionIsReachable(t *testing.T) {
 	if len(listed) < 30 {
 		t.Fatalf("found only %d codes", len(listed))
 	}
-	for _, r := range append(configRefusals(), otherRefusals()...) {
+	for _, r := range slices.Concat(configRefusals(), otherRefusals(), paceRefusals()) {
 		delete(listed, r.code.Code)
 	}
 	for _, e := range []*Error{ErrBadID, ErrUnknownNamespace, ErrTooLarge} { // TestEnvelope, TestFirstCommand, TestTooLarge

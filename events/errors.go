@@ -100,6 +100,8 @@ var (
 	ErrWrongState     = &Error{Code: "wrong_state"}
 	ErrPrecheckFailed = &Error{Code: "precheck_failed"}
 	ErrReasonMissing  = &Error{Code: "reason_missing"}
+	ErrBadSteps       = &Error{Code: "bad_steps"}       // percentages that do not rise to 100
+	ErrNotEstablished = &Error{Code: "not_established"} // exclusive ownership does not count yet (R13)
 )
 
 // fromRouting gives the errors of routing.NewRules their codes; ranges and exact are the paths of its arguments.

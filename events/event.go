@@ -16,6 +16,7 @@ type Changes struct {
 	LoadBalancers []LoadBalancer            `json:"loadBalancers,omitempty"`
 	Drafts        []Domain                  `json:"drafts,omitempty"`
 	Activated     []string                  `json:"activated,omitempty"` // hosts whose draft becomes active
+	Hooks         *[]Hook                   `json:"hooks,omitempty"`     // the whole list
 	Rules         map[string]*routing.Rules `json:"rules,omitempty"`     // baselines by unit type
 	Removed       Removed                   `json:"removed,omitzero"`
 }
@@ -104,6 +105,12 @@ type (
 		Diff       string              `json:"diff"` // the rule texts compared
 		Waves      []routing.Keys      `json:"waves"`
 		Rate       Rate                `json:"rate"`
+		Interval   Duration            `json:"interval,omitempty"`
+		Gate       Gate                `json:"gate,omitzero"`
+		Drain      string              `json:"drain,omitempty"`
+		Emergency  bool                `json:"emergency,omitempty"`
+		RollbackOf string              `json:"rollbackOf,omitempty"`
+		Auto       bool                `json:"auto,omitempty"`
 		Counted    Count               `json:"counted"`
 	}
 	// CutoverChecked holds what prechecks measured.
@@ -132,10 +139,17 @@ type (
 	CutoverResumed struct {
 		Cutover string `json:"cutover"`
 	}
-	// CutoverAborted unfenced the fenced wave, if any, and ended the cutover.
+	// CutoverAborted unfenced the fenced wave, if any, and ended the cutover. Committed waves stay.
 	CutoverAborted struct {
-		Cutover string `json:"cutover"`
-		Why     Why    `json:"why"`
+		Cutover        string `json:"cutover"`
+		Why            Why    `json:"why"`
+		CommittedWaves int    `json:"committedWaves,omitempty"`
+	}
+	// CutoverRolledBack proposed the way back, and ended the cutover if it had waves left to move.
+	CutoverRolledBack struct {
+		Cutover string          `json:"cutover"`
+		Why     Why             `json:"why"`
+		Back    CutoverProposed `json:"back"`
 	}
 	// WaveFenced began the hand-over of a wave's keys: nobody admits them until it is committed or unfenced.
 	WaveFenced struct {
@@ -150,10 +164,35 @@ type (
 		Term    uint64       `json:"term"`
 		Edges   []EdgeResult `json:"edges"`
 	}
+	// WaveJudged holds what the gate measured of a commit. If that is not good enough, the cutover is paused with it.
+	WaveJudged struct {
+		Cutover string     `json:"cutover"`
+		Wave    int        `json:"wave"`
+		Term    uint64     `json:"term"`
+		Result  GateResult `json:"result"`
+	}
 	// CutoverCompleted made the new rules the rules in force.
 	CutoverCompleted struct {
 		Cutover string `json:"cutover"`
 		Term    uint64 `json:"term"`
+	}
+	// CutoverFailed ended a cutover before anything moved.
+	CutoverFailed struct {
+		Cutover string `json:"cutover"`
+		Term    uint64 `json:"term"`
+		Why     Why    `json:"why"`
+	}
+	// HookCalled holds what became of a hook.
+	HookCalled struct {
+		Cutover string     `json:"cutover"`
+		Term    uint64     `json:"term"`
+		Result  HookResult `json:"result"`
+	}
+	// CutoverReported holds what an ended cutover did to its users and to everybody else.
+	CutoverReported struct {
+		Cutover string        `json:"cutover"`
+		Term    uint64        `json:"term"`
+		Report  CutoverReport `json:"report"`
 	}
 )
 
@@ -165,6 +204,11 @@ type CommandRefused struct {
 	Verb   string `json:"verb"`
 	ID     string `json:"id"`
 	Code   string `json:"code"` // of the refusal
+}
+
+// OwnershipEstablished said that every registered edge holds a lease (R13).
+type OwnershipEstablished struct {
+	Term uint64 `json:"term"`
 }
 
 func (NamespaceCreated) isEvent() {}
@@ -191,6 +235,13 @@ func (WaveFenced) isEvent()       {}
 func (WaveCommitted) isEvent()    {}
 func (CutoverCompleted) isEvent() {}
 func (CommandRefused) isEvent()   {}
+
+func (CutoverRolledBack) isEvent()    {}
+func (WaveJudged) isEvent()           {}
+func (CutoverFailed) isEvent()        {}
+func (HookCalled) isEvent()           {}
+func (CutoverReported) isEvent()      {}
+func (OwnershipEstablished) isEvent() {}
 
 // Slots is the number of slots that the proposal moves.
 func (e CutoverProposed) Slots() int { return routing.Diff{Moves: e.Moves}.Slots() }

@@ -50,7 +50,9 @@ func samples(t *testing.T) []Event {
 		LoadBalancers: []LoadBalancer{{ID: "slb", Cluster: "ws-hz-2", Address: "203.0.113.10"}}, Drafts: []Domain{d}, Activated: []string{d.Host},
 		Rules: map[string]*routing.Rules{"unit_type": rules}, Removed: Removed{Units: []string{"u"}, Clusters: []string{"c"}, LoadBalancers: []string{"l"}, Domains: []string{"d"}},
 	}
-	check := Check{ID: "edges-at-head", State: Warn, Message: "one is slow", Measured: "3 of 4 edges", At: start}
+	check := Check{ID: "edges-at-head", State: Warn, Message: "one is slow", Measured: "3 of 4 edges", Threshold: "4 of 4 edges", At: start}
+	gate := Gate{Landed: 90, HandshakeErrors: 5, OriginErrors: 6, Window: DefaultGateWindow, Action: "rollback"}
+	ch.Hooks = &[]Hook{{Name: "page", URL: "https://ops.example/hook", On: "pre", Wait: "success", Timeout: Duration(time.Second)}}
 	return []Event{
 		NamespaceCreated{Namespace: "shop", Changes: Changes{}},
 		ConfigApplied{Namespace: "shop", Changes: ch},
@@ -66,9 +68,22 @@ func samples(t *testing.T) []Event {
 		CutoverChecked{Cutover: "c1", Checks: []Check{check}}, CutoverSkipped{Cutover: "c1", Check: "edges-at-head", Reason: "known"},
 		CutoverStarted{Cutover: "c1", Checks: []Check{check}}, CutoverPaused{Cutover: "c1", Why: Why{"operator", "lunch"}}, CutoverResumed{Cutover: "c1"},
 		CutoverAborted{Cutover: "c1", Why: Why{"operator", "no"}}, WaveFenced{Cutover: "c1", Wave: 1, Term: 7},
-		WaveCommitted{Cutover: "c1", Wave: 1, Term: 7, Edges: []EdgeResult{{ID: "hz-1", Unit: "center", Applied: 9, Drained: true, Evicted: 2, Skipped: true}}},
+		WaveCommitted{Cutover: "c1", Wave: 1, Term: 7, Edges: []EdgeResult{{ID: "hz-1", Unit: "center", Applied: 9, Fence: 8, Drained: true, Evicted: 2, Skipped: true}, {ID: "hz-2", Unit: "center", Silent: true}}},
 		CutoverCompleted{Cutover: "c1", Term: 7},
 		CommandRefused{Entity: "unit", Verb: "put", ID: directoryOf("hz-1"), Code: "expired"},
+		CutoverRolledBack{Cutover: "c1", Why: Why{"gate", "landed 3 of 10"}, Back: CutoverProposed{
+			Cutover: "c2", UnitType: "unit_type", RuleFrom: 2, RuleTo: 3, Rules: rules, Moves: []routing.Move{}, ExactMoves: []routing.ExactMove{},
+			Waves: []routing.Keys{{Exact: []string{"x"}}}, Interval: Duration(time.Second), Gate: gate, Drain: "unbj", Emergency: true, RollbackOf: "c1", Auto: true,
+			Counted: Count{Sessions: 3, Largest: 2, SilentEdges: []string{}},
+		}},
+		WaveJudged{Cutover: "c1", Wave: 1, Term: 7, Result: GateResult{OK: true, Message: "10 of 10", Evicted: 10, Landed: 10, Handshakes: 20, HandshakeErrors: 1, Dials: 20, DialErrors: 2}},
+		CutoverFailed{Cutover: "c1", Term: 7, Why: Why{"hook_failed", "hook page answered 503"}},
+		HookCalled{Cutover: "c1", Term: 7, Result: HookResult{Name: "page", On: "pre", OK: true, Status: 200, Message: "200 OK", Took: Duration(12 * time.Millisecond)}},
+		CutoverReported{Cutover: "c1", Term: 7, Report: CutoverReport{
+			Evicted: 10, Landed: 9, NotSeen: 1, Blackout: Blackout{Samples: 9, P50: 12.5, P99: 40}, Untouched: Untouched{Before: 100, After: 99, EndedByPeer: 1, Same: true},
+			Edges: []ReportedEdge{{ID: "hz-1", Unit: "center", Evicted: 10, Landed: 9}}, Silent: []string{"hz-2"},
+		}},
+		OwnershipEstablished{Term: 7},
 	}
 }
 

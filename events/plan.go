@@ -29,7 +29,7 @@ func (p Plan) Empty() bool { return reflect.DeepEqual(p.Changes, Changes{}) }
 // once set, they change through a cutover only. Errors are *Error, with paths into the config.
 func PlanConfig(s *State, cfg Config, o PlanOptions) (Plan, error) {
 	p := planner{s: s, o: o}
-	for _, step := range []func(Config) error{p.policy, p.unitTypes, p.units, p.clusters, p.loadBalancers, p.domains, p.rules} {
+	for _, step := range []func(Config) error{p.policy, p.unitTypes, p.units, p.clusters, p.loadBalancers, p.domains, p.hooks, p.rules} {
 		if err := step(cfg); err != nil {
 			return Plan{}, err
 		}
@@ -52,7 +52,7 @@ func (p *planner) note(mark, format string, args ...any) {
 
 func (p *planner) policy(cfg Config) error {
 	next := cfg.Policy.Over(p.s.Policy)
-	if err := checkPolicy(next, "policy"); err != nil {
+	if err := checkPolicy(&next, "policy"); err != nil {
 		return err
 	}
 	if next != p.s.Policy {
@@ -187,6 +187,21 @@ func (p *planner) domains(cfg Config) (err error) {
 			ch.Activated = append(ch.Activated, d.Host)
 			p.note("~", "domain %s: activate", d.Host)
 		}
+	}
+	return nil
+}
+
+func (p *planner) hooks(cfg Config) error {
+	if cfg.Hooks == nil {
+		return nil
+	}
+	hooks := slices.Clone(*cfg.Hooks)
+	if err := checkHooks(hooks, "hooks"); err != nil {
+		return err
+	}
+	if !slices.Equal(hooks, p.s.Hooks) {
+		p.Changes.Hooks = &hooks
+		p.note("~", "hooks")
 	}
 	return nil
 }

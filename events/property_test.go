@@ -59,6 +59,10 @@ func (p *player) config() Config {
 	for _, drop := range []func(){
 		func() { c.Units = nil }, func() { c.Clusters = nil }, func() { c.Domains = nil }, func() { c.LoadBalancers = nil }, func() { c.UnitTypes = nil },
 		func() { c.Policy = &PolicyPatch{Hold: ptr(Duration(p.r.Int64N(int64(2 * time.Minute))))} },
+		func() {
+			c.Policy = &PolicyPatch{Ownership: ptr(pick(p.r, "available", "exclusive")), Lease: ptr(Duration(pick(p.r, 15, 30, 60)) * Duration(time.Second))}
+		},
+		func() { c.Hooks = &[]Hook{{Name: "page", URL: "http://127.0.0.1/x", On: pick(p.r, "pre", "post")}} },
 		func() { c.Domains = append(c.Domains, domain(func(d *Domain) { d.Host = "b.example" })) },
 		func() { c.Units = c.Units[:min(2, len(c.Units))] }, func() { c.Clusters = []Cluster{} },
 	} {
@@ -71,7 +75,7 @@ func (p *player) config() Config {
 
 func (p *player) next() Command {
 	id, wave := p.running()
-	switch p.r.IntN(24) {
+	switch p.r.IntN(36) {
 	case 0:
 		return ApplyConfig{Base: p.s.ConfigVersion - pick[uint64](p.r, 0, 0, 0, 1), Config: p.config(), Prune: p.r.IntN(4) == 0, Drafts: p.r.IntN(3) == 0}
 	case 1:
@@ -90,7 +94,7 @@ func (p *player) next() Command {
 		take := TakeOffice{Term: p.term() + 1, Holder: "driver"}
 		return pick[Command](p.r, take, take, RefuseCommand{Entity: "unit", Verb: "put", ID: directoryOf("x"), Code: "expired"})
 	case 9, 10:
-		return PreviewCutover{Ranges: p.ranges(), Waves: p.r.IntN(5), Rate: pick(p.r, nil, nil, ptr(Rate(0)), ptr(Rate(-3)))}
+		return PreviewCutover{Ranges: p.ranges(), Waves: p.r.IntN(5), Rate: pick(p.r, nil, nil, ptr(Rate(0)), ptr(Rate(-3))), Gate: pick(p.r, nil, &Gate{Landed: 50})}
 	case 11:
 		return PreviewCutover{Exact: map[string][]string{pick(p.r, "center", "unbj"): {pick(p.r, "4001", "vip-7", "用户", "a b"), "x"}}}
 	case 12:
@@ -112,8 +116,43 @@ func (p *player) next() Command {
 		return FenceWave{Cutover: id, Wave: wave, Term: p.term()}
 	case 21, 22:
 		return CommitWave{Cutover: id, Wave: wave, Term: p.term(), Edges: p.reports()[:max(0, len(p.reports())-pick(p.r, 0, 0, 1))]}
+	case 23, 24:
+		return PreviewCutover{Drain: pick(p.r, "center", "unbj", "mars"), DrainTo: pick(p.r, "", "", "third"), Emergency: p.r.IntN(3) == 0, Reason: p.text(),
+			Steps: pick(p.r, nil, nil, []int{1, 50, 100}, []int{50}), Gate: pick(p.r, nil, &Gate{Landed: p.r.IntN(150)}), Interval: Duration(p.r.IntN(3)) - 1}
+	case 25:
+		return pick[Command](p.r, RollbackCutover{Cutover: id}, RollbackCutover{Cutover: p.cutover(), Term: pick(p.r, 0, p.term()), Reason: p.text()})
+	case 27, 31, 32, 33, 34:
+		return p.step()
+	case 26:
+		return JudgeWave{Cutover: id, Wave: wave - 1, Term: p.term(), Result: GateResult{OK: p.r.IntN(3) > 0, Message: "as measured"}}
+	case 28:
+		return pick[Command](p.r, FailCutover{Cutover: id, Term: p.term(), Why: Why{"hook_failed", "no"}}, EstablishOwnership{Term: p.term()})
+	case 29:
+		return pick[Command](p.r, EstablishOwnership{Term: p.term()}, RecordHook{Cutover: p.cutover(), Term: p.term(), Result: HookResult{Name: "page", On: pick(p.r, "pre", "post"), OK: true}})
+	case 30:
+		return ReportCutover{Cutover: p.cutover(), Term: p.term(), Report: CutoverReport{Edges: []ReportedEdge{}}}
 	default:
 		return CompleteCutover{Cutover: id, Term: p.term()}
+	}
+}
+
+// step is what a driver would do next: without it few random histories get beyond a commit.
+func (p *player) step() Command {
+	c, ok := p.s.Running("unit_type")
+	next, term := c.NextWave(), p.s.Office.Term
+	switch {
+	case !ok:
+		return StartCutover{Cutover: fmt.Sprintf("c%d", p.s.CutoverCount), Checks: p.world.checks(Pass)}
+	case c.State == Paused:
+		return ResumeCutover{Cutover: c.ID}
+	case c.FencedWave() >= 0:
+		return CommitWave{Cutover: c.ID, Wave: next, Term: term, Edges: p.reports()}
+	case c.judged() != nil:
+		return JudgeWave{Cutover: c.ID, Wave: next - 1, Term: term, Result: GateResult{OK: p.r.IntN(3) > 0, Message: "as measured"}}
+	case next < len(c.Waves):
+		return FenceWave{Cutover: c.ID, Wave: next, Term: term}
+	default:
+		return CompleteCutover{Cutover: c.ID, Term: term}
 	}
 }
 
@@ -161,7 +200,7 @@ func TestRandomHistories(t *testing.T) {
 	seen := map[string]int{}
 	for seed := range uint64(10) {
 		p := &player{shop(t), rand.New(rand.NewPCG(seed, 1))}
-		for range 250 {
+		for range 300 {
 			p.now = p.now.Add(time.Duration(p.r.IntN(20)) * time.Second)
 			c := p.next()
 			raw, err := json.Marshal(c)

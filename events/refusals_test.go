@@ -58,7 +58,7 @@ func configRefusals() []refusal {
 		{"base of the future", nil, ApplyConfig{Base: 9, Config: shopConfig()}, ErrStaleVersion, "base"},
 		{"nothing changes", nil, ApplyConfig{Base: 1, Config: shopConfig()}, ErrNothingChanges, ""},
 
-		{"policy: exclusive", nil, policy(PolicyPatch{Ownership: ptr("exclusive")}), ErrUnsupported, "policy.ownership"},
+		{"policy: ownership", nil, policy(PolicyPatch{Ownership: ptr("shared")}), ErrBadValue, "policy.ownership"},
 		{"policy: ownership", nil, policy(PolicyPatch{Ownership: ptr("mine")}), ErrBadValue, "policy.ownership"},
 		{"policy: lease short", nil, policy(PolicyPatch{Lease: ptr(Duration(14 * time.Second))}), ErrBadValue, "policy.lease"},
 		{"policy: lease long", nil, policy(PolicyPatch{Lease: ptr(Duration(time.Hour))}), ErrBadValue, "policy.lease"},

@@ -31,6 +31,8 @@ type State struct {
 	LoadBalancers map[string]LoadBalancer `json:"loadBalancers"`
 	Domains       map[string]DomainState  `json:"domains"` // by host
 	Edges         map[string]Edge         `json:"edges"`   // gone ones included: their ids never come back (R7)
+	Hooks         []Hook                  `json:"hooks,omitempty"`
+	Exclusive     Exclusive               `json:"exclusive,omitzero"`
 	Office        Office                  `json:"office"`
 	Cutovers      map[string]Cutover      `json:"cutovers"` // running ones, and the newest MaxIdleCutovers others
 	CutoverCount  uint64                  `json:"cutoverCount"`
@@ -67,7 +69,20 @@ type Edge struct {
 	Capacity  int    `json:"capacity,omitempty"`
 	Joined    uint64 `json:"joined"`         // sequence of its first join
 	Gone      string `json:"gone,omitempty"` // "left" or "retired"
+	// Awaited: retired under exclusive ownership, and no commit has recorded its silence yet. Until then its last lease may
+	// still run, so that commits wait for R5's silence (R7).
+	Awaited bool `json:"awaited,omitempty"`
 }
+
+// Exclusive is how far exclusive ownership has come; the zero value under "available".
+type Exclusive struct {
+	Since       uint64   `json:"since"`       // sequence of the policy in force: an edge that applied it serves by lease only
+	Established uint64   `json:"established"` // sequence from which it counts (R13); 0: some registered edge may serve without a lease
+	Lease       Duration `json:"lease"`       // longest lease that may run: the larger one of two while a change is not established
+}
+
+// Counts reports whether a driver may rely on leases: exclusive ownership is established.
+func (x Exclusive) Counts() bool { return x.Established > 0 }
 
 // Office is the driver's: who may fence and commit.
 type Office struct {
@@ -184,6 +199,33 @@ func (c *Cutover) Table() *routing.Table {
 	return routing.CompileCutover(c.From, c.To, waves)
 }
 
+// Standing are the rules as the committed waves have made them.
+func (c *Cutover) Standing() *routing.Rules {
+	var keys []routing.Keys
+	for _, w := range c.Waves[:c.NextWave()] {
+		keys = append(keys, w.Keys)
+	}
+	return routing.Standing(c.From, c.To, keys)
+}
+
+// InForce is the cutover by which a unit type is routed at this moment: the running one, or else the one that made the
+// rules in force, of which a table can still tell which keys it moved.
+func (s *State) InForce(unitType string) (Cutover, bool) {
+	if c, ok := s.Running(unitType); ok {
+		return c, true
+	}
+	rules, ok := s.Rules[unitType]
+	if !ok {
+		return Cutover{}, false
+	}
+	for _, c := range s.Cutovers {
+		if c.UnitType == unitType && c.State.Ended() && c.NextWave() > 0 && c.RuleTo == rules.Version {
+			return c, true
+		}
+	}
+	return Cutover{}, false
+}
+
 // FencedWave is the index of the fenced wave, -1 if none is.
 func (c *Cutover) FencedWave() int {
 	return slices.IndexFunc(c.Waves, func(w Wave) bool { return w.State == FencedWave })
@@ -217,16 +259,17 @@ type NeededEdge struct {
 	Gains bool // its unit receives keys: it must report applied (R8)
 }
 
-// NeededEdges are the registered edges of the units between which a wave's keys move, from the journal and never from
-// presence (R7).
+// NeededEdges are the edges of the units between which a wave's keys move, from the journal and never from presence:
+// the registered ones, and under exclusive ownership retired ones whose last lease may still run (R7).
 func (s *State) NeededEdges(c *Cutover, wave int) []NeededEdge {
 	loses, gains := c.sides(wave)
 	var out []NeededEdge
-	for _, e := range s.LiveEdges() {
-		if loses[e.Unit] || gains[e.Unit] {
+	for _, e := range s.Edges {
+		if (e.Gone == "" || e.Awaited) && (loses[e.Unit] || gains[e.Unit]) {
 			out = append(out, NeededEdge{e, loses[e.Unit], gains[e.Unit]})
 		}
 	}
+	slices.SortFunc(out, func(a, b NeededEdge) int { return cmp.Compare(a.ID, b.ID) })
 	return out
 }
 

@@ -89,12 +89,13 @@ func CheckEnvelope(env Envelope) error {
 	return checkLine(env.Reason, "reason")
 }
 
-func checkPolicy(p Policy, field string) error {
+func checkPolicy(p *Policy, field string) error {
+	if err := p.Gate.normalize(join(field, "gate")); err != nil {
+		return err
+	}
 	switch {
-	case p.Ownership == "exclusive":
-		return ErrUnsupported.With("exclusive ownership is not implemented yet; use available").At(join(field, "ownership"))
-	case p.Ownership != "available":
-		return ErrBadValue.With("%q: want available", p.Ownership).At(join(field, "ownership"))
+	case p.Ownership != "available" && p.Ownership != "exclusive":
+		return ErrBadValue.With("%q: want available or exclusive", p.Ownership).At(join(field, "ownership"))
 	case p.Lease < Duration(15*time.Second) || p.Lease > Duration(10*time.Minute):
 		return ErrBadValue.With("want 15s to 10m").At(join(field, "lease"))
 	case p.Hold < Duration(100*time.Millisecond) || p.Hold > Duration(time.Minute):

@@ -180,8 +180,14 @@ func (w *world) fence(id string, wave int) {
 // reports are what every live edge says once it has applied and drained the newest fence.
 func (w *world) reports() []EdgeResult {
 	var out []EdgeResult
+	fence := uint64(0)
+	for _, c := range w.s.Cutovers {
+		for _, wave := range c.Waves {
+			fence = max(fence, wave.FenceSeq)
+		}
+	}
 	for _, e := range w.s.LiveEdges() {
-		out = append(out, EdgeResult{ID: e.ID, Unit: e.Unit, Applied: w.s.Seq, Drained: true})
+		out = append(out, EdgeResult{ID: e.ID, Unit: e.Unit, Applied: w.s.Seq, Fence: fence, Drained: true})
 	}
 	return out
 }

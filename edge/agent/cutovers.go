@@ -14,24 +14,6 @@ type movement struct {
 	evicted, landed int // the relay's counters when the cutover was first seen
 }
 
-// current is the cutover of a unit type that its table is compiled for: the running one, or else the one that made the
-// rules in force, so that a Route still tells which keys have moved.
-func current(s *events.State, unitType string) (events.Cutover, bool) {
-	if c, ok := s.Running(unitType); ok {
-		return c, true
-	}
-	rules, ok := s.Rules[unitType]
-	if !ok {
-		return events.Cutover{}, false
-	}
-	for _, c := range s.Cutovers {
-		if c.UnitType == unitType && c.State == events.Completed && c.RuleTo == rules.Version {
-			return c, true
-		}
-	}
-	return events.Cutover{}, false
-}
-
 // fence is a wave that a state holds fenced.
 type fence struct {
 	cutover, unitType string
@@ -67,7 +49,7 @@ func (a *Agent) track(s *events.State) {
 	a.fences = fences
 	moved := map[string]*movement{}
 	for _, t := range s.UnitTypes {
-		c, ok := current(s, t.Name)
+		c, ok := s.InForce(t.Name)
 		if !ok {
 			continue
 		}
@@ -132,7 +114,7 @@ func (a *Agent) evict() []Output {
 
 // rate is the pace at which a unit type's victims are closed: that of the cutover to which they are due, else the policy's.
 func rate(s *events.State, unitType string) events.Rate {
-	if c, ok := current(s, unitType); ok {
+	if c, ok := s.InForce(unitType); ok {
 		return c.Rate
 	}
 	return events.Rate(s.Policy.EvictRate)

@@ -88,7 +88,7 @@ func (v *views) compile(s *events.State, unitType string) compiled {
 		return compiled{}
 	}
 	want := compiled{from: rules.Current, to: rules.Current}
-	c, moving := current(s, unitType)
+	c, moving := s.InForce(unitType)
 	if moving {
 		want = compiled{from: c.From, to: c.To, cutover: c.ID}
 		for _, w := range c.Waves {

@@ -121,7 +121,7 @@ func (w *world) commit(id string) *events.State {
 	c := w.state.Cutovers[id]
 	var edges []events.EdgeResult
 	for _, e := range w.state.NeededEdges(&c, 0) {
-		edges = append(edges, events.EdgeResult{ID: e.ID, Unit: e.Unit, Applied: c.Waves[0].FenceSeq, Drained: true})
+		edges = append(edges, events.EdgeResult{ID: e.ID, Unit: e.Unit, Applied: c.Waves[0].FenceSeq, Fence: c.Waves[0].FenceSeq, Drained: true})
 	}
 	return w.do(events.CommitWave{Cutover: id, Wave: 0, Term: 1, Edges: edges})
 }

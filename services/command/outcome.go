@@ -46,8 +46,11 @@ func accepted(rec events.Record) Outcome {
 	if err != nil {
 		return o
 	}
-	if p, ok := e.(events.CutoverProposed); ok {
-		o.Data, _ = json.Marshal(proposalOf(p))
+	switch e := e.(type) {
+	case events.CutoverProposed:
+		o.Data, _ = json.Marshal(proposalOf(e))
+	case events.CutoverRolledBack: // the way back is what is asked about next
+		o.Data, _ = json.Marshal(proposalOf(e.Back))
 	}
 	return o
 }

@@ -58,6 +58,7 @@ type Driver struct {
 	jobs   map[string]*job   // commands under way, by cutover id; "" is the office's
 	voices map[string]Voice  // what registered edges last said, by edge id
 	fences map[string]*fence // waiting, by cutover id; valid while serving
+	rests  map[string]rest   // between two waves, by cutover id; valid while serving
 	ids    uint64            // command ids handed out
 	out    []Output          // of the Step being done
 }
@@ -156,7 +157,7 @@ func NewDriver(cfg DriverConfig) *Driver {
 	if cfg.Patience == 0 {
 		cfg.Patience = Patience
 	}
-	return &Driver{cfg: cfg, jobs: map[string]*job{}, voices: map[string]Voice{}, fences: map[string]*fence{}}
+	return &Driver{cfg: cfg, jobs: map[string]*job{}, voices: map[string]Voice{}, fences: map[string]*fence{}, rests: map[string]rest{}}
 }
 
 // Step takes one input and says what is to be done now.
@@ -183,6 +184,7 @@ func (d *Driver) Step(in Input) []Output {
 	switch {
 	case !d.Serving():
 		clear(d.fences) // what was not heard meanwhile counts against no edge
+		clear(d.rests)
 	case !d.office.stopping:
 		d.drive()
 	}
@@ -232,6 +234,11 @@ func (d *Driver) drive() {
 			delete(d.fences, id)
 		}
 	}
+	for id := range d.rests {
+		if c, ok := d.state.Cutovers[id]; !ok || c.State != events.Started {
+			delete(d.rests, id)
+		}
+	}
 	for id := range d.jobs {
 		if c, ok := d.state.Cutovers[id]; id != "" && (!ok || c.State != events.Started) && d.jobs[id].phase != sent {
 			delete(d.jobs, id)
@@ -243,7 +250,9 @@ func (d *Driver) drive() {
 		}
 		if w := c.FencedWave(); w >= 0 {
 			d.await(&c, w)
-		} else if next := c.NextWave(); next < len(c.Waves) {
+		} else if next := c.NextWave(); d.resting(&c, next) {
+			continue
+		} else if next < len(c.Waves) {
 			d.want(&c, wish{"fence", next, c.Waves[next].FenceSeq}, events.FenceWave{Cutover: c.ID, Wave: next, Term: d.office.term})
 		} else {
 			d.want(&c, wish{"complete", next, 0}, events.CompleteCutover{Cutover: c.ID, Term: d.office.term})

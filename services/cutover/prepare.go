@@ -42,6 +42,9 @@ func (p *Preparer) Prepare(ctx context.Context, s *events.State, env events.Enve
 	case events.PreviewCutover:
 		c.Counted = p.count(ctx, s, env)
 		env.Command = c
+	case events.RollbackCutover:
+		c.Counted = p.count(ctx, s, env)
+		env.Command = c
 	case events.CheckCutover:
 		if cut, ok := waits(s, c.Cutover); ok {
 			c.Checks = p.Run(ctx, s, cut, events.CheckIDs())
@@ -73,9 +76,21 @@ func waits(s *events.State, id string) (*events.Cutover, bool) {
 // in vain (R8) is named now.
 func (p *Preparer) count(ctx context.Context, s *events.State, env events.Envelope) events.Count {
 	e, err := events.Decide(s, p.fleet.namespace, env, p.now())
-	prop, ok := e.(events.CutoverProposed)
-	if err != nil || !ok {
+	if err != nil {
 		return events.Count{SilentEdges: []string{}}
+	}
+	var prop events.CutoverProposed
+	switch e := e.(type) {
+	case events.CutoverProposed:
+		prop = e
+	case events.CutoverRolledBack:
+		prop = e.Back
+	default:
+		return events.Count{SilentEdges: []string{}}
+	}
+	from := s.Rules[prop.UnitType].Current
+	if c, ok := s.Cutovers[prop.RollbackOf]; ok && c.State.Running() {
+		from = c.Standing()
 	}
 	lost := map[string]events.CountQuestion{}
 	for _, m := range prop.Moves {
@@ -88,7 +103,6 @@ func (p *Preparer) count(ctx context.Context, s *events.State, env events.Envelo
 		q.Exact = append(q.Exact, m.ID)
 		lost[m.Source] = q
 	}
-	from := s.Rules[prop.UnitType].Current
 	for _, id := range exactIDs(from, prop.Rules) {
 		slot := routing.Slot(id, from.Slots())
 		if unit := from.SlotOwner(slot); unit != prop.Rules.SlotOwner(slot) {
@@ -110,6 +124,7 @@ func (p *Preparer) count(ctx context.Context, s *events.State, env events.Envelo
 	for _, a := range answers {
 		if _, loses := lost[a.Edge.Unit]; loses && a.Err == nil {
 			n.Sessions += a.Value.Sessions
+			n.Largest = max(n.Largest, a.Value.Sessions)
 		}
 	}
 	return n

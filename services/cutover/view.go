@@ -23,12 +23,15 @@ type View struct {
 	RuleTo      uint64              `json:"ruleTo"`
 	Moves       []routing.Move      `json:"moves"`
 	ExactMoves  []routing.ExactMove `json:"exactMoves"`
-	Slots       int                 `json:"slots"`       // that move
-	Sessions    int                 `json:"sessions"`    // that moved keys had when it was proposed
-	SilentEdges []string            `json:"silentEdges"` // that did not answer then
-	Diff        string              `json:"diff"`        // the two rule sets compared, for people
-	Rate        events.Rate         `json:"rate"`        // evictions a second and edge
-	Reason      *events.Why         `json:"reason"`      // of the last pause or abort, null if there was none
+	Slots       int                 `json:"slots"`                // that move
+	Sessions    int                 `json:"sessions"`             // that moved keys had when it was proposed
+	SilentEdges []string            `json:"silentEdges"`          // that did not answer then
+	Diff        string              `json:"diff"`                 // the two rule sets compared, for people
+	Rate        events.Rate         `json:"rate"`                 // evictions a second and edge
+	Interval    events.Duration     `json:"interval,omitempty"`   // least time between a commit and the next fence
+	Drain       string              `json:"drain,omitempty"`      // unit that it empties
+	RollbackOf  string              `json:"rollbackOf,omitempty"` // the cutover whose keys it moves back
+	Reason      *events.Why         `json:"reason"`               // of the last pause or abort, null if there was none
 	Checks      []events.Check      `json:"checks"`
 	Waves       []WaveView          `json:"waves"`
 	Evicted     int                 `json:"evicted"` // sessions closed for it
@@ -68,6 +71,7 @@ func Show(s *events.State, c events.Cutover, reports map[string]Report) View {
 	v := View{
 		ID: c.ID, State: c.State, UnitType: c.UnitType, RuleFrom: c.RuleFrom, RuleTo: c.RuleTo,
 		Moves: orEmpty(d.Moves), ExactMoves: orEmpty(d.ExactMoves), Slots: d.Slots(), Diff: routing.DiffText(c.From, c.To), Rate: c.Rate,
+		Interval: c.Interval, Drain: c.Drain, RollbackOf: c.RollbackOf,
 		Sessions: c.Counted.Sessions, SilentEdges: orEmpty(c.Counted.SilentEdges),
 		Reason: c.Why, Checks: orEmpty(c.Checks), Waves: []WaveView{}, Actor: c.Actor,
 		ProposedAt: c.ProposedAt, StartedAt: moment(c.StartedAt), EndedAt: moment(c.EndedAt), TraceID: traceID(c.Traceparent),

@@ -63,7 +63,7 @@ func judge(c *events.Cutover, i int, e events.NeededEdge, r *events.EdgeReport) 
 		res.Applied = r.Applied
 		for _, f := range r.Fences {
 			if f.Cutover == c.ID && f.Wave == i && f.Fence == w.FenceSeq {
-				res.Drained, res.Evicted = f.Drained, f.Evicted
+				res.Fence, res.Drained, res.Evicted = f.Fence, f.Drained, f.Evicted
 			}
 		}
 	}
@@ -84,6 +84,26 @@ type fence struct {
 type progress struct {
 	result events.EdgeResult
 	when   time.Duration // of the last step forward
+}
+
+// rest is the time between a commit and the next fence.
+type rest struct {
+	next int           // wave that waits
+	from time.Duration // this driver first saw the commit, or the resumption, in office then
+}
+
+// resting reports whether the cutover's interval has still to pass before its next wave. A successor, and a resumption,
+// begin it anew: an operator who looks between two waves has the whole of it.
+func (d *Driver) resting(c *events.Cutover, next int) bool {
+	if c.Interval == 0 || next == 0 || next == len(c.Waves) {
+		return false
+	}
+	r, ok := d.rests[c.ID]
+	if !ok || r.next != next {
+		r = rest{next, d.now}
+		d.rests[c.ID] = r
+	}
+	return d.now-r.from < time.Duration(c.Interval)
 }
 
 // await commits a fenced wave once every needed edge has reported, or gives it up.

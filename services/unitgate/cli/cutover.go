@@ -3,7 +3,9 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/choria-io/fisk"
 
@@ -17,9 +19,11 @@ type cutoverCmd struct {
 	id, check, edge, reason string
 	wait, watch             bool
 
-	unitType, rate string
-	ranges, exact  []string
-	waves          int
+	unitType, rate, steps string
+	drain, drainTo        string
+	ranges, exact         []string
+	waves                 int
+	interval              time.Duration
 }
 
 func (c *cli) addCutover(p parent) {
@@ -30,7 +34,11 @@ func (c *cli) addCutover(p parent) {
 	preview.Flag("range", "new slots of a unit; together these replace all ranges").PlaceHolder("UNIT=FROM-TO").StringsVar(&x.ranges)
 	preview.Flag("exact", "new exact IDs of a unit; lists not named stay").PlaceHolder("UNIT=ID,ID").StringsVar(&x.exact)
 	preview.Flag("unit-type", "unit type; the first one if not given").PlaceHolder("NAME").StringVar(&x.unitType)
-	addNumber(preview, "waves", "number of steps; 1 if not given", &x.waves)
+	preview.Flag("drain", "a unit to empty, instead of ranges and exact IDs").PlaceHolder("UNIT").StringVar(&x.drain)
+	preview.Flag("drain-to", "who gets it all; the others in proportion to their slots if not given").PlaceHolder("UNIT").StringVar(&x.drainTo)
+	addNumber(preview, "waves", "number of waves; as many as keep one wave's eviction under half of the hold time if not given", &x.waves)
+	preview.Flag("steps", "percent of the moving users after each wave, instead of waves").PlaceHolder("1,10,50,100").StringVar(&x.steps)
+	preview.Flag("interval", "least time between a wave's commit and the next one's fence").PlaceHolder("5m").DurationVar(&x.interval)
 	preview.Flag("rate", "evictions a second and edge, evenly spaced, or max").PlaceHolder("N").StringVar(&x.rate)
 	preview.Flag("reason", "goes into the journal").StringVar(&x.reason)
 
@@ -44,10 +52,11 @@ func (c *cli) addCutover(p parent) {
 	for _, v := range []struct{ name, help string }{
 		{"pause", "Return the fenced wave to its owner and stop"},
 		{"resume", "Go on with a paused cutover"},
-		{"abort", "Return the fenced wave to its owner and give up; only before the first commit"},
+		{"abort", "Return the fenced wave to its owner and end here; committed waves stay"},
 	} {
 		x.verb(group, v.name, v.help, func(ctx context.Context) error { return x.change(ctx, v.name, idOnly{x.id}) })
 	}
+	x.verb(group, "rollback", "Propose a cutover back; one with waves left to move ends here", x.rollback)
 	x.verb(group, "show", "Show where a cutover stands", x.show).Flag("watch", "go on showing until it ends").UnNegatableBoolVar(&x.watch)
 }
 
@@ -71,21 +80,31 @@ type wanted struct {
 	UnitType string              `json:"unitType,omitempty"`
 	Ranges   map[string][]string `json:"ranges,omitempty"`
 	Exact    map[string][]string `json:"exact,omitempty"`
+	Drain    string              `json:"drain,omitempty"`
+	DrainTo  string              `json:"drainTo,omitempty"`
 	Waves    int                 `json:"waves,omitempty"`
+	Steps    []int               `json:"steps,omitempty"`
+	Interval *events.Duration    `json:"interval,omitempty"`
 	Rate     any                 `json:"rate,omitempty"`
 }
 
 func (x *cutoverCmd) preview(ctx context.Context) error {
-	w := wanted{UnitType: x.unitType, Waves: x.waves}
+	w := wanted{UnitType: x.unitType, Drain: x.drain, DrainTo: x.drainTo, Waves: x.waves}
+	if x.interval != 0 {
+		w.Interval = (*events.Duration)(&x.interval)
+	}
 	var err error
+	if w.Steps, err = percentages(x.steps); err != nil {
+		return err
+	}
 	if w.Ranges, err = lists("--range", x.ranges); err != nil {
 		return err
 	}
 	if w.Exact, err = lists("--exact", x.exact); err != nil {
 		return err
 	}
-	if w.Ranges == nil && w.Exact == nil {
-		return usage("say what moves: --range UNIT=FROM-TO for every unit, or --exact UNIT=ID")
+	if w.Ranges == nil && w.Exact == nil && w.Drain == "" {
+		return usage("say what moves: --range UNIT=FROM-TO for every unit, --exact UNIT=ID, or --drain UNIT")
 	}
 	if x.rate != "" {
 		rate, err := events.ParseRate(x.rate)
@@ -94,6 +113,16 @@ func (x *cutoverCmd) preview(ctx context.Context) error {
 		}
 		w.Rate = rate
 	}
+	return x.propose(ctx, "preview", w)
+}
+
+// rollback shows the way back that it proposed.
+func (x *cutoverCmd) rollback(ctx context.Context) error {
+	return x.propose(ctx, "rollback", idOnly{x.id})
+}
+
+// propose sends a command that makes a cutover, and shows that.
+func (x *cutoverCmd) propose(ctx context.Context, verb string, data any) error {
 	b, ns, err := x.open(ctx)
 	if err != nil {
 		return err
@@ -102,7 +131,7 @@ func (x *cutoverCmd) preview(ctx context.Context) error {
 	var proposed struct {
 		ID string `json:"id"`
 	}
-	o, err := b.do(ctx, ns, "cutover", "preview", x.reason, w)
+	o, err := b.do(ctx, ns, "cutover", verb, x.reason, data)
 	if err == nil {
 		err = json.Unmarshal(o.Data, &proposed)
 	}
@@ -115,6 +144,22 @@ func (x *cutoverCmd) preview(ctx context.Context) error {
 		return err
 	}
 	return x.present(raw)
+}
+
+// percentages reads "1,10,50,100". Whether they rise to 100 the control plane says.
+func percentages(list string) ([]int, error) {
+	if list == "" {
+		return nil, nil
+	}
+	var out []int
+	for item := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(strings.TrimSuffix(item, "%"))
+		if err != nil {
+			return nil, usage("--steps %q: want percentages with commas between them: 1,10,50,100", list)
+		}
+		out = append(out, n)
+	}
+	return out, nil
 }
 
 // lists reads UNIT=A,B flags; those of one unit add up. "UNIT=" is an empty list.

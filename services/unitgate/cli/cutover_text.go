@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/unitgate/unitgate/events"
@@ -33,6 +34,12 @@ func (c *cli) describe(v cutover.View) {
 	c.say("cutover %s  %s", v.ID, v.State)
 	c.say("  unit type  %s, rules %s", v.UnitType, ruleVersions(v))
 	c.say("  moves      %d slots, %d exact IDs, %d sessions when it was proposed", v.Slots, len(v.ExactMoves), v.Sessions)
+	if v.RollbackOf != "" {
+		c.say("             back from where %s has moved them", v.RollbackOf)
+	}
+	if v.Drain != "" {
+		c.say("             out of unit %s", v.Drain)
+	}
 	for _, m := range v.Moves {
 		c.say("             %d-%d from %s to %s", m.From, m.To, m.Source, m.Target)
 	}
@@ -106,7 +113,13 @@ func next(v cutover.View) string {
 		}
 		return "unitgate cutover show " + v.ID + " --watch"
 	case events.Paused:
+		if slices.ContainsFunc(v.Waves, func(w cutover.WaveView) bool { return w.State == events.CommittedWave }) {
+			return fmt.Sprintf("unitgate cutover resume %[1]s, unitgate cutover rollback %[1]s, or unitgate cutover abort %[1]s to leave things as they are", v.ID)
+		}
 		return fmt.Sprintf("unitgate cutover resume %s, or unitgate cutover abort %s", v.ID, v.ID)
+	case events.Completed:
+		return fmt.Sprintf("if it was a mistake: unitgate cutover rollback %s", v.ID)
+	default:
 	}
 	return ""
 }

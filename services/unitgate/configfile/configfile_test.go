@@ -131,7 +131,7 @@ func TestBadFiles(t *testing.T) {
 		{"two centers", "name: 北京单元", "center: true", "center", "units[unbj].center", 11, "center"},
 		{"missing namespace", "namespace: shop\n", "", "missing_field", "namespace", 2, "required"},
 		{"bad namespace", "namespace: shop", "namespace: Shop", "bad_name", "namespace", 2, "a-z"},
-		{"not implemented", "ownership: available", "ownership: exclusive", "unsupported", "policy.ownership", 3, "not implemented"},
+		{"ownership", "ownership: available", "ownership: shared", "bad_value", "policy.ownership", 3, "exclusive"},
 		{"anchor", "units:\n", "units: &all\n", "bad_yaml", "", 9, "anchors"},
 		{"alias", "{id: unbj,", "{id: *x,", "bad_yaml", "", 0, "anchor"},
 		{"merge key", "policy: {", "policy: {<<: {}, ", "bad_yaml", "", 3, "merge"},

@@ -23,6 +23,12 @@ func Of(s *events.State, drafts bool) (cfg events.Config, left []string) {
 		Clusters:      inOrder(s.Clusters),
 		LoadBalancers: inOrder(s.LoadBalancers),
 	}
+	if s.Policy.Gate.Set() {
+		cfg.Policy.Gate = &s.Policy.Gate
+	}
+	if len(s.Hooks) > 0 {
+		cfg.Hooks = &s.Hooks
+	}
 	for _, host := range slices.Sorted(maps.Keys(s.Domains)) {
 		d := s.Domains[host]
 		v := d.Active

@@ -1,0 +1,169 @@
+package events
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+// maxWaves bounds the waves of a cutover.
+const maxWaves = 100
+
+func (s *State) decidePreview(c PreviewCutover, reason string) (Event, error) {
+	t, ok := s.UnitType(c.UnitType)
+	if !ok {
+		return nil, ErrUnknownUnitType.With("there is no unit type %q", c.UnitType).At("unitType")
+	}
+	have, ok := s.Rules[t.Name]
+	if !ok {
+		return nil, ErrNoRules.With("unit type %q has no rules yet: set the baseline first", t.Name).At("unitType")
+	}
+	pace, err := s.pace(c, reason)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := s.wanted(t, have.Current, c)
+	if err != nil {
+		return nil, err
+	}
+	return s.proposal(t.Name, have.Current, have.Version, rules, pace)
+}
+
+// pace is how a cutover goes about what it moves.
+type pace struct {
+	CutoverProposed     // Rate, Interval, Gate, Drain, Emergency, RollbackOf, Auto and Counted
+	waves           int // 0 and no steps: see defaultWaves
+	steps           []int
+	hold            Duration
+}
+
+func (s *State) pace(c PreviewCutover, reason string) (pace, error) {
+	p := pace{waves: c.Waves, steps: c.Steps, hold: s.Policy.Hold}
+	p.Rate, p.Interval, p.Gate, p.Drain, p.Emergency, p.Counted = Rate(s.Policy.EvictRate), c.Interval, s.Policy.Gate, c.Drain, c.Emergency, c.Counted
+	if c.Rate != nil {
+		p.Rate = *c.Rate
+	}
+	if c.Gate != nil {
+		p.Gate = *c.Gate
+	}
+	if err := p.Gate.normalize("gate"); err != nil {
+		return p, err
+	}
+	switch {
+	case p.Rate < 0 || p.Rate > MaxRate:
+		return p, ErrBadValue.With("want max or 1 to %d", MaxRate).At("rate")
+	case c.Waves < 0 || c.Waves > maxWaves:
+		return p, ErrBadValue.With("want 1 to %d waves", maxWaves).At("waves")
+	case c.Waves > 0 && len(c.Steps) > 0:
+		return p, ErrBadValue.With("give waves or steps, not both").At("steps")
+	case c.Interval < 0 || c.Interval > Duration(24*time.Hour):
+		return p, ErrBadValue.With("want 0 to 24h").At("interval")
+	case c.Emergency && c.Drain == "":
+		return p, ErrMissingField.With("an emergency drains a unit: say which").At("drain")
+	case c.Emergency && reason == "":
+		return p, needReason("")
+	}
+	return p, checkSteps(c.Steps)
+}
+
+// checkSteps wants percentages that rise to 100.
+func checkSteps(steps []int) error {
+	if len(steps) == 0 {
+		return nil
+	}
+	if len(steps) > maxWaves {
+		return ErrBadSteps.With("%d steps, at most %d are allowed", len(steps), maxWaves).At("steps")
+	}
+	last := 0
+	for i, p := range steps {
+		if p <= last || p > 100 {
+			return ErrBadSteps.With("%d: want percentages of the moving users that rise from 1 to 100", p).At(fmt.Sprintf("steps[%d]", i))
+		}
+		last = p
+	}
+	if last != 100 {
+		return ErrBadSteps.With("they end at %d %%, the last one must be 100", last).At("steps")
+	}
+	return nil
+}
+
+// proposal is the cutover from one rule set to another at a pace.
+func (s *State) proposal(unitType string, from *routing.Rules, version uint64, to *routing.Rules, p pace) (Event, error) {
+	diff := routing.Compare(from, to)
+	if diff.Empty() {
+		return nil, ErrNothingMoves.With("every routerId already belongs to the unit that this names")
+	}
+	if err := s.soundUnder(unitType, to); err != nil {
+		return nil, err
+	}
+	e := p.CutoverProposed
+	if e.Counted.SilentEdges == nil {
+		e.Counted.SilentEdges = []string{}
+	}
+	e.Cutover, e.UnitType, e.RuleFrom, e.RuleTo = cutoverID(s.CutoverCount+1), unitType, version, version+1
+	e.Rules, e.Diff = to, routing.DiffText(from, to)
+	e.Moves, e.ExactMoves = append([]routing.Move{}, diff.Moves...), append([]routing.ExactMove{}, diff.ExactMoves...)
+	if len(p.steps) > 0 {
+		e.Waves = diff.SplitAt(p.steps)
+	} else {
+		e.Waves = diff.Split(cmp.Or(p.waves, defaultWaves(e.Counted.Largest, e.Rate, p.hold)))
+	}
+	return e, nil
+}
+
+// defaultWaves is as many waves as keep the eviction of one wave, on the edge with the most sessions that move, under
+// half of the hold time: a held handshake must not time out because of the pacing of evictions.
+func defaultWaves(largest int, rate Rate, hold Duration) int {
+	if rate == 0 {
+		return 1
+	}
+	perWave := max(1, int(time.Duration(hold).Seconds()*float64(rate)/2))
+	return min(max(1, (largest+perWave-1)/perWave), maxWaves)
+}
+
+// wanted builds the rules that a preview asks for.
+func (s *State) wanted(t UnitType, have *routing.Rules, c PreviewCutover) (*routing.Rules, error) {
+	if c.Drain != "" {
+		return s.drained(t, have, c)
+	}
+	if c.DrainTo != "" {
+		return nil, ErrMissingField.With("say which unit is drained").At("drain")
+	}
+	if c.Ranges == nil && c.Exact == nil {
+		return nil, ErrMissingField.With("say what moves: ranges, exact, or drain").At("ranges")
+	}
+	ranges, exact := have.Ranges(), have.Exact()
+	if c.Ranges != nil {
+		ranges = c.Ranges
+	}
+	given := map[string]bool{}
+	for unit, ids := range c.Exact {
+		exact[unit] = ids
+		for _, id := range ids {
+			given[id] = true
+		}
+	}
+	for other := range exact { // an ID that is given to one unit leaves the lists that are not named
+		if _, named := c.Exact[other]; !named {
+			exact[other] = slices.DeleteFunc(exact[other], func(id string) bool { return given[id] })
+		}
+	}
+	for _, m := range []struct {
+		field string
+		units []string
+	}{{"ranges", sortedKeys(c.Ranges)}, {"exact", sortedKeys(c.Exact)}} {
+		for _, u := range m.units {
+			if _, ok := s.Units[u]; !ok {
+				return nil, ErrUnknownUnit.With("there is no unit %q; known are %v", u, sortedKeys(s.Units)).At(m.field + "." + u)
+			}
+		}
+	}
+	rules, err := routing.NewRules(t.Slots, ranges, exact)
+	if err != nil {
+		return nil, fromRouting(err, "ranges", "exact")
+	}
+	return rules, nil
+}

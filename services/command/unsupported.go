@@ -1,0 +1,38 @@
+package command
+
+import "github.com/unitgate/unitgate/events"
+
+// unsupported refuses what the core can decide already and no driver or edge of this version carries out: accepted, it
+// would be a promise that nobody keeps, or a cutover that waits for ever.
+func unsupported(c events.Command) error {
+	switch c := c.(type) {
+	case events.CreateNamespace:
+		return unsupportedPolicy(c.Policy, "policy")
+	case events.ApplyConfig:
+		if c.Config.Hooks != nil && len(*c.Config.Hooks) > 0 {
+			return events.ErrUnsupported.With("hooks are not called yet: leave them out").At("config.hooks")
+		}
+		return unsupportedPolicy(c.Config.Policy, "config.policy")
+	case events.PreviewCutover:
+		if c.Gate != nil && c.Gate.Set() {
+			return events.ErrUnsupported.With("gates are not judged yet: use steps and an interval, and look").At("gate")
+		}
+		if c.Emergency {
+			return events.ErrUnsupported.With("a drain does not skip by itself yet: skip prechecks and edges by name").At("emergency")
+		}
+	default:
+	}
+	return nil
+}
+
+func unsupportedPolicy(p *events.PolicyPatch, field string) error {
+	switch {
+	case p == nil:
+		return nil
+	case p.Ownership != nil && *p.Ownership == "exclusive":
+		return events.ErrUnsupported.With("exclusive ownership is not implemented yet; use available").At(field + ".ownership")
+	case p.Gate != nil && p.Gate.Set():
+		return events.ErrUnsupported.With("gates are not judged yet: leave it out").At(field + ".gate")
+	}
+	return nil
+}
