@@ -46,7 +46,7 @@ func (d *badDay) handshake(addr, id string) harness.Handshake {
 // fence starts the walkthrough's cutover, slowly, and returns once its wave is fenced.
 func (d *badDay) fence(t *testing.T) harness.Cutover {
 	t.Helper()
-	preview := d.API.Cutover(t, append(append([]string{"preview"}, toCenter...), "--rate", "10")...)
+	preview := d.API.Cutover(t, append(append([]string{"preview"}, toCenter...), "--rate", "10", "--waves", "1")...)
 	if preview.Sessions != 2*usersPerEdge {
 		t.Errorf("the preview counts %d sessions, want %d", preview.Sessions, 2*usersPerEdge)
 	}

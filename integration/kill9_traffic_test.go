@@ -130,7 +130,7 @@ func (s *sender) move(ctx context.Context, t *testing.T, from string) {
 	var proposed struct {
 		ID string `json:"id"`
 	}
-	o, err := s.client.Do(ctx, "cutover", "preview", command.Request{Actor: "kill9", Data: map[string]any{"ranges": ranges, "rate": 8}})
+	o, err := s.client.Do(ctx, "cutover", "preview", command.Request{Actor: "kill9", Data: map[string]any{"ranges": ranges, "rate": 8, "waves": 1}})
 	if err == nil && o.OK && json.Unmarshal(o.Data, &proposed) == nil {
 		o, err = s.client.Do(ctx, "cutover", "start", command.Request{Actor: "kill9", Data: map[string]string{"cutover": proposed.ID}})
 	}
