@@ -19,7 +19,7 @@ import (
 const (
 	killsVariable = "UNITGATE_KILLS"
 	seedVariable  = "UNITGATE_SEED"
-	defaultKills  = 4 // each costs the 3.5 s after which a dead driver's office is free
+	defaultKills  = 4
 )
 
 // redelivered covers the time after which the queue hands a dead controller's command to the next one.
@@ -166,9 +166,16 @@ func (k *kill9) cutovers(t *testing.T) []harness.Cutover {
 	return all
 }
 
-// checkStates expects the CLI, which replays the journal, and every edge at the head with one state.
+// checkStates expects the control plane, the CLI, which replays the journal, and every edge at the head with one state.
 func (k *kill9) checkStates(t *testing.T) {
 	t.Helper()
+	proposed := k.dev.Cutover(t, "preview", "--exact", "center="+neutral) // which stays where it is
+	if !harness.Poll(within, func() bool {
+		proposed = k.dev.Cutover(t, "check", proposed.ID) // compares the control plane's state hash with the edges'
+		return slices.ContainsFunc(proposed.Checks, func(c harness.Check) bool { return c.ID == "edges-at-head" && c.State == "pass" })
+	}) {
+		t.Fatalf("the edges have another state than the control plane: %+v", proposed.Checks)
+	}
 	var proof struct {
 		OK        bool   `json:"ok"`
 		Head      uint64 `json:"head"`

@@ -28,6 +28,8 @@ type Config struct {
 	NC       *nats.Conn
 	Replicas int // of journals and buckets; 0: three on a cluster of at least three servers, else one
 	Log      *slog.Logger
+
+	Incarnation string // of this process, a UUID that no other process ever had; "": a fresh one
 }
 
 // Control is a running control plane. Its methods may be used by any goroutine.
@@ -35,7 +37,6 @@ type Control struct {
 	cfg         Config
 	js          jetstream.JetStream
 	snaps       *journal.KVSnapshots
-	incarnation string
 	ctx         context.Context // of everything it runs
 	stop        context.CancelFunc
 	running     sync.WaitGroup
@@ -59,7 +60,10 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the snapshot bucket: %w", err)
 	}
-	c := &Control{cfg: cfg, js: js, snaps: snaps, incarnation: uuid.NewString(), namespaces: map[string]*namespace{}}
+	if cfg.Incarnation == "" {
+		cfg.Incarnation = uuid.NewString()
+	}
+	c := &Control{cfg: cfg, js: js, snaps: snaps, namespaces: map[string]*namespace{}}
 	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := c.discover(ctx); err != nil {
 		c.stop()

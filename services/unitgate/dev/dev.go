@@ -66,6 +66,8 @@ type Dev struct {
 	data    string
 	closers []func(context.Context) error // in the order of starting
 
+	incarnation string // of this process, in every office that it holds
+
 	server  *server.Server
 	nc      *nats.Conn
 	js      jetstream.JetStream
@@ -87,7 +89,7 @@ func Start(ctx context.Context, o Options) (_ *Dev, err error) {
 		}
 	}()
 	for _, step := range []func(context.Context) error{
-		d.openData, d.startNATS, d.startControl, d.startOrigins, d.applyConfig, d.startEdges, d.awaitServing,
+		d.openData, d.startNATS, d.connect, d.handOn, d.startControl, d.startOrigins, d.applyConfig, d.startEdges, d.awaitServing,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, err
@@ -139,7 +141,7 @@ func (d *Dev) openData(context.Context) (err error) {
 	return nil
 }
 
-func (d *Dev) startControl(ctx context.Context) (err error) {
+func (d *Dev) connect(context.Context) (err error) {
 	if d.nc, err = nats.Connect(d.server.ClientURL(), nats.Name("unitgate-dev"), nats.MaxReconnects(-1)); err != nil {
 		return fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
@@ -147,7 +149,11 @@ func (d *Dev) startControl(ctx context.Context) (err error) {
 	if d.js, err = jetstream.New(d.nc); err != nil {
 		return fmt.Errorf("jetstream: %w", err)
 	}
-	if d.control, err = control.Start(ctx, control.Config{NC: d.nc, Replicas: 1, Log: d.o.Log}); err != nil {
+	return nil
+}
+
+func (d *Dev) startControl(ctx context.Context) (err error) {
+	if d.control, err = control.Start(ctx, control.Config{NC: d.nc, Replicas: 1, Log: d.o.Log, Incarnation: d.incarnation}); err != nil {
 		return fmt.Errorf("control plane: %w", err)
 	}
 	d.atEnd(d.control.Close)
