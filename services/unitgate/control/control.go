@@ -34,14 +34,14 @@ type Config struct {
 
 // Control is a running control plane. Its methods may be used by any goroutine.
 type Control struct {
-	cfg         Config
-	js          jetstream.JetStream
-	snaps       *journal.KVSnapshots
-	ctx         context.Context // of everything it runs
-	stop        context.CancelFunc
-	running     sync.WaitGroup
-	service     *command.Service
-	durable     *command.Durable
+	cfg     Config
+	js      jetstream.JetStream
+	snaps   *journal.KVSnapshots
+	ctx     context.Context // of everything it runs
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	service *command.Service
+	durable *command.Durable
 
 	mu         sync.Mutex
 	namespaces map[string]*namespace
