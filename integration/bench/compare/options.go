@@ -28,7 +28,6 @@ type options struct {
 	threads         int
 	bufsize         int // of HAProxy
 	json            string
-	profiles        string
 	unitgate        string // binary; "": built
 	nginx, haproxy  string // binaries; "": looked for
 

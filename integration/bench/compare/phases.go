@@ -129,9 +129,9 @@ func (m *measurement) cpu(ctx context.Context, do func() error) (time.Duration, 
 }
 
 // each adds the processor time per something, if there is a proxy that has used any.
-func (m *measurement) each(v values, key string, cpu time.Duration, n float64, unit time.Duration) values {
+func (m *measurement) each(v values, cpu time.Duration, n float64, unit time.Duration) values {
 	if len(m.site.processes) > 0 {
-		v[key] = float64(cpu) / n / float64(unit)
+		v["cpu"] = float64(cpu) / n / float64(unit)
 	}
 	return v
 }
@@ -212,7 +212,7 @@ func handshakes(ctx context.Context, m *measurement) (values, error) {
 	}
 	n := float64(done.Done)
 	v := values{"rate": n / done.Elapsed.Seconds(), "p50": micros(done.Open.P50), "p99": micros(done.Open.P99)}
-	return m.each(v, "cpu", cpu, n, time.Microsecond), nil
+	return m.each(v, cpu, n, time.Microsecond), nil
 }
 
 // talk opens sessions, and has messages sent on them: first a while to warm up.
@@ -236,7 +236,7 @@ func echoAt(rate int) func(context.Context, *measurement) (values, error) {
 			return nil, err
 		}
 		v := values{"p50": micros(e.Latency.P50), "p99": micros(e.Latency.P99), "p999": micros(e.Latency.P999), "late": micros(e.Late.P99)}
-		return m.each(v, "cpu", cpu, float64(e.Messages), time.Microsecond), nil
+		return m.each(v, cpu, float64(e.Messages), time.Microsecond), nil
 	}
 }
 
@@ -246,7 +246,7 @@ func closedLoop(ctx context.Context, m *measurement) (values, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.each(values{"rate": float64(e.Messages) / e.Elapsed.Seconds()}, "cpu", cpu, float64(e.Messages), time.Microsecond), nil
+	return m.each(values{"rate": float64(e.Messages) / e.Elapsed.Seconds()}, cpu, float64(e.Messages), time.Microsecond), nil
 }
 
 const bulkSessions = 16
@@ -271,7 +271,7 @@ func bulk(ctx context.Context, m *measurement) (values, error) {
 		return nil, err
 	}
 	v := values{"rate": float64(got.Bytes) / 1e6 / got.Elapsed.Seconds()}
-	return m.each(v, "cpu", cpu, float64(got.Bytes)/1e9, time.Second), nil
+	return m.each(v, cpu, float64(got.Bytes)/1e9, time.Second), nil
 }
 
 // slowReceive bounds what the kernel keeps on a slow reader's own side.

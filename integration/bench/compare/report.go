@@ -203,18 +203,18 @@ func (r *report) printTable(w io.Writer) {
 	for _, p := range phases() {
 		for _, m := range p.metrics {
 			out := []string{p.name, m.title + ", " + m.unit}
-			any := false
+			measured := false
 			for _, name := range head[2:] {
 				text := ""
 				if other, ok := strings.CutPrefix(name, "× "); ok {
 					text = number(r.ratio(p.name, m.key, other))
 				} else if c := r.cell(p.name, m.key, name); c != nil {
-					any = true
+					measured = true
 					text = fmt.Sprintf("%s (%s–%s)", number(c.Median), number(c.Min), number(c.Max))
 				}
 				out = append(out, text)
 			}
-			if any {
+			if measured {
 				row(w, out)
 			}
 		}

@@ -13,7 +13,7 @@ import (
 	"sync"
 )
 
-// RoleArg, as the first argument, makes a program that calls Role one of the crew; the role's name follows.
+// RoleArg is the first argument of a process of the crew; its role's name follows. The program's main looks for it.
 const RoleArg = "bench-role"
 
 // Handlers are what a role can be told, by name.

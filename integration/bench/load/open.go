@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,7 +125,7 @@ func (d *dialer) step(c *conn) (done bool, err error) {
 		}
 		return false, fmt.Errorf("handshake: no answer: %w", err)
 	}
-	b := append(c.part, d.buf[:n]...)
+	b := slices.Concat(c.part, d.buf[:n])
 	c.part = nil
 	end := bytes.Index(b, []byte("\r\n\r\n"))
 	switch {

@@ -26,7 +26,6 @@ type Worker struct {
 	conns []*conn // by descriptor
 	open  []*conn // sessions, in the order of their opening
 	buf   []byte
-	out   []byte
 }
 
 type state uint8

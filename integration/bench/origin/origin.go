@@ -22,9 +22,10 @@ const (
 	// StreamPath is what a session asks for that shall stream: a message is then the number of frames to send, 0 for
 	// frames without end. Every other session echoes.
 	StreamPath = "/stream"
-	// FrameBytes is the length of a frame of a stream, of which its head is FrameHead.
+	// FrameBytes is the length of a frame of a stream.
 	FrameBytes = FrameHead + 64<<10
-	FrameHead  = 10
+	// FrameHead is the length of its head.
+	FrameHead = 10
 
 	// StreamSendBuffer keeps what waits for a slow reader out of the origin's kernel buffers.
 	StreamSendBuffer = 128 << 10

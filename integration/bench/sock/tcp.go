@@ -3,6 +3,7 @@
 package sock
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"unsafe"
@@ -89,7 +90,7 @@ func Dial(to, source *Addr, rcvBuf int) (int, error) {
 		err = NoDelay(fd)
 	}
 	if err == nil {
-		if err = unix.Connect(fd, to); err == unix.EINPROGRESS {
+		if err = unix.Connect(fd, to); errors.Is(err, unix.EINPROGRESS) {
 			err = nil
 		}
 	}
@@ -148,4 +149,4 @@ func Reset(fd int) {
 }
 
 // Again says that the kernel has nothing, or takes nothing, at the moment.
-func Again(err error) bool { return err == unix.EAGAIN || err == unix.EINTR }
+func Again(err error) bool { return errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) }
