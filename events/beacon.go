@@ -3,8 +3,9 @@ package events
 import "time"
 
 // Beacon is what the control plane says of a journal's head on `unitgate.beacon.<namespace>`: whenever the driver's office
-// was renewed (every second) and right after each event. Only the controller whose driver is in office sends it. It is no
-// truth: whoever hears it asks the journal for what is missing.
+// was renewed (every second) and right after each event. Only the controller whose driver is in office sends it, and signs
+// it with the key that the journal holds of its office: what anybody else sends there, or sends once more, is believed by
+// nobody. It is no truth: whoever hears it asks the journal for what is missing.
 //
 // Age is what staleness is measured by. Only a write that a quorum acknowledged proves that a server still belongs to the
 // living cluster, and the renewal of the office is such a write: Age ago, just before the last acknowledged renewal was
@@ -20,6 +21,8 @@ type Beacon struct {
 	Hash      string    `json:"hash"`  // Record.Hash of it; "" exactly when Seq is 0
 	Time      time.Time `json:"time"`  // when it was sent, on the sender's clock: for people, nothing is computed with it
 	Age       Duration  `json:"age"`   // how old the proof was when it was sent, on the sender's monotonic clock
+	Up        Duration  `json:"up"`    // how long the sender had run when it was sent, on that clock: more with each beacon
+	Sign      []byte    `json:"sign"`  // Ed25519, with the key of the office (Office.Key), over the other fields
 }
 
 // BeaconEvery is about how often a beacon comes while nothing happens.
@@ -32,7 +35,7 @@ func BeaconSubject(namespace string) string { return "unitgate.beacon." + namesp
 // answers to the question "status".
 type EdgeStatus struct {
 	EdgeReport
-	Head uint64 `json:"head"` // newest sequence that the edge has heard of
+	Head uint64 `json:"head"` // newest sequence that the journal told the edge of
 	// Staleness is how long ago, in seconds, the edge last knew that it had all there was, see Beacon. It swings between
 	// 0 and about 2 s while all is well, is understated by the time that a beacon travels, and grows whenever nobody
 	// vouches: without the bus, without a quorum, without a control plane, and behind the head.

@@ -84,7 +84,8 @@ type (
 	// TakeOffice is a driver's first act in a new term (R1).
 	TakeOffice struct {
 		Term   uint64 `json:"term"`
-		Holder string `json:"holder"` // the process incarnation
+		Holder string `json:"holder"`        // the process incarnation
+		Key    string `json:"key,omitempty"` // of its beacons, see Office
 	}
 )
 

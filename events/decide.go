@@ -172,6 +172,9 @@ func (s *State) decideMember(c Command, env Envelope) (Event, error) {
 		if err := checkLine(c.Holder, "holder"); err != nil {
 			return nil, err
 		}
+		if c.Key != "" && !keyForm.MatchString(c.Key) {
+			return nil, ErrBadValue.With("want an Ed25519 public key in hex").At("key")
+		}
 		return DriverTookOffice(c), nil
 	default:
 		return nil, ErrBadCommand.With("%T is not decided here", c)

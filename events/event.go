@@ -88,6 +88,7 @@ type (
 	DriverTookOffice struct {
 		Term   uint64 `json:"term"`
 		Holder string `json:"holder"`
+		Key    string `json:"key,omitempty"`
 	}
 )
 

@@ -215,6 +215,7 @@ func otherRefusals() []refusal {
 		{"retire: long reason", nil, RetireEdge{ID: "hz-1", Reason: long}, ErrBadValue, "reason"},
 		{"office: no holder", nil, TakeOffice{Term: 2}, ErrMissingField, "holder"},
 		{"office: long holder", nil, TakeOffice{Term: 2, Holder: long}, ErrBadValue, "holder"},
+		{"office: bad key", nil, TakeOffice{Term: 2, Holder: "x", Key: "secret"}, ErrBadValue, "key"},
 		{"office: past term", nil, TakeOffice{Term: 1, Holder: "x"}, ErrStaleTerm, ""},
 
 		{"preview: unit type", nil, preview(func(p *PreviewCutover) { p.UnitType = "mars" }), ErrUnknownUnitType, "unitType"},

@@ -88,6 +88,7 @@ func (x Exclusive) Counts() bool { return x.Established > 0 }
 type Office struct {
 	Term   uint64 `json:"term"`
 	Holder string `json:"holder"`
+	Key    string `json:"key,omitempty"` // Ed25519, hex: the holder signs its beacons with it; "": it sends none
 }
 
 // NewState is the state before the first event.

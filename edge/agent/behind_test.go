@@ -17,10 +17,11 @@ func TestStalenessOfAnEdgeThatIsAMomentBehind(t *testing.T) {
 	j := journal.NewMemory("shop")
 	f.journal, f.epoch = j, j.Epoch()
 	start := time.Now()
-	f.current = start
+	f.Current = start
+	f.state.Office = events.Office{Term: 1, Holder: "driver", Key: officePublic()}
 	for n := uint64(1); n <= 1000; n++ {
 		now := start.Add(time.Duration(n) * 60 * time.Millisecond)
-		f.hear(events.Beacon{Namespace: "shop", Epoch: j.Epoch(), Seq: n, Hash: "x"}, now)
+		f.hear(events.Beacon{Namespace: "shop", Epoch: j.Epoch(), Seq: n, Hash: "x", Up: events.Duration(n)}.Signed(officeKey()), now)
 		if n > 1 {
 			f.mu.Lock()
 			f.state.Seq, f.state.Chain = n-1, "x"

@@ -40,9 +40,9 @@ type follower struct {
 
 func newFollower(namespace string, nc *nats.Conn, js jetstream.JetStream, saved *Saved, log *slog.Logger) *follower {
 	f := &follower{namespace: namespace, nc: nc, js: js, saved: saved, log: log, state: events.NewState(), changed: make(chan struct{})}
-	f.current = time.Now()
+	f.Current = time.Now()
 	if saved != nil {
-		f.epoch, f.state, f.head, f.current = saved.Epoch, saved.State.Clone(), saved.State.Seq, saved.At
+		f.epoch, f.state, f.Head, f.Current = saved.Epoch, saved.State.Clone(), saved.State.Seq, saved.At
 	}
 	return f
 }
@@ -52,7 +52,7 @@ func newFollower(namespace string, nc *nats.Conn, js jetstream.JetStream, saved 
 func (f *follower) run(ctx context.Context) {
 	if f.saved != nil {
 		f.log.Info("starting from the stored state", "namespace", f.namespace, "seq", f.saved.State.Seq,
-			"staleness", elapsed(time.Now(), f.saved.At).Round(time.Millisecond), "connected", f.nc.IsConnected())
+			"staleness", events.Elapsed(time.Now(), f.saved.At).Round(time.Millisecond), "connected", f.nc.IsConnected())
 	}
 	j, head, err := f.reach(ctx)
 	if err != nil {
@@ -126,7 +126,7 @@ func (f *follower) begin(ctx context.Context, j journal.Journal, head uint64) jo
 	sound := !errors.As(j.Check(ctx, at), &contradicted) // if not, following from there names the break
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.journal, f.epoch, f.state, f.head = j, j.Epoch(), state, head
+	f.journal, f.epoch, f.state, f.Head = j, j.Epoch(), state, head
 	if sound {
 		f.reached()
 	}
@@ -172,19 +172,17 @@ func (f *follower) apply(rec events.Record) error {
 	if err := f.state.Apply(rec); err != nil {
 		return err
 	}
-	f.head = max(f.head, rec.Seq)
 	f.reached()
 	return nil
 }
 
 // reached notes that state moved. The mutex is held.
 func (f *follower) reached() {
-	if f.state.Seq >= f.head {
-		f.caught = true
+	if err := f.Reached(f.state); err != nil {
+		f.complain(err, events.Beacon{Seq: f.state.Seq})
 	}
-	if f.promise.seq > 0 && f.state.Seq >= f.promise.seq {
-		f.keep(f.promise)
-		f.promise = promise{}
+	if f.state.Seq >= f.Head {
+		f.caught = true
 	}
 	if f.caught { // before, nobody wants a state: a replay of a million events installs one
 		f.tell()

@@ -27,26 +27,10 @@ const (
 
 // freshness is what a follower knows of the head. The follower's mutex guards it.
 type freshness struct {
-	head    uint64    // newest sequence heard of
-	current time.Time // the edge last knew then that it had all there was, see events.Beacon; at first when its state was stored
-	heard   time.Time // the last beacon came then; zero: none has
-	asked   time.Time // the head was last asked for then
-	promise promise   // what a beacon said that the state has not reached yet
-	stale   bool      // the log says so
-	said    string    // the last complaint about a beacon: each is logged once
-}
-
-// promise is a proof that waits for the state to come to its sequence.
-type promise struct {
-	seq  uint64
-	hash string
-	at   time.Time // of the proof, on the edge's clock
-}
-
-// elapsed is how long ago something was: by the clock that goes on in suspend or by the one that nobody sets, whichever
-// says more.
-func elapsed(now, then time.Time) time.Duration {
-	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)), 0)
+	events.Freshness
+	asked time.Time // the head was last asked for then
+	stale bool      // the log says so
+	said  string    // the last complaint about a beacon: each is logged once
 }
 
 // listen hears beacons until ctx ends.
@@ -64,74 +48,58 @@ func (f *follower) listen(ctx context.Context) error {
 	return nil
 }
 
-// hear takes a beacon. It tells what is missing and how fresh the state is, and nothing else: a forged one changes no state.
+// hear takes a beacon. It tells what may be missing, which the journal is asked for, and how fresh the state is if it is
+// from the office, and nothing else: a forged one changes no state.
 func (f *follower) hear(b events.Beacon, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.journal == nil || f.broken != nil {
 		return // nothing is known to be of which journal, or nothing is followed: staleness grows
 	}
-	if b.Epoch != f.epoch {
-		f.complain("a beacon is about another journal: not believed", "epoch", b.Epoch, "followed", f.epoch)
+	before := f.Current
+	if err := f.Hear(b, f.epoch, f.state, now); err != nil {
+		f.complain(err, b)
 		return
 	}
-	f.heard, f.head = now, max(f.head, b.Seq)
-	p := promise{b.Seq, b.Hash, now.Add(-max(time.Duration(b.Age), 0))}
-	if b.Seq <= f.state.Seq {
-		f.keep(p)
-		return
-	}
-	if f.promise.seq <= f.state.Seq { // one that is not met yet stays: beacons may come faster than their events are applied
-		f.promise = p
-	}
-	f.journal.Notice(b.Seq)
-}
-
-// keep notes that nothing beyond the promise's sequence was there at its time. The state has come so far; the mutex is held.
-func (f *follower) keep(p promise) {
-	if p.seq == f.state.Seq && p.hash != f.state.Chain {
-		f.complain("a beacon names another event at this edge's sequence: not believed", "seq", p.seq, "hash", p.hash, "have", f.state.Chain)
-		return
-	}
-	if p.at.After(f.current) {
-		f.current = p.at
-	}
-	if !f.caught { // the journal looked shorter than the state for a moment, and does not any more
+	if b.Seq > f.state.Seq {
+		f.journal.Notice(b.Seq)
+	} else if f.Current.After(before) && !f.caught { // the journal looked shorter than the state for a moment, and does not any more
 		f.caught = true
 		f.tell()
 	}
 }
 
-// complain logs what is new to say. The mutex is held.
-func (f *follower) complain(what string, args ...any) {
-	if f.said == what {
+// complain logs what is new to say about a beacon. The mutex is held.
+func (f *follower) complain(err error, b events.Beacon) {
+	if f.said == err.Error() {
 		return
 	}
-	f.said = what
-	f.log.Error(what, append([]any{"namespace", f.namespace}, args...)...)
+	f.said = err.Error()
+	f.log.Error(err.Error()+": not believed", "namespace", f.namespace, "seq", b.Seq, "hash", b.Hash, "epoch", b.Epoch,
+		"have_seq", f.state.Seq, "have_hash", f.state.Chain, "have_epoch", f.epoch)
 }
 
-// standing is the newest sequence heard of, how long ago the edge last knew that it had all there was, and why it does
+// standing is the newest sequence that the journal told of, how long ago the edge last knew that it had all there was, and why it does
 // not follow any more.
 func (f *follower) standing(now time.Time) (head uint64, stale time.Duration, broken error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.head, elapsed(now, f.current), f.broken
+	return f.Head, f.Stale(now), f.broken
 }
 
 // proven is the newest state's sequence, and when it was last known to be the head.
 func (f *follower) proven() (epoch string, seq uint64, at time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.epoch, f.state.Seq, f.current
+	return f.epoch, f.state.Seq, f.Current
 }
 
-// watch asks for the head while no beacon comes, and has the log say when it is not known any more, until ctx ends.
+// watch asks for the head while no beacon comes that can be believed, and at once if any says more than is known, and has the log say when it is not known any more, until ctx ends.
 func (f *follower) watch(ctx context.Context) {
 	for pause(ctx, time.Second) == nil {
 		now := time.Now()
 		f.mu.Lock()
-		due := now.Sub(f.asked) > headEvery/2+rand.N(headEvery)
+		due := f.Hinted() || now.Sub(f.asked) > headEvery/2+rand.N(headEvery)
 		f.mu.Unlock()
 		if due {
 			f.look(ctx)
@@ -144,22 +112,22 @@ func (f *follower) watch(ctx context.Context) {
 func (f *follower) warn(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	stale := elapsed(now, f.current)
+	stale := f.Stale(now)
 	switch {
 	case stale > staleAfter && !f.stale:
 		f.log.Warn("it is not known whether this edge is at the head: it serves by its last good state",
-			"namespace", f.namespace, "seq", f.state.Seq, "head", f.head, "staleness", stale.Round(time.Millisecond), "connected", f.nc.IsConnected())
+			"namespace", f.namespace, "seq", f.state.Seq, "head", f.Head, "staleness", stale.Round(time.Millisecond), "connected", f.nc.IsConnected())
 	case stale <= staleAfter && f.stale:
 		f.log.Info("at the head again", "namespace", f.namespace, "seq", f.state.Seq)
 	}
 	f.stale = stale > staleAfter
 }
 
-// look asks for the head once, unless beacons tell it. The answer shows what is missing; it proves nothing, since a server
+// look asks for the head once, unless the office's beacons say that nothing is missing. The answer shows what is missing; it proves nothing, since a server
 // that is cut off from its majority still answers.
 func (f *follower) look(ctx context.Context) {
 	f.mu.Lock()
-	j, idle := f.journal, f.broken != nil || time.Since(f.heard) < silence
+	j, idle := f.journal, f.broken != nil || time.Since(f.Heard) < silence && !f.Hinted()
 	f.asked = time.Now()
 	f.mu.Unlock()
 	if j == nil || idle || !f.nc.IsConnected() {
@@ -170,7 +138,7 @@ func (f *follower) look(ctx context.Context) {
 		return // that no answer comes shows as growing staleness
 	}
 	f.mu.Lock()
-	f.head = max(f.head, head)
+	f.Told(head)
 	f.mu.Unlock()
 	j.Notice(head)
 }

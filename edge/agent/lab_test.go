@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ type lab struct {
 	journal journal.Journal
 	reports chan events.EdgeReport
 	logs    chan string
+	beacons atomic.Int64 // how long the office has run, as its beacons say
 
 	mu sync.Mutex // guards w
 	w  *world

@@ -15,7 +15,7 @@ type Status struct {
 	Capacity    int               `json:"capacity,omitempty"`
 	Installed   uint64            `json:"installed"`   // sequence that every poller decides by; Applied is stored, too
 	Joined      bool              `json:"joined"`      // that state holds this edge's own join: it admits sessions (R7)
-	Head        uint64            `json:"head"`        // newest sequence that the edge has heard of
+	Head        uint64            `json:"head"`        // newest sequence that the journal told of
 	Staleness   float64           `json:"staleness"`   // as in events.EdgeStatus, in seconds
 	Connected   bool              `json:"connected"`   // to NATS
 	Broken      string            `json:"broken"`      // why the edge does not follow the journal any more; "": it does

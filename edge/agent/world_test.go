@@ -99,7 +99,7 @@ func (w *world) join(id, unit, cluster, address string) *events.State {
 func (w *world) begin(border uint32, rate events.Rate) string {
 	w.t.Helper()
 	if w.state.Office.Term == 0 {
-		w.do(events.TakeOffice{Term: 1, Holder: "driver"})
+		w.do(events.TakeOffice{Term: 1, Holder: "driver", Key: officePublic()})
 	}
 	w.do(events.PreviewCutover{Ranges: ranges(border), Rate: &rate})
 	id := fmt.Sprintf("c%d", w.state.CutoverCount)

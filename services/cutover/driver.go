@@ -67,6 +67,7 @@ type Driver struct {
 type DriverConfig struct {
 	Epoch    string                // of the journal; reports that count in another one are not heard
 	Holder   string                // this process incarnation, different from every other's
+	Key      string                // of the office's beacons, see events.Office; "": it sends none
 	ID       func(n uint64) string // the n-th command id, a UUID; distinct incarnations must give distinct ids
 	Patience time.Duration         // 0: Patience
 }
@@ -207,7 +208,7 @@ func (d *Driver) advance(in StateAdvanced) {
 // Serving reports whether this driver may act: its own term runs, and the state that it read back from the journal
 // holds its taking office (R1).
 func (d *Driver) Serving() bool {
-	return d.state != nil && d.office.holds(d.now) && d.state.Office == events.Office{Term: d.office.term, Holder: d.cfg.Holder}
+	return d.state != nil && d.office.holds(d.now) && d.state.Office == d.office.mine(d)
 }
 
 // Vouched is when the newest renewal of the office was sent that was acknowledged, so by a quorum of its replicas, and 0

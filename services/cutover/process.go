@@ -8,6 +8,9 @@ package cutover
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -58,7 +61,8 @@ const (
 // Manager runs the driver of one namespace and hears the edges' reports. Make one with New.
 type Manager struct {
 	cfg    Config
-	start  time.Time // of the monotonic clock
+	key    ed25519.PrivateKey // of this process's beacons, never stored
+	start  time.Time          // of the monotonic clock
 	inputs chan func(At) Input
 	leads  atomic.Bool
 
@@ -66,6 +70,7 @@ type Manager struct {
 	reports map[string]Voice
 	vouched time.Duration // a write of this process was sent then that a quorum has acknowledged; 0: none, or not in office
 	newer   chan struct{} // closed when vouched changes
+	up      time.Duration // of the last beacon signed
 }
 
 // Report is what an edge last said.
@@ -80,7 +85,9 @@ func New(cfg Config) *Manager {
 	if cfg.Incarnation == "" {
 		cfg.Incarnation = uuid.NewString()
 	}
-	return &Manager{cfg: cfg, start: time.Now(), inputs: make(chan func(At) Input, 256), reports: map[string]Voice{}, newer: make(chan struct{})}
+	seed := make([]byte, ed25519.SeedSize)
+	rand.Read(seed) // never fails, see crypto/rand
+	return &Manager{cfg: cfg, key: ed25519.NewKeyFromSeed(seed), start: time.Now(), inputs: make(chan func(At) Input, 256), reports: map[string]Voice{}, newer: make(chan struct{})}
 }
 
 // Leading reports whether this process holds the office and acts.
@@ -92,6 +99,16 @@ func (m *Manager) Vouched() (at time.Time, inOffice bool, newer <-chan struct{})
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.start.Add(m.vouched), m.vouched > 0, m.newer
+}
+
+// Sign makes a beacon one of this process's: with the key that the journal holds of its office. Each is later than the ones
+// before.
+func (m *Manager) Sign(b events.Beacon) events.Beacon {
+	m.mu.Lock()
+	m.up = max(m.clock(), m.up+1)
+	b.Up = events.Duration(m.up)
+	m.mu.Unlock()
+	return b.Signed(m.key)
 }
 
 // vouch notes what Vouched says.
@@ -135,7 +152,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer m.leads.Store(false)
 	defer m.vouch(0)
 
-	l := &loop{Manager: m, io: io, driver: NewDriver(DriverConfig{Epoch: m.cfg.Epoch, Holder: m.cfg.Incarnation, ID: commandIDs(m.cfg.Incarnation)})}
+	l := &loop{Manager: m, io: io, driver: NewDriver(DriverConfig{
+		Epoch: m.cfg.Epoch, Holder: m.cfg.Incarnation, Key: hex.EncodeToString(m.key.Public().(ed25519.PublicKey)), ID: commandIDs(m.cfg.Incarnation),
+	})}
 	l.run(ctx)
 	if err := m.cfg.States.Err(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("the office of %s was given up: %w", m.cfg.Namespace, err)

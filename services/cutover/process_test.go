@@ -97,8 +97,12 @@ func TestTakeOver(t *testing.T) {
 				}
 				b.reportAlways()
 				got := b.eventually("completed", ended)
-				if got.Office != (events.Office{Term: 2, Holder: "22222222-2222-4222-8222-222222222222"}) {
+				if got.Office.Term != 2 || got.Office.Holder != "22222222-2222-4222-8222-222222222222" || got.Office.Key == "" {
 					t.Errorf("office: %+v", got.Office)
+				}
+				word := second.Sign(events.Beacon{Seq: got.Seq})
+				if next := second.Sign(events.Beacon{Seq: got.Seq}); !word.By(got.Office) || next.Up <= word.Up || first.Sign(word).By(got.Office) {
+					t.Errorf("only the office's beacons are the office's, and each is later: %v, %v", word, next)
 				}
 			})
 		})

@@ -40,6 +40,11 @@ type office struct {
 // holds reports whether the own term runs: the holder asks this before everything it does.
 func (o *office) holds(now time.Duration) bool { return o.term > 0 && now < o.ends }
 
+// mine is what the journal must say of the own term before this driver may act (R1).
+func (o *office) mine(d *Driver) events.Office {
+	return events.Office{Term: o.term, Holder: d.cfg.Holder, Key: d.cfg.Key}
+}
+
 func (o *office) read(d *Driver, in OfficeRead) {
 	o.reading = false
 	if in.Failed || o.write != nil {
@@ -114,7 +119,7 @@ func (o *office) next(d *Driver) uint64 { return max(o.key.Term, d.state.Office.
 
 // keep renews the own key, and enters the term: TakeOffice is its first act (R1).
 func (o *office) keep(d *Driver) {
-	mine := events.Office{Term: o.term, Holder: d.cfg.Holder}
+	mine := o.mine(d)
 	if d.state.Office.Term >= o.term && d.state.Office != mine {
 		o.put(d, OfficeValue{d.cfg.Holder, o.next(d)}) // the journal is past this term: open another one
 		return

@@ -15,6 +15,9 @@ type Voucher interface {
 	// Vouched is the moment before the newest write of this process was sent that a quorum has acknowledged, as long as
 	// the process is in office, and a channel that is closed when there is a newer one.
 	Vouched() (at time.Time, inOffice bool, newer <-chan struct{})
+
+	// Sign signs a beacon with the key that the journal holds of this process's office.
+	Sign(b events.Beacon) events.Beacon
 }
 
 const (
@@ -29,7 +32,7 @@ const (
 // every event, whichever controller appended it, a moment after it was stored, and more voices would say the same.
 // A beacon is lost where there is no connection, like all core messages; what is queued up would be old.
 func (p *Projector) Beacon(ctx context.Context, nc *nats.Conn, v Voucher) {
-	b := &beacon{p: p, nc: nc, subject: events.BeaconSubject(p.journal.Namespace())}
+	b := &beacon{p: p, nc: nc, voucher: v, subject: events.BeaconSubject(p.journal.Namespace())}
 	for ctx.Err() == nil {
 		at, inOffice, newer := v.Vouched()
 		changed := p.Changed()
@@ -61,6 +64,7 @@ func sleep(ctx context.Context, d time.Duration) {
 type beacon struct {
 	p       *Projector
 	nc      *nats.Conn
+	voucher Voucher
 	subject string
 
 	renewed time.Time // the newest write that a quorum acknowledged
@@ -82,10 +86,10 @@ func (b *beacon) speak(ctx context.Context, vouched time.Time) {
 		return
 	}
 	s, now := b.p.State(), time.Now()
-	m, err := json.Marshal(events.Beacon{
+	m, err := json.Marshal(b.voucher.Sign(events.Beacon{
 		Namespace: b.p.journal.Namespace(), Epoch: b.p.journal.Epoch(), Seq: s.Seq, Hash: s.Chain, Time: now.UTC(),
 		Age: events.Duration(now.Sub(b.proven)),
-	})
+	}))
 	if err == nil {
 		err = b.nc.Publish(b.subject, m)
 	}

@@ -170,6 +170,9 @@ type office struct {
 
 func (o *office) Vouched() (time.Time, bool, <-chan struct{}) { return o.at, o.in, o.newer }
 
+// Sign does what the test does not look at.
+func (o *office) Sign(b events.Beacon) events.Beacon { b.Sign = []byte("signed"); return b }
+
 // The beacon of the process in office tells head, hash and the age of the proof, at once after an event.
 func TestBeacon(t *testing.T) {
 	js, j, s := history(t, 3)
@@ -195,7 +198,7 @@ func TestBeacon(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if b.Hash != s.Chain || b.Epoch != j.Epoch() || b.Namespace != "shop" || time.Duration(b.Age) < 10*time.Second || b.Seq != want {
+		if b.Hash != s.Chain || b.Epoch != j.Epoch() || b.Namespace != "shop" || time.Duration(b.Age) < 10*time.Second || b.Seq != want || string(b.Sign) != "signed" {
 			t.Errorf("%+v", b)
 		}
 		journaltest.Bulk(t, js, "shop", s, 1)
