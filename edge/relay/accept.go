@@ -5,13 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"syscall"
 	"time"
+
+	"github.com/lesismal/nbio"
+	"golang.org/x/sys/unix"
 )
 
-// acceptPause is how long an accept loop waits when the process is out of descriptors or the kernel out of memory:
-// what is queued stays queued, and the loop does not spin on an error that only a closed connection can end.
-const acceptPause = 100 * time.Millisecond
+const (
+	// acceptPause is how long an engine does not accept when the process is out of descriptors or the kernel out of
+	// memory: what is queued stays queued, and the poller does not spin on an error that only a closed connection can end.
+	acceptPause = 100 * time.Millisecond
+
+	// acceptBatch bounds what one event of a listener may take of the poller's time.
+	acceptBatch = 64
+)
+
+// listener is a listening socket that one engine's poller accepts from. It is the nbio session of c.
+type listener struct {
+	c    *nbio.Conn
+	addr string // with the port that was taken for 0
+}
 
 // listen binds addr once for each engine. The first binding decides the port if addr leaves it open.
 //
@@ -27,16 +43,17 @@ func (r *Relay) listen(addr string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		r.listeners = append(r.listeners, ln)
 		if i == 0 {
 			bound = ln.Addr().String()
 			if err := share(ln); err != nil {
+				_ = ln.Close()
 				return "", err
 			}
 			lc.Control = tuneSharedListener
 		}
-		r.running.Add(1)
-		go r.accept(ln, e)
+		if err := e.listenOn(ln); err != nil {
+			return "", err
+		}
 	}
 	return bound, nil
 }
@@ -62,37 +79,94 @@ func share(ln *net.TCPListener) error {
 	return control(rc, reusePort)
 }
 
-// accept feeds one engine from its listener until that is closed.
-func (r *Relay) accept(ln net.Listener, e *engine) {
-	defer r.running.Done()
-	for {
-		conn, err := ln.Accept()
+// listenOn has the poller accept from ln's socket, which it takes out of Go's own poller: a connection that Go accepts
+// costs a goroutine's wake-up, a registration and two address objects.
+func (e *engine) listenOn(ln *net.TCPListener) error {
+	l := &listener{addr: ln.Addr().String()}
+	rc, err := ln.SyscallConn()
+	if err == nil {
+		err = control(rc, func(fd int) (err error) {
+			if fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
+				l.c, err = watchable(fd, l)
+			}
+			return err
+		})
+	}
+	_ = ln.Close() // the duplicates keep the socket listening
+	if err != nil {
+		return err
+	}
+	if !e.post(func() { e.listeners = append(e.listeners, l); e.arrive(arrival{ln: l}) }) {
+		unwatch(l.c)
+	}
+	return nil
+}
+
+func (e *engine) beginAccepting(l *listener) {
+	if !slices.Contains(e.listeners, l) {
+		return // closed meanwhile
+	}
+	if _, err := e.nb.AddConn(l.c); err != nil {
+		e.r.log.Error("cannot watch a listener", "address", l.addr, "error", err)
+		return
+	}
+	e.setInterest(l.c.Hash(), unix.EPOLLIN) // until the queue is empty, not once
+}
+
+// acceptFrom takes in clients that wait at l. What is left is reported again by epoll.
+func (e *engine) acceptFrom(l *listener) {
+	for range acceptBatch {
+		fd, sa, err := unix.Accept4(l.c.Hash(), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err == nil {
-			err = r.accepted(conn, e)
+			err = e.accepted(fd, sa)
 		}
 		switch {
-		case err == nil:
-		case errors.Is(err, net.ErrClosed):
+		case err == nil, errors.Is(err, syscall.EINTR), errors.Is(err, syscall.ECONNABORTED):
+		case errors.Is(err, syscall.EAGAIN):
 			return
 		default:
-			r.log.Warn("accept failed, pausing", "address", ln.Addr().String(), "error", err)
-			select {
-			case <-r.stopping:
-				return
-			case <-time.After(acceptPause):
+			e.r.log.Warn("accept failed, pausing", "address", l.addr, "error", err)
+			e.setInterest(l.c.Hash(), 0)
+			if e.resting.in == nil {
+				e.pauses.start(&e.resting, e.now())
+				e.schedule(e.resting.at)
 			}
+			return
 		}
 	}
 }
 
-func (r *Relay) accepted(conn net.Conn, e *engine) error {
-	peer := peerOf(conn)
-	c, err := adopt(conn)
+func (e *engine) accepted(fd int, sa unix.Sockaddr) error {
+	c, err := e.adopt.conn(fd)
 	if err != nil {
 		return err
 	}
-	if !e.arrive(arrival{c: c, peer: peer}) {
-		_ = c.Close()
-	}
+	e.arrive(arrival{c: c, peer: addrOf(sa)})
 	return nil
+}
+
+// acceptAgain follows a pause.
+func (e *engine) acceptAgain() {
+	for _, l := range e.listeners {
+		e.setInterest(l.c.Hash(), unix.EPOLLIN)
+	}
+}
+
+// stopAccepting closes the listeners. Who is queued there is reset by the kernel.
+func (e *engine) stopAccepting() {
+	for _, l := range e.listeners {
+		unwatch(l.c)
+	}
+	e.listeners = nil
+	e.resting.stop()
+}
+
+func addrOf(sa unix.Sockaddr) netip.Addr {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrFrom4(sa.Addr)
+	case *unix.SockaddrInet6:
+		return netip.AddrFrom16(sa.Addr).Unmap()
+	}
+	return netip.Addr{}
 }

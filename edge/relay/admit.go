@@ -2,7 +2,6 @@ package relay
 
 import (
 	"math/rand/v2"
-	"net"
 	"net/netip"
 
 	"github.com/lesismal/nbio"
@@ -10,19 +9,22 @@ import (
 	"github.com/unitgate/unitgate/edge/handshake"
 )
 
-// arrival is a connection that is not in epoll yet: a client's, or an origin's that answers s's dial.
+// arrival is a descriptor that is not in epoll yet: a client's, a listener's, or an origin's to which s connects.
 type arrival struct {
-	c    *nbio.Conn
-	peer netip.Addr // of a client
-	s    *session   // of an origin
-	err  error      // why there is no origin connection
+	c      *nbio.Conn // of a client
+	peer   netip.Addr // its address
+	ln     *listener
+	s      *session
+	serial uint32 // of s's attempt
 }
 
 // take begins with an arrival.
 func (e *engine) take(a *arrival) {
 	switch {
 	case a.s != nil:
-		e.dialed(a.s, a.c, a.err)
+		e.opened(a.s, a.serial)
+	case a.ln != nil:
+		e.beginAccepting(a.ln)
 	case e.closing:
 		_ = a.c.Close()
 	default:
@@ -36,14 +38,6 @@ func (e *engine) take(a *arrival) {
 		}
 		e.start(&e.heads, s)
 	}
-}
-
-// peerOf is the address of a TCP connection's other end.
-func peerOf(c net.Conn) netip.Addr {
-	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-		return a.AddrPort().Addr().Unmap()
-	}
-	return netip.Addr{}
 }
 
 // readHead reads until the request's head is complete.

@@ -67,7 +67,7 @@ func TestChaos(t *testing.T) {
 		for len(b.conns) > 0 { // nobody looks after them any more
 			_ = (<-b.conns).Close()
 		}
-		return n.Sessions+n.Victims+n.Held == 0 && f.sum(func(e *engine) int { return len(e.all) + e.dialing + len(e.toDial) }) == 0
+		return n.Sessions+n.Victims+n.Held == 0 && f.sum(func(e *engine) int { return len(e.all) + len(e.awaited) }) == 0
 	})
 }
 

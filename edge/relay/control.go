@@ -267,7 +267,7 @@ func (r *Relay) runEvictions() {
 		select {
 		case <-r.kick:
 		case <-timer.C:
-		case <-r.stopping:
+		case <-r.life.Done():
 			return
 		}
 	}

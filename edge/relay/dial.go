@@ -1,81 +1,163 @@
 package relay
 
 import (
-	"context"
 	"errors"
-	"net"
+	"net/netip"
 	"syscall"
 
 	"github.com/lesismal/nbio"
+	"golang.org/x/sys/unix"
 )
 
-// maxDials bounds the connects under way per engine, and with them its goroutines.
-const maxDials = 256
+// attempt is a try to reach an origin of a session in stDial: its name is being looked up, or its socket connects.
+type attempt struct {
+	serial uint32           // of the engine's attempts; 0: none is under way
+	c      *nbio.Conn       // connecting; nil while a name is looked up
+	others []netip.AddrPort // further addresses of the same origin
+}
 
-// dial connects to the next of the session's origins. nbio's own DialAsync sends IPv4 to 0.0.0.0 and reports no
-// refusal, so a goroutine waits for the connect and for nothing else.
+// dial tries the next of the session's origins. Nothing waits for the connect but the kernel and a place in a fifo.
 func (e *engine) dial(s *session) {
 	s.state = stDial
-	if e.dialing >= maxDials {
-		e.toDial = append(e.toDial, s)
-		return
-	}
-	e.dialing++
-	s.dialing = true
 	h := s.hs
 	addr := h.origins[(h.first+h.tried)%len(h.origins)]
 	h.tried++
-	ctx, cancel := context.WithTimeout(context.Background(), e.r.cfg.DialTimeout)
-	h.cancel = cancel
-	e.r.running.Add(1)
-	go func() {
-		defer e.r.running.Done()
-		defer cancel()
-		c, err := connect(ctx, addr)
-		if !e.arrive(arrival{c: c, s: s, err: err}) && c != nil {
-			_ = c.Close()
-		}
-	}()
+	e.begins(h)
+	e.start(&e.connects, s)
+	if to, err := netip.ParseAddrPort(addr); err == nil {
+		e.connect(s, to)
+	} else {
+		e.lookUp(s, addr)
+	}
 }
 
-func connect(ctx context.Context, addr string) (*nbio.Conn, error) {
-	d := net.Dialer{KeepAlive: -1, Control: tuneDialer}
-	conn, err := d.DialContext(ctx, "tcp", addr)
+// begins gives h an attempt whose serial number no other one has: by it results are told from those of earlier ones.
+func (e *engine) begins(h *opening) {
+	if e.serial++; e.serial == 0 {
+		e.serial++
+	}
+	h.attempt = attempt{serial: e.serial}
+}
+
+// under reports whether the attempt of that number is the session's.
+func (s *session) under(serial uint32) bool {
+	return s.state == stDial && s.hs.attempt.serial == serial
+}
+
+// connect begins to connect. nbio's own DialAsync sends IPv4 to 0.0.0.0 and reports no refusal.
+func (e *engine) connect(s *session, to netip.AddrPort) {
+	c, err := e.open(to)
+	if err != nil {
+		e.dialFailed(s, err)
+		return
+	}
+	s.hs.attempt.c = c
+	e.arrive(arrival{s: s, serial: s.hs.attempt.serial})
+}
+
+func (e *engine) open(to netip.AddrPort) (*nbio.Conn, error) {
+	family, sa, err := sockaddr(to)
 	if err != nil {
 		return nil, err
 	}
-	return adopt(conn)
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := tune(fd); err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	c, err := e.adopt.conn(fd)
+	if err != nil {
+		return nil, err
+	}
+	switch err := unix.Connect(c.Hash(), sa); err {
+	case nil, unix.EINPROGRESS, unix.EINTR: // interrupted, it goes on all the same
+		return c, nil
+	default:
+		_ = c.Close()
+		return nil, err
+	}
 }
 
-// dialed takes the result of a connect.
-func (e *engine) dialed(s *session, c *nbio.Conn, err error) {
-	e.dialing--
-	s.dialing = false
-	e.dialNext()
-	switch {
-	case s.state != stDial: // dropped, or the client left
-		if c != nil {
-			_ = c.Close()
-		}
-		e.release(s)
-	case err != nil:
+// opened looks at a connect that was under way when the poller last waited: it may have come to its end already, as it
+// does on the same host, or have to be waited for.
+func (e *engine) opened(s *session, serial uint32) {
+	if !s.under(serial) {
+		return
+	}
+	fd := s.hs.attempt.c.Hash()
+	if e.poll(fd, unix.POLLOUT)&(unix.POLLOUT|unix.POLLERR|unix.POLLHUP) != 0 {
+		e.connected(s)
+		return
+	}
+	err := unix.EpollCtl(e.connecting, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{
+		Events: unix.EPOLLOUT | unix.EPOLLONESHOT, Fd: int32(fd), Pad: int32(serial),
+	})
+	if err != nil {
+		e.hangUp(s.hs)
 		e.dialFailed(s, err)
+		return
+	}
+	e.awaited[serial] = s
+}
+
+// onConnects handles connects that came to their end.
+func (e *engine) onConnects() {
+	var events [64]unix.EpollEvent
+	for {
+		n, err := unix.EpollWait(e.connecting, events[:], 0)
+		if n <= 0 && err != unix.EINTR {
+			return
+		}
+		for _, ev := range events[:max(n, 0)] {
+			serial := uint32(ev.Pad)
+			if s := e.awaited[serial]; s != nil && s.under(serial) {
+				e.connected(s)
+			}
+		}
+	}
+}
+
+// connected takes the result of a connect.
+func (e *engine) connected(s *session) {
+	c := s.hs.attempt.c
+	if err := e.connectError(c.Hash()); err != nil {
+		e.hangUp(s.hs)
+		e.dialFailed(s, err)
+		return
+	}
+	switch {
 	case !e.stillServed(s):
 		// R10: ask before the first byte to the origin. Today install has asked already: it runs on this goroutine and
 		// takes every dial on a lost key out of stDial. The protocol wants the question here all the same, and here is the
 		// place for whatever a view cannot tell in advance, such as a lease that has run out.
-		_ = c.Close()
 		e.decideAgain(s)
 	case e.left(s.legs[client].fd()): // a FIN that came along with the request had no event of its own
-		_ = c.Close()
 		e.fail(s, client)
 	default:
-		e.request(s, c)
+		e.request(s)
 	}
 }
 
+func (e *engine) connectError(fd int) error {
+	if e.poll(fd, 0)&(unix.POLLERR|unix.POLLHUP) == 0 {
+		return nil
+	}
+	switch n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); {
+	case err != nil:
+		return err
+	case n != 0:
+		return syscall.Errno(n)
+	}
+	return nil // a reset after the connect, say: reading tells
+}
+
 // request sends the handshake to the origin.
-func (e *engine) request(s *session, c *nbio.Conn) {
+func (e *engine) request(s *session) {
+	c := s.hs.attempt.c
+	e.settled(s.hs)
 	if err := e.add(c, s); err != nil {
 		e.dialFailed(s, err)
 		return
@@ -87,28 +169,46 @@ func (e *engine) request(s *session, c *nbio.Conn) {
 	e.write(s, origin, e.out)
 }
 
-func (e *engine) dialFailed(s *session, err error) {
-	e.r.log.Debug("origin not reachable", "error", err)
-	switch {
-	case s.hs.tried < len(s.hs.origins) && !e.closing:
-		e.dial(s)
-	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
-		e.refuseBusy(s, "at_capacity", "this edge is out of file descriptors, try again")
-	default:
-		e.refuse(s, 502, "origins_down", "no origin of this unit is reachable")
+// settled ends an attempt and leaves its socket open.
+func (e *engine) settled(h *opening) {
+	if s := e.awaited[h.attempt.serial]; s != nil {
+		delete(e.awaited, h.attempt.serial)
+		_ = unix.EpollCtl(e.connecting, unix.EPOLL_CTL_DEL, h.attempt.c.Hash(), nil)
 	}
+	h.attempt = attempt{}
 }
 
-// dialNext starts connects that waited for their turn.
-func (e *engine) dialNext() {
-	for len(e.toDial) > 0 && e.dialing < maxDials {
-		s := e.toDial[0]
-		e.toDial[0] = nil
-		e.toDial = e.toDial[1:]
-		if s.state == stDial && !s.dialing {
-			e.dial(s)
-		}
+// hangUp ends an attempt and closes its socket.
+func (e *engine) hangUp(h *opening) {
+	delete(e.awaited, h.attempt.serial)
+	if c := h.attempt.c; c != nil {
+		_ = c.Close()
 	}
+	h.attempt.serial, h.attempt.c = 0, nil
+}
+
+func (e *engine) dialFailed(s *session, err error) {
+	e.r.log.Debug("origin not reachable", "error", err)
+	h := s.hs
+	switch {
+	case e.closing:
+	case len(h.attempt.others) > 0:
+		others := h.attempt.others
+		e.begins(h)
+		h.attempt.others = others[1:]
+		e.start(&e.connects, s)
+		e.connect(s, others[0])
+		return
+	case h.tried < len(h.origins):
+		e.dial(s)
+		return
+	}
+	s.deadline.stop()
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		e.refuseBusy(s, "at_capacity", "this edge is out of file descriptors, try again")
+		return
+	}
+	e.refuse(s, 502, "origins_down", "no origin of this unit is reachable")
 }
 
 // stillServed asks the view again for the key that the session was admitted with.
@@ -121,34 +221,31 @@ func (e *engine) stillServed(s *session) bool {
 }
 
 // decideAgain takes the client from a session in stDial or stReply and decides its handshake anew. Nothing of the old
-// session reaches the client: it ends when its connect has returned and its leg is closed.
+// session reaches the client, and its leg to the origin is closed.
 func (e *engine) decideAgain(s *session) {
+	e.hangUp(s.hs)
 	fresh := e.newSession()
 	fresh.hs, fresh.legs[client] = s.hs, s.legs[client]
 	fresh.admitted, s.admitted = s.admitted, false
-	cancel := s.hs.cancel
-	fresh.hs.cancel, fresh.hs.reply = nil, nil
+	fresh.hs.attempt, fresh.hs.reply = attempt{}, nil
 	s.hs, s.legs[client] = nil, leg{}
 	if c := fresh.legs[client].c; c != nil {
 		c.SetSession(fresh)
 	}
-	e.drop(s, cancel)
+	e.drop(s)
 	e.decide(fresh)
 }
 
 // abandon ends a session in stDial or stReply whose client left.
 func (e *engine) abandon(s *session) {
-	cancel := s.hs.cancel
+	e.hangUp(s.hs)
 	s.hs = nil
-	e.drop(s, cancel)
+	e.drop(s)
 }
 
-func (e *engine) drop(s *session, cancel context.CancelFunc) {
+func (e *engine) drop(s *session) {
 	s.state = stDropped
 	s.deadline.stop()
-	if cancel != nil {
-		cancel()
-	}
 	e.reset(s, origin)
 	e.release(s)
 }

@@ -3,7 +3,6 @@ package relay
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"reflect"
 	"sync"
@@ -41,46 +40,59 @@ type engine struct {
 	congested []*session // those that had pending bytes lately
 	turn      uint32     // rotates origins
 
-	dialing int        // connects under way
-	toDial  []*session // waiting for their turn to connect
-	closing bool       // Close has begun
+	adopt     adopter
+	listeners []*listener
+
+	connecting int                 // epoll set of the connects under way that have to be waited for
+	awaited    map[uint32]*session // which these are, by the number of the attempt
+	serial     uint32              // of the latest attempt
+	names      map[string]*name    // of origins
+
+	closing bool // Close has begun
 	drained chan struct{}
 
-	heads, held, replies, lingering, aborting, evicting, watch fifo
-	watching                                                   deadline // in watch while congested is not empty
-	timer                                                      *time.Timer
-	wakeAt                                                     time.Duration // when timer fires; 0: it does not
+	heads, held, connects, replies, lingering, aborting, evicting fifo
+	watch, pauses                                                 fifo
+	watching                                                      deadline // in watch while congested is not empty
+	resting                                                       deadline // in pauses while no client is accepted
+	timer                                                         *time.Timer
+	wakeAt                                                        time.Duration // when timer fires; 0: it does not
 
-	fresh, ripe []arrival // see arrive
+	fresh, ripe, taken []arrival // see arrive
+
+	mailFd int // an eventfd, always readable
 
 	mail    sync.Mutex // guards what follows: the mailbox
 	posts   []func()
-	arrived []arrival
 	awake   bool // the poller will look at the mailbox
 	stopped bool
-	wakeFd  int // writing to it wakes the poller
-
-	wakeConn *nbio.Conn // its other end; the poller's
 }
 
-// wakeup is the nbio session of wakeConn.
-type wakeup struct{}
+// The nbio sessions of the descriptors that are no connections, but for listeners.
+type (
+	mailbox  struct{} // mailFd
+	connects struct{} // connecting
+)
 
 func newEngine(r *Relay, index int) (*engine, error) {
 	e := &engine{
-		r: r, index: index, epoch: time.Now(), wakeFd: -1,
+		r: r, index: index, epoch: time.Now(), adopt: newAdopter(),
 		all:     map[*session]struct{}{},
+		awaited: map[uint32]*session{},
+		names:   map[string]*name{},
 		stats:   map[string]*typeStats{},
 		victims: map[string][]*session{},
 		buf:     make([]byte, readSize),
 		drained: make(chan struct{}),
 
 		heads:     fifo{timeout: r.cfg.HandshakeTimeout},
+		connects:  fifo{timeout: r.cfg.DialTimeout},
 		replies:   fifo{timeout: replyTimeout},
 		lingering: fifo{timeout: lingerTimeout},
 		aborting:  fifo{timeout: abortInterval},
 		evicting:  fifo{timeout: evictTimeout},
 		watch:     fifo{timeout: watchInterval},
+		pauses:    fifo{timeout: acceptPause},
 	}
 	e.timer = time.AfterFunc(time.Hour, func() { e.post(func() { e.wakeAt = 0 }) })
 	e.timer.Stop()
@@ -95,7 +107,7 @@ func newEngine(r *Relay, index int) (*engine, error) {
 	if err := e.nb.Start(); err != nil {
 		return nil, fmt.Errorf("start poller %d: %w", index, err)
 	}
-	if err := e.connectMailbox(); err != nil {
+	if err := e.watchOwn(); err != nil {
 		go e.nb.Stop() // not waited for: nbio's loop forgets a stop that comes before it has begun
 		return nil, fmt.Errorf("start poller %d: %w", index, err)
 	}
@@ -104,8 +116,8 @@ func newEngine(r *Relay, index int) (*engine, error) {
 	return e, nil
 }
 
-// connectMailbox gives the poller a socket to be woken by, and finds its epoll descriptor, which nbio does not export.
-func (e *engine) connectMailbox() error {
+// watchOwn finds the poller's epoll descriptor, which nbio does not export, and adds the engine's own descriptors.
+func (e *engine) watchOwn() error {
 	p := reflect.ValueOf(e.nb).Elem().FieldByName("pollers")
 	if !p.IsValid() || p.Len() != 1 {
 		return errors.New("this version of nbio has another layout: want 1.6.9")
@@ -116,27 +128,35 @@ func (e *engine) connectMailbox() error {
 	}
 	e.epfd = int(f.Int())
 
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	set, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return os.NewSyscallError("socketpair", err)
+		return os.NewSyscallError("epoll_create1", err)
 	}
-	file := os.NewFile(uintptr(fds[0]), "mailbox")
-	conn, err := net.FileConn(file)
-	_ = file.Close()
-	if err == nil {
-		var c *nbio.Conn
-		if c, err = adopt(conn); err == nil {
-			e.wakeConn = c
-			c.SetSession(wakeup{})
-			_, err = e.nb.AddConn(c)
-		}
-	}
-	if err != nil {
-		_ = syscall.Close(fds[1])
+	if e.connecting, err = e.watchFd(set, connects{}); err != nil {
 		return err
 	}
-	e.wakeFd = fds[1]
+	mail, err := unix.Eventfd(1, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err == nil {
+		e.mailFd, err = e.watchFd(mail, mailbox{})
+	}
+	if err != nil {
+		_ = unix.Close(e.connecting)
+		return os.NewSyscallError("eventfd", err)
+	}
 	return nil
+}
+
+// watchFd may be called only before the poller has met its first connection; see arrive.
+func (e *engine) watchFd(fd int, session any) (int, error) {
+	c, err := watchable(fd, session)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := e.nb.AddConn(c); err != nil {
+		_ = unix.Close(c.Hash())
+		return 0, err
+	}
+	return c.Hash(), nil
 }
 
 // post has f run on the poller goroutine: surely if it reports true, never if it reports false, when the engine has
@@ -160,65 +180,53 @@ func (e *engine) round() {
 	}
 }
 
-// arrive hands a new connection, or a dial that failed, to the poller.
+// arrive has the poller take in a descriptor that was opened just now: not at its next look at the mailbox but at the
+// one after.
 //
-// It is added to epoll not at the next wake-up but at the one after. An event that epoll reported for a connection may
-// be handled after that connection was closed; if its descriptor's number had been given to a new connection by then,
-// nbio would take the event, perhaps a hang-up, for one of the new connection. A connection whose descriptor was open
-// before epoll_wait returned cannot have the number of one that is closed afterwards. This is what allows the poller to
-// close any connection at any time.
-func (e *engine) arrive(a arrival) bool {
-	e.mail.Lock()
-	defer e.mail.Unlock()
-	if e.stopped {
-		return false
+// An event that epoll reported for a connection may be handled after that connection was closed; if its descriptor's
+// number had been given to a new connection by then, nbio would take the event, perhaps a hang-up, for one of the new
+// connection. A descriptor that was open before epoll_wait returned cannot have the number of one that is closed
+// afterwards; and between two looks at the mailbox the poller waits at least once. This is what allows it to close any
+// connection at any time. While something is fresh or ripe, a look at the mailbox is to come.
+func (e *engine) arrive(a arrival) {
+	if len(e.fresh)+len(e.ripe) == 0 {
+		e.knock()
 	}
-	e.arrived = append(e.arrived, a)
-	e.wake()
-	return true
+	e.fresh = append(e.fresh, a)
 }
 
 // wake must be called with the mailbox locked.
 func (e *engine) wake() {
-	if e.awake {
-		return
+	if !e.awake {
+		e.awake = true
+		e.knock()
 	}
-	e.awake = true
-	_, _ = syscall.Write(e.wakeFd, []byte{1}) // its buffer is empty: it was read before awake was reset
 }
 
-// onMail runs what was posted, and adds the connections that arrived before this batch of events.
+// knock has the poller look at the mailbox in its next batch of events. Any goroutine may call it.
+func (e *engine) knock() { e.setInterest(e.mailFd, unix.EPOLLIN|nbio.EPOLLET) }
+
+// onMail runs what was posted, and takes in what arrived before this batch of events.
 func (e *engine) onMail() {
-	e.fresh, e.ripe = e.ripe[:0], e.fresh
+	ripe := e.ripe
+	e.ripe, e.fresh, e.taken = e.fresh, e.taken[:0], nil
+	if len(e.ripe) > 0 {
+		e.knock()
+	}
 	e.mail.Lock()
 	posts := e.posts
-	e.posts = nil
-	e.fresh, e.arrived = append(e.fresh, e.arrived...), e.arrived[:0]
-	if len(e.fresh) == 0 {
-		e.drainWakeup()
-		e.awake = false
-	} else {
-		e.rearmFd(e.wakeConn.Hash()) // still readable: epoll reports it again, in the next batch
-	}
+	e.posts, e.awake = nil, false
 	e.mail.Unlock()
 
 	for _, f := range posts {
 		f()
 	}
-	for i := range e.ripe {
-		e.take(&e.ripe[i])
-		e.ripe[i] = arrival{}
+	for i := range ripe {
+		e.take(&ripe[i])
+		ripe[i] = arrival{}
 	}
+	e.taken = ripe
 	e.tick()
-}
-
-func (e *engine) drainWakeup() {
-	var b [64]byte
-	for {
-		if n, err := e.wakeConn.Read(b[:]); n <= 0 && !errors.Is(err, syscall.EINTR) {
-			return
-		}
-	}
 }
 
 // rearm replaces a connection's registration in epoll, which makes epoll report what is there already.
@@ -227,20 +235,14 @@ func (e *engine) drainWakeup() {
 // close the connection with bytes unread. In this mode nbio never touches a registration again.
 func (e *engine) rearm(l *leg) { e.rearmFd(l.fd()) }
 
-func (e *engine) rearmFd(fd int) {
-	_ = syscall.EpollCtl(e.epfd, syscall.EPOLL_CTL_MOD, fd, &syscall.EpollEvent{
-		Fd: int32(fd), Events: syscall.EPOLLIN | syscall.EPOLLOUT | nbio.EPOLLET,
-	})
+func (e *engine) rearmFd(fd int) { e.setInterest(fd, unix.EPOLLIN|unix.EPOLLOUT|nbio.EPOLLET) }
+
+func (e *engine) setInterest(fd int, events uint32) {
+	_ = syscall.EpollCtl(e.epfd, syscall.EPOLL_CTL_MOD, fd, &syscall.EpollEvent{Fd: int32(fd), Events: events})
 }
 
 // add puts a connection into epoll. On an error nbio has closed it.
 func (e *engine) add(c *nbio.Conn, s *session) error {
-	// Nobody asks for these again, and they are what an idle session would hold on to.
-	for _, a := range [...]net.Addr{c.LocalAddr(), c.RemoteAddr()} {
-		if t, ok := a.(*net.TCPAddr); ok {
-			*t = net.TCPAddr{}
-		}
-	}
 	c.SetSession(s)
 	if _, err := e.nb.AddConn(c); err != nil {
 		return err
@@ -256,8 +258,12 @@ func (e *engine) onRead(c *nbio.Conn) {
 		if i := v.side(c); i >= 0 {
 			e.readable(v, i)
 		}
-	case wakeup:
+	case mailbox:
 		e.onMail()
+	case *listener:
+		e.acceptFrom(v)
+	case connects:
+		e.onConnects()
 	}
 }
 
@@ -306,7 +312,7 @@ func (e *engine) schedule(at time.Duration) {
 // tick handles the deadlines that have passed.
 func (e *engine) tick() {
 	now := e.now()
-	for _, q := range [...]*fifo{&e.heads, &e.held, &e.replies, &e.lingering, &e.aborting, &e.evicting} {
+	for _, q := range [...]*fifo{&e.heads, &e.held, &e.connects, &e.replies, &e.lingering, &e.aborting, &e.evicting} {
 		for d := q.expired(now); d != nil; d = q.expired(now) {
 			e.expired(d.s)
 		}
@@ -314,7 +320,12 @@ func (e *engine) tick() {
 	if e.watch.expired(now) != nil {
 		e.watchCongested()
 	}
-	for _, q := range [...]*fifo{&e.heads, &e.held, &e.replies, &e.lingering, &e.aborting, &e.evicting, &e.watch} {
+	if e.pauses.expired(now) != nil {
+		e.acceptAgain()
+	}
+	for _, q := range [...]*fifo{
+		&e.heads, &e.held, &e.connects, &e.replies, &e.lingering, &e.aborting, &e.evicting, &e.watch, &e.pauses,
+	} {
 		if q.first != nil {
 			e.schedule(q.first.at)
 		}
@@ -355,5 +366,6 @@ func (e *engine) stop() {
 	}
 	e.timer.Stop()
 	e.nb.Stop()
-	_ = syscall.Close(e.wakeFd)
+	_ = unix.Close(e.mailFd)
+	_ = unix.Close(e.connecting)
 }

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -41,12 +40,11 @@ var ErrClosed = errors.New("relay is closed")
 
 // Relay accepts clients, decides their handshakes and relays their sessions to origins.
 type Relay struct {
-	cfg       Config
-	log       *slog.Logger
-	engines   []*engine
-	listeners []net.Listener
-	addrs     []string
-	epoch     time.Time
+	cfg     Config
+	log     *slog.Logger
+	engines []*engine
+	addrs   []string
+	epoch   time.Time
 
 	admitted atomic.Int64 // sessions counted against Capacity
 	held     atomic.Int64
@@ -59,10 +57,11 @@ type Relay struct {
 	stats     map[string]*typeStats
 	evictions map[string]*eviction
 
-	kick     chan struct{} // wakes the evictor
-	stopping chan struct{} // closed when Close begins
-	closing  sync.Once
-	running  sync.WaitGroup // accept loops, connects, the evictor
+	kick    chan struct{}   // wakes the evictor
+	life    context.Context // ends when Close begins
+	end     context.CancelFunc
+	closing sync.Once
+	running sync.WaitGroup // look-ups of names, the evictor
 }
 
 // New binds the listeners and starts the engines. Until the first Install every handshake is answered 503.
@@ -86,10 +85,10 @@ func New(cfg Config) (*Relay, error) {
 		cfg: cfg, log: cfg.Logger, epoch: time.Now(),
 		changed:   make(chan struct{}, 1),
 		kick:      make(chan struct{}, 1),
-		stopping:  make(chan struct{}),
 		stats:     map[string]*typeStats{},
 		evictions: map[string]*eviction{},
 	}
+	r.life, r.end = context.WithCancel(context.Background())
 	if err := r.startAll(); err != nil {
 		_ = r.Close(context.Background())
 		return nil, err
@@ -162,10 +161,7 @@ func (r *Relay) Close(ctx context.Context) error {
 }
 
 func (r *Relay) close(ctx context.Context) error {
-	close(r.stopping)
-	for _, ln := range r.listeners {
-		_ = ln.Close()
-	}
+	r.end()
 	var err error
 	for _, e := range r.engines {
 		e.post(e.shutDown)
@@ -189,6 +185,7 @@ func (r *Relay) close(ctx context.Context) error {
 // shutDown ends every session, those of held and unfinished handshakes included.
 func (e *engine) shutDown() {
 	e.closing = true
+	e.stopAccepting()
 	sessions := make([]*session, 0, len(e.all))
 	for s := range e.all {
 		sessions = append(sessions, s)

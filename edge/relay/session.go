@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"errors"
 	"net/netip"
 	"strings"
@@ -38,8 +37,8 @@ import (
 //	          answer ── the client's Close went to the origin, ──► finish ── EOF both ways, or 2 s ─► gone
 //	                    or 1001 in its place after 2 s
 //
-// A dial or reply whose key is no longer served hands its client to a fresh session, which is decided anew, and ends as
-// dropped: it stays registered until the connect has returned and the origin's leg is closed.
+// A dial or reply whose key is no longer served closes its leg to the origin and ends as dropped; a fresh session takes
+// its client and is decided anew.
 type state uint8
 
 const (
@@ -54,7 +53,7 @@ const (
 	stAnswer               // our Close is sent: the client's bytes go on to the origin, the origin's are discarded
 	stFinish               // everything is said: waiting for both ends
 	stLinger               // nothing more to say to whoever is left: waiting until it has read what it was sent
-	stDropped              // without a client: waiting for a connect to return
+	stDropped              // nothing is left
 )
 
 // How long the states may last; of stHead and stHeld Config and View say so.
@@ -88,7 +87,6 @@ type session struct {
 	waiting   bool        // counted in stats.waiting: Evict has not come to it
 	open      bool        // counted in stats.sessions
 	admitted  bool        // counted in the relay's capacity
-	dialing   bool        // a connect is under way
 	congested bool        // in the engine's list
 	aborted   bool        // one leg broke off, and the other one has to learn it
 	counted   bool        // counted in stats.evicted
@@ -105,9 +103,9 @@ type opening struct {
 	origins []string // to dial
 	first   int      // index of the one tried first
 	tried   int
-	cancel  context.CancelFunc // of the connect under way
-	reply   []byte             // of the origin: a head that is not complete
-	body    body               // of the response, in stPass
+	attempt attempt // in stDial
+	reply   []byte  // of the origin: a head that is not complete
+	body    body    // of the response, in stPass
 }
 
 // leg is one of the two connections.
@@ -185,7 +183,7 @@ func (s *session) evictable() bool {
 
 // empty reports whether nothing is left of s.
 func (s *session) empty() bool {
-	return s.legs[client].c == nil && s.legs[origin].c == nil && !s.dialing
+	return s.legs[client].c == nil && s.legs[origin].c == nil
 }
 
 // release forgets a session if nothing is left of it. It may be called again.
@@ -328,6 +326,9 @@ func (e *engine) expired(s *session) {
 	case stHeld:
 		e.unhold(s)
 		e.refuseBusy(s, "held_too_long", "this user is moving to another unit and the move takes long, try again")
+	case stDial:
+		e.hangUp(s.hs)
+		e.dialFailed(s, syscall.ETIMEDOUT)
 	case stReply:
 		e.close(s, origin)
 		e.refuse(s, 502, "origin_silent", "the origin did not answer in time")

@@ -48,49 +48,103 @@ func fullBacklog(t *testing.T) string {
 }
 
 // Epoll has reported a hang-up of a connection; before the poller comes to it, the connection is closed, its descriptor
-// is given to a new client, and the mailbox is looked at: the event must not hit the new client.
+// is given to a new client or to a new connection to an origin, and the mailbox is looked at: the event must not hit
+// the new connection.
 func TestStaleEventDoesNotHitANewConnection(t *testing.T) {
+	for _, anew := range []struct {
+		what string
+		open func(e *engine, waiting *session) (fd int)
+	}{
+		{"client", func(e *engine, _ *session) int {
+			for len(e.fresh) == 0 {
+				e.acceptFrom(e.listeners[0])
+			}
+			return e.fresh[0].c.Hash()
+		}},
+		{"origin", func(e *engine, waiting *session) int {
+			for waiting.state != stDial {
+				e.readable(waiting, client)
+			}
+			return waiting.hs.attempt.c.Hash()
+		}},
+	} {
+		t.Run(anew.what, func(t *testing.T) { staleEvent(t, anew.open) })
+	}
+}
+
+func staleEvent(t *testing.T, open func(e *engine, waiting *session) (fd int)) {
 	b := newBackend(t)
 	f := start(t, Config{Engines: 1}, b.addr())
 	f.own()
 	e := f.engines[0]
 	for range 20 {
 		c, _ := f.open(b, "7")
-		gate, ready := make(chan struct{}), make(chan *peer, 1)
-		same := false
-		e.post(func() { <-gate }) // hold the poller, so that what follows becomes one batch of events
+		p := f.connect(requestFor("8")[:100])
+		f.waitState(stHead)
+		held, gate, same := make(chan struct{}), make(chan struct{}), make(chan bool)
+		e.post(func() { close(held); <-gate }) // hold the poller, so that what follows becomes one batch of events
+		<-held
 		e.post(func() {
-			var fd int
+			var closed, waiting *session
 			for s := range e.all {
-				fd = s.legs[client].c.Hash()
-				e.reset(s, client)
-				e.reset(s, origin)
-			}
-			ready <- f.connect(requestFor("8"))
-			eventually(t, "the new client has arrived", func() bool {
-				e.mail.Lock()
-				defer e.mail.Unlock()
-				for i := range e.arrived {
-					same = same || e.arrived[i].c.Hash() == fd
+				if s.state == stTunnel {
+					closed = s
+				} else {
+					waiting = s
 				}
-				return len(e.arrived) > 0
-			})
+			}
+			fd := closed.legs[client].c.Hash()
+			e.reset(closed, client)
+			e.reset(closed, origin)
+			release := occupy(fd)
+			fresh := open(e, waiting)
+			release()
 			e.onMail()
+			same <- fresh == fd
 		})
+		another := f.connect(requestFor("9"))
+		p.send([]byte(requestFor("8")[100:])...)
 		_ = c.tcp().SetLinger(0)
 		_ = c.Close()
 		close(gate)
-		p := <-ready
-		o, _ := b.next()
-		o.send([]byte(switching)...)
-		p.want([]byte(switching)...)
-		_, _ = p.Close(), o.Close()
-		f.waitCounts("it ends", func(n Counts) bool { return n.Sessions == 0 })
-		if same {
+		hit := <-same
+		var origins []*peer
+		for range 2 {
+			o, _ := b.next()
+			o.send([]byte(switching)...)
+			origins = append(origins, o)
+		}
+		for _, client := range []*peer{p, another} {
+			client.want([]byte(switching)...)
+			_ = client.Close()
+		}
+		for _, o := range origins {
+			_ = o.Close()
+		}
+		f.waitCounts("they end", func(n Counts) bool { return n.Sessions == 0 })
+		if hit {
 			return
 		}
 	}
 	t.Error("the descriptor was never given out again")
+}
+
+// occupy takes the free numbers below fd, so that it is given out next.
+func occupy(fd int) (release func()) {
+	var taken []int
+	for {
+		n, err := syscall.Dup(2)
+		if err == nil && n < fd {
+			taken = append(taken, n)
+			continue
+		}
+		_ = syscall.Close(n)
+		return func() {
+			for _, n := range taken {
+				_ = syscall.Close(n)
+			}
+		}
+	}
 }
 
 // Out of descriptors, the accept loop waits instead of spinning, and goes on when there are some again.

@@ -1,10 +1,8 @@
 package relay
 
 import (
-	"net"
 	"syscall"
 
-	"github.com/lesismal/nbio"
 	"golang.org/x/sys/unix"
 )
 
@@ -46,17 +44,6 @@ func tune(fd int) error {
 	return nil
 }
 
-// adopt gives a connection to nbio, which duplicates its descriptor: the only way in without unsafe code.
-func adopt(conn net.Conn) (*nbio.Conn, error) {
-	c, err := nbio.NBConn(conn)
-	if err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	unix.CloseOnExec(c.Hash()) // the duplicate has lost that
-	return c, nil
-}
-
 func tuneListener(_, _ string, rc syscall.RawConn) error { return control(rc, tune) }
 
 // tuneSharedListener lets every engine bind the same port: the kernel deals the connections out.
@@ -66,8 +53,6 @@ func tuneSharedListener(_, _ string, rc syscall.RawConn) error {
 	}
 	return control(rc, tune)
 }
-
-func tuneDialer(_, _ string, rc syscall.RawConn) error { return control(rc, tune) }
 
 func reusePort(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }
 
@@ -79,9 +64,9 @@ func control(rc syscall.RawConn, f func(fd int) error) error {
 	return err
 }
 
-// poll asks what the kernel reports of a socket beyond readability, without waiting.
-func (e *engine) poll(fd int) int16 {
-	e.pollFd[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLRDHUP}
+// poll asks the kernel about a socket, without waiting; hang-ups and errors are reported unasked.
+func (e *engine) poll(fd int, events int16) int16 {
+	e.pollFd[0] = unix.PollFd{Fd: int32(fd), Events: events}
 	for {
 		_, err := unix.Poll(e.pollFd[:], 0)
 		if err != unix.EINTR {
@@ -91,11 +76,11 @@ func (e *engine) poll(fd int) int16 {
 }
 
 // hungUp reports that nothing more can arrive at fd: both directions are shut, or the connection is broken.
-func (e *engine) hungUp(fd int) bool { return e.poll(fd)&(unix.POLLHUP|unix.POLLERR) != 0 }
+func (e *engine) hungUp(fd int) bool { return e.poll(fd, 0)&(unix.POLLHUP|unix.POLLERR) != 0 }
 
 // left reports that the peer of fd has sent a FIN or a RST, though bytes may stand before it.
 func (e *engine) left(fd int) bool {
-	return e.poll(fd)&(unix.POLLHUP|unix.POLLERR|unix.POLLRDHUP) != 0
+	return e.poll(fd, unix.POLLRDHUP)&(unix.POLLHUP|unix.POLLERR|unix.POLLRDHUP) != 0
 }
 
 // unsent is the number of bytes that the peer's kernel has not acknowledged.
