@@ -79,7 +79,7 @@ var (
 			"everyone may emit by the API, one place decides where it goes"},
 		{[]string{"github.com/coder/websocket/..."}, []string{"services/unitgate/...", "integration/..."},
 			"the data path is a tunnel of bytes: only a client or an origin speaks WebSocket"},
-		{[]string{"testing", "testing/..."}, []string{"integration/...", "events/journal/journaltest"},
+		{[]string{"testing", "testing/..."}, []string{"integration/...", "events/journal/journaltest", "edge/certs/certstest"},
 			"the product does not carry its tests"},
 	}
 	neverRules = []neverRule{
