@@ -27,15 +27,17 @@ const (
 type listener struct {
 	c    *nbio.Conn
 	addr string // with the port that was taken for 0
+	tls  bool   // who comes here has to speak it
 }
 
-// listen binds addr once for each engine. The first binding decides the port if addr leaves it open.
+// listen binds addr once for each engine; with tls, its clients have to speak it. The first binding decides the port if
+// addr leaves it open.
 //
 // The first listener must get the address for itself, so it asks without SO_REUSEPORT: with it, it would be let in beside
 // another relay's listeners, and the kernel would deal the clients out to both. Once it listens, it is opened for the
 // other engines' listeners. Of two relays that start at the same moment only one comes to listen; there is no window in
 // between. SO_REUSEADDR, which net sets, lets a successor in whose predecessor left connections in TIME_WAIT.
-func (r *Relay) listen(addr string) (string, error) {
+func (r *Relay) listen(addr string, tls bool) (string, error) {
 	lc := net.ListenConfig{KeepAlive: -1, Control: tuneListener}
 	bound := addr
 	for i, e := range r.engines {
@@ -51,7 +53,7 @@ func (r *Relay) listen(addr string) (string, error) {
 			}
 			lc.Control = tuneSharedListener
 		}
-		if err := e.listenOn(ln); err != nil {
+		if err := e.listenOn(ln, tls); err != nil {
 			return "", err
 		}
 	}
@@ -81,8 +83,8 @@ func share(ln *net.TCPListener) error {
 
 // listenOn has the poller accept from ln's socket, which it takes out of Go's own poller: a connection that Go accepts
 // costs a goroutine's wake-up, a registration and two address objects.
-func (e *engine) listenOn(ln *net.TCPListener) error {
-	l := &listener{addr: ln.Addr().String()}
+func (e *engine) listenOn(ln *net.TCPListener, tls bool) error {
+	l := &listener{addr: ln.Addr().String(), tls: tls}
 	rc, err := ln.SyscallConn()
 	if err == nil {
 		err = control(rc, func(fd int) (err error) {
@@ -118,7 +120,7 @@ func (e *engine) acceptFrom(l *listener) {
 	for range acceptBatch {
 		fd, sa, err := unix.Accept4(l.c.Hash(), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err == nil {
-			err = e.accepted(fd, sa)
+			err = e.accepted(l, fd, sa)
 		}
 		switch {
 		case err == nil, errors.Is(err, syscall.EINTR), errors.Is(err, syscall.ECONNABORTED):
@@ -136,12 +138,12 @@ func (e *engine) acceptFrom(l *listener) {
 	}
 }
 
-func (e *engine) accepted(fd int, sa unix.Sockaddr) error {
+func (e *engine) accepted(l *listener, fd int, sa unix.Sockaddr) error {
 	c, err := e.adopt.conn(fd)
 	if err != nil {
 		return err
 	}
-	e.arrive(arrival{c: c, peer: addrOf(sa)})
+	e.arrive(arrival{c: c, peer: addrOf(sa), tls: l.tls})
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 type arrival struct {
 	c      *nbio.Conn // of a client
 	peer   netip.Addr // its address
+	tls    bool       // it has to begin with that
 	ln     *listener
 	s      *session
 	serial uint32 // of s's attempt
@@ -37,16 +38,18 @@ func (e *engine) take(a *arrival) {
 			return
 		}
 		e.start(&e.heads, s)
+		if a.tls {
+			e.beginTLS(s)
+		}
 	}
 }
 
 // readHead reads until the request's head is complete.
 func (e *engine) readHead(s *session) {
-	h := s.hs
-	for {
-		c := s.legs[client].c
-		// What does not fit stays in the kernel: at most MaxHead bytes are ever kept of a client without a tunnel.
-		n, err := c.Read(e.buf[:handshake.MaxHead-len(h.buf)])
+	for s.state == stHead && s.legs[client].c != nil {
+		// What does not fit stays in the kernel: at most MaxHead bytes are ever kept of a client without a tunnel, or with
+		// TLS, which comes in records of 16 KiB, MaxHead and one record.
+		n, err := s.legs[client].c.Read(e.buf[:handshake.MaxHead-len(s.hs.buf)])
 		if n <= 0 {
 			again, later := readAgain(err)
 			switch {
@@ -57,30 +60,37 @@ func (e *engine) readHead(s *session) {
 			}
 			return
 		}
-		b := e.buf[:n]
-		if h.buf != nil {
-			h.buf = append(h.buf, b...)
-			b = h.buf
+		if s.tls != nil {
+			e.openHead(s, e.buf[:n])
+		} else {
+			e.takeHead(s, e.buf[:n])
 		}
-		req, head, err := handshake.Parse(b)
-		switch {
-		case err != nil:
-			vd := handshake.RefuseError(err)
-			e.answer(s, &vd)
-			return
-		case req == nil:
-			if h.buf == nil {
-				h.buf = append([]byte(nil), b...)
-			}
-		default:
-			h.req = req
-			if b = b[head:]; len(b) > 0 {
-				b = append([]byte(nil), b...)
-			}
-			h.buf = b
-			e.decide(s)
-			return
+	}
+}
+
+// takeHead adds b to what was received of the request's head, and decides when that is complete.
+func (e *engine) takeHead(s *session, b []byte) {
+	h := s.hs
+	if h.buf != nil {
+		h.buf = append(h.buf, b...)
+		b = h.buf
+	}
+	req, head, err := handshake.Parse(b)
+	switch {
+	case err != nil:
+		vd := handshake.RefuseError(err)
+		e.answer(s, &vd)
+	case req == nil:
+		if h.buf == nil {
+			h.buf = append([]byte(nil), b...)
 		}
+	default:
+		h.req = req
+		if b = b[head:]; len(b) > 0 {
+			b = append([]byte(nil), b...)
+		}
+		h.buf = b
+		e.decide(s)
 	}
 }
 
@@ -91,7 +101,7 @@ func (e *engine) decide(s *session) {
 		e.refuseBusy(s, "shutting_down", "this edge is shutting down, try again")
 		return
 	}
-	vd := handshake.Decide(s.hs.req, e.view, s.hs.peer, false)
+	vd := handshake.Decide(s.hs.req, e.view, s.hs.peer, s.tls != nil)
 	switch vd.Action {
 	case handshake.Hold:
 		e.hold(s, &vd)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"math/rand/v2"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -18,7 +17,11 @@ import (
 // ever shows here.
 func TestChaos(t *testing.T) {
 	b := newBackend(t)
-	f := start(t, Config{Capacity: 300, MaxHeld: 20, HandshakeTimeout: 50 * time.Millisecond}, b.addr(), refusing(t))
+	slow := 50 * time.Millisecond
+	if overTLS(t) {
+		slow = time.Second
+	}
+	f := start(t, Config{Capacity: 300, MaxHeld: 20, HandshakeTimeout: slow}, b.addr(), refusing(t))
 	f.hold = 20 * time.Millisecond
 	f.own()
 	f.hasten(20 * time.Millisecond)
@@ -42,7 +45,7 @@ func TestChaos(t *testing.T) {
 				select {
 				case o := <-b.conns:
 					own := rand.New(rand.NewPCG(seed, rnd.Uint64()))
-					wg.Go(func() { wildOrigin(o.Conn, own) })
+					wg.Go(func() { wildOrigin(o.tcp(), own) })
 				case <-ctx.Done():
 					return
 				}
@@ -108,12 +111,12 @@ func wildBytes(rnd *rand.Rand, mask bool) []byte {
 }
 
 // wildEnd ends a connection in one of the possible ways.
-func wildEnd(c net.Conn, rnd *rand.Rand) {
-	switch tcp := c.(*net.TCPConn); rnd.IntN(4) {
+func wildEnd(c transport, rnd *rand.Rand) {
+	switch rnd.IntN(4) {
 	case 0:
-		_ = tcp.SetLinger(0)
+		_ = c.SetLinger(0)
 	case 1:
-		_ = tcp.CloseWrite()
+		_ = c.CloseWrite()
 		_, _ = io.Copy(io.Discard, io.LimitReader(c, int64(rnd.IntN(1<<20))))
 	case 2:
 		_, _ = c.Write(closeFrame(1000, true))
@@ -123,7 +126,7 @@ func wildEnd(c net.Conn, rnd *rand.Rand) {
 }
 
 func wildClient(f *fixture, rnd *rand.Rand) {
-	c, err := net.Dial("tcp", f.Addrs()[0])
+	c, err := f.dial()
 	if err != nil {
 		return
 	}
@@ -148,7 +151,7 @@ func wildClient(f *fixture, rnd *rand.Rand) {
 	wildEnd(c, rnd)
 }
 
-func wildOrigin(c net.Conn, rnd *rand.Rand) {
+func wildOrigin(c transport, rnd *rand.Rand) {
 	_ = c.SetDeadline(time.Now().Add(time.Duration(1+rnd.IntN(1000)) * time.Millisecond))
 	br := bufio.NewReader(c)
 	for {

@@ -165,7 +165,7 @@ func (e *engine) request(s *session) {
 	s.legs[origin] = leg{c: c}
 	s.state = stReply
 	e.start(&e.replies, s)
-	e.out = s.hs.req.AppendOrigin(e.out[:0], s.hs.peer, false)
+	e.out = s.hs.req.AppendOrigin(e.out[:0], s.hs.peer, s.tls != nil)
 	e.write(s, origin, e.out)
 }
 
@@ -225,10 +225,10 @@ func (e *engine) stillServed(s *session) bool {
 func (e *engine) decideAgain(s *session) {
 	e.hangUp(s.hs)
 	fresh := e.newSession()
-	fresh.hs, fresh.legs[client] = s.hs, s.legs[client]
+	fresh.hs, fresh.legs[client], fresh.tls = s.hs, s.legs[client], s.tls
 	fresh.admitted, s.admitted = s.admitted, false
 	fresh.hs.attempt, fresh.hs.reply = attempt{}, nil
-	s.hs, s.legs[client] = nil, leg{}
+	s.hs, s.legs[client], s.tls = nil, leg{}, nil
 	if c := fresh.legs[client].c; c != nil {
 		c.SetSession(fresh)
 	}

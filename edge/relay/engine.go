@@ -36,6 +36,7 @@ type engine struct {
 
 	buf       []byte // for reads; valid until the next read
 	out       []byte // for building heads and frames; valid until the next use
+	tls       tlsBuffers
 	pollFd    [1]unix.PollFd
 	congested []*session // those that had pending bytes lately
 	turn      uint32     // rotates origins

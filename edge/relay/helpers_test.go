@@ -2,8 +2,8 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
-	"net"
 	"os"
 	"runtime"
 	"strconv"
@@ -28,6 +28,7 @@ type fixture struct {
 	seq     uint64
 	origins []string
 	hold    time.Duration
+	secure  *tls.Config // for clients; nil: they speak no TLS
 }
 
 func start(t *testing.T, cfg Config, origins ...string) *fixture {
@@ -39,11 +40,15 @@ func start(t *testing.T, cfg Config, origins ...string) *fixture {
 	if cfg.Engines == 0 {
 		cfg.Engines = 2
 	}
+	var secure *tls.Config
+	if overTLS(t) {
+		secure = useTLS(t, &cfg)
+	}
 	r, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{Relay: r, t: t, origins: origins, hold: patience}
+	f := &fixture{Relay: r, t: t, origins: origins, hold: patience, secure: secure}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -178,10 +183,10 @@ func requestFor(routerID string) string {
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nrouterId: " + routerID + "\r\n\r\n"
 }
 
-// connect opens a TCP connection to the relay and sends request.
+// connect opens a connection to the relay and sends request.
 func (f *fixture) connect(request string) *peer {
 	f.t.Helper()
-	c, err := net.Dial("tcp", f.Addrs()[0])
+	c, err := f.dial()
 	if err != nil {
 		f.t.Fatal(err)
 	}

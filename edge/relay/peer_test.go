@@ -27,7 +27,13 @@ func newPeer(t testing.TB, c net.Conn) *peer {
 	return &peer{Conn: c, t: t, br: bufio.NewReader(c)}
 }
 
-func (p *peer) tcp() *net.TCPConn { return p.Conn.(*net.TCPConn) }
+// tcp is the connection itself, below TLS.
+func (p *peer) tcp() *net.TCPConn {
+	if t, ok := p.Conn.(*tlsTransport); ok {
+		return t.tcp
+	}
+	return p.Conn.(*net.TCPConn)
+}
 
 func (p *peer) send(b ...byte) {
 	p.t.Helper()

@@ -12,6 +12,7 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,15 +25,20 @@ import (
 	registry "github.com/unitgate/unitgate/edge/session"
 )
 
-// Config says how a Relay works. The zero value of every field but Addrs is usable.
+// Config says how a Relay works. The zero value of every field is usable, but it needs an address to be of use.
 type Config struct {
 	Addrs            []string      // listen addresses HOST:PORT; port 0 takes a free one
+	TLSAddrs         []string      // the same for clients that speak TLS
 	Engines          int           // pollers; default runtime.GOMAXPROCS(0)
 	Capacity         int           // most sessions, dialling and held ones included; 0: no limit
 	MaxHeld          int           // most held handshakes; default 10,000
 	HandshakeTimeout time.Duration // for a client to send its request's head; default 10 s
 	DialTimeout      time.Duration // for one origin to accept; default 5 s
 	Logger           *slog.Logger  // default: none
+
+	// Certificate chooses the certificate for a TLS client; needed with TLSAddrs. It is called by any goroutine, and what
+	// it returns must not change any more.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
 // ErrClosed is returned by methods of a Relay that was closed.
@@ -40,11 +46,15 @@ var ErrClosed = errors.New("relay is closed")
 
 // Relay accepts clients, decides their handshakes and relays their sessions to origins.
 type Relay struct {
-	cfg     Config
-	log     *slog.Logger
-	engines []*engine
-	addrs   []string
-	epoch   time.Time
+	cfg      Config
+	log      *slog.Logger
+	engines  []*engine
+	addrs    []string
+	tlsAddrs []string
+	epoch    time.Time
+
+	tls        *tls.Config   // of all TLS clients, so that they share the keys of session tickets
+	tlsPermits chan struct{} // one is held by each TLS handshake that computes
 
 	admitted atomic.Int64 // sessions counted against Capacity
 	held     atomic.Int64
@@ -61,7 +71,7 @@ type Relay struct {
 	life    context.Context // ends when Close begins
 	end     context.CancelFunc
 	closing sync.Once
-	running sync.WaitGroup // look-ups of names, the evictor
+	running sync.WaitGroup // look-ups of names, TLS handshakes, the evictor
 }
 
 // New binds the listeners and starts the engines. Until the first Install every handshake is answered 503.
@@ -81,8 +91,12 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if len(cfg.TLSAddrs) > 0 && cfg.Certificate == nil {
+		return nil, errors.New("listening for TLS needs a certificate")
+	}
 	r := &Relay{
 		cfg: cfg, log: cfg.Logger, epoch: time.Now(),
+		tls: newTLSConfig(cfg.Certificate), tlsPermits: newTLSPermits(),
 		changed:   make(chan struct{}, 1),
 		kick:      make(chan struct{}, 1),
 		stats:     map[string]*typeStats{},
@@ -105,11 +119,18 @@ func (r *Relay) startAll() error {
 		r.engines = append(r.engines, e)
 	}
 	for _, addr := range r.cfg.Addrs {
-		bound, err := r.listen(addr)
+		bound, err := r.listen(addr, false)
 		if err != nil {
 			return fmt.Errorf("listen on %s: %w", addr, err)
 		}
 		r.addrs = append(r.addrs, bound)
+	}
+	for _, addr := range r.cfg.TLSAddrs {
+		bound, err := r.listen(addr, true)
+		if err != nil {
+			return fmt.Errorf("listen for TLS on %s: %w", addr, err)
+		}
+		r.tlsAddrs = append(r.tlsAddrs, bound)
 	}
 	r.running.Add(1)
 	go r.runEvictions()
@@ -118,6 +139,9 @@ func (r *Relay) startAll() error {
 
 // Addrs are the addresses listened on, with the ports that were taken for 0, in Config's order.
 func (r *Relay) Addrs() []string { return r.addrs }
+
+// TLSAddrs are the addresses listened on for TLS, likewise.
+func (r *Relay) TLSAddrs() []string { return r.tlsAddrs }
 
 // Install makes v what every poller decides by, and returns when each one does. Held handshakes are decided again;
 // dials whose key v does not serve are dropped and their clients decided again; open sessions whose key v does not
@@ -192,6 +216,8 @@ func (e *engine) shutDown() {
 	}
 	for _, s := range sessions {
 		switch s.state {
+		case stTLS:
+			e.close(s, client)
 		case stHead:
 			if s.hs.buf == nil {
 				e.close(s, client) // it has not asked anything yet

@@ -16,7 +16,10 @@ import (
 
 // state of a session. From every state a reset or the loss of a leg may lead to gone.
 //
-//	accept ─► head ── refused, redirected, 408 ──────────────────────┐
+//	accept ─► tls ── no handshake ───────────────────────────────────► gone, or linger while an alert is read
+//	           │ or at once without TLS
+//	           ▼
+//	          head ── refused, redirected, 408 ──────────────────────┐
 //	           │ Hold                                                │
 //	           ├─────► held ── answered, 503 after View.Hold ────────┤
 //	           │ Serve   │ a new View serves it                      │
@@ -54,6 +57,7 @@ const (
 	stFinish               // everything is said: waiting for both ends
 	stLinger               // nothing more to say to whoever is left: waiting until it has read what it was sent
 	stDropped              // nothing is left
+	stTLS                  // the TLS handshake; its time counts as that of stHead
 )
 
 // How long the states may last; of stHead and stHeld Config and View say so.
@@ -80,6 +84,7 @@ type session struct {
 	e        *engine
 	stats    *typeStats // of the key's type, once registered
 	hs       *opening   // nil from the tunnel on
+	tls      *tlsLeg    // of the client's leg; nil if that is gone, or speaks no TLS
 
 	state     state
 	why       closeReason // set when an eviction begins
@@ -214,6 +219,11 @@ func (e *engine) shutdown(s *session, i int) {
 	if l.c == nil || l.is(finish) {
 		return
 	}
+	if i == client && s.tls != nil {
+		if e.writeRaw(s, client, e.closeNotify(s.tls)); l.c == nil {
+			return
+		}
+	}
 	l.flags |= finish
 	if l.pending == 0 {
 		e.sendFin(l)
@@ -266,6 +276,10 @@ func (e *engine) forget(s *session, i int) {
 	l.c.SetSession(nil)
 	l.c, l.pending = nil, 0
 	l.flags &^= paused
+	if i == client && s.tls != nil {
+		s.tls.abortTLS()
+		s.tls = nil
+	}
 }
 
 // readable handles an event on leg i.
@@ -274,6 +288,8 @@ func (e *engine) forget(s *session, i int) {
 // unread then. See pump.
 func (e *engine) readable(s *session, i int) {
 	switch s.state {
+	case stTLS:
+		e.readTLS(s)
 	case stHead:
 		e.readHead(s)
 	case stHeld, stDial:
@@ -321,6 +337,8 @@ func (e *engine) lost(s *session, i int) {
 // expired handles that the deadline of a session has passed.
 func (e *engine) expired(s *session) {
 	switch s.state {
+	case stTLS:
+		e.close(s, client)
 	case stHead:
 		e.refuse(s, 408, "slow_handshake", "the handshake took too long")
 	case stHeld:

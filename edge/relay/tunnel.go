@@ -30,10 +30,18 @@ func (e *engine) pump(s *session, i int) {
 		}
 		k, err := src.c.Read(e.buf[:e.appetite(s, i, n)])
 		if k > 0 {
-			e.received(s, i, e.buf[:k])
+			if i == client && s.tls != nil {
+				e.receivedTLS(s, e.buf[:k])
+			} else {
+				e.received(s, i, e.buf[:k])
+			}
 			continue
 		}
 		if k == 0 && err == nil {
+			if i == client && s.tls != nil && !e.endsWell(s) {
+				e.fail(s, i)
+				return
+			}
 			src.flags |= ended
 			e.eof(s, i)
 			return
@@ -132,11 +140,22 @@ func (e *engine) eof(s *session, i int) {
 	e.closeEnded(s, i)
 }
 
-// write sends b to leg i; what the kernel does not take is queued by nbio.
+// write sends b to leg i.
+func (e *engine) write(s *session, i int, b []byte) {
+	if i == client && s.tls != nil && len(b) > 0 {
+		if l := &s.legs[i]; l.fd() < 0 || l.is(broken|finish) {
+			return
+		}
+		b = e.encrypt(s.tls, b)
+	}
+	e.writeRaw(s, i, b)
+}
+
+// writeRaw sends b to leg i as it is; what the kernel does not take is queued by nbio.
 //
 // The first write is not nbio's, because nbio closes the connection when it fails, together with bytes that came from
 // the peer before its RST. So a failure is only noted, and the leg's own event reads what is left and ends it.
-func (e *engine) write(s *session, i int, b []byte) {
+func (e *engine) writeRaw(s *session, i int, b []byte) {
 	l := &s.legs[i]
 	fd := l.fd()
 	if fd < 0 || l.is(broken|finish) || len(b) == 0 {
