@@ -3,7 +3,7 @@
 // A Projector follows one journal. Its goroutine (the one that calls Run) owns the state; everyone else reads
 // immutable copies. An event that cannot be applied stops it loudly, with its sequence; the last good state stays
 // readable. Where the process is in office, the projector also says so on `unitgate.beacon.<namespace>`: how far the journal
-// is, and how old the proof of that is (Beacon).
+// is, and how old the proof of that is (Beacon). Everywhere it hears the office's beacons and so knows how stale it is (Listen).
 package projector
 
 import (
@@ -44,11 +44,16 @@ type Projector struct {
 	state   *events.State // immutable once published
 	changed chan struct{} // closed when state is replaced
 	failed  error         // why Run ended, nil while it runs
+	fresh   events.Freshness
+	said    string // the last complaint about a beacon: each is logged once
 }
 
 // New makes a projector of a journal. snaps may be nil; with write, snapshots are stored as well as read.
 func New(j journal.Journal, snaps SnapshotStore, write bool, log *slog.Logger) *Projector {
-	return &Projector{journal: j, snaps: snaps, write: write && snaps != nil, log: log, state: events.NewState(), changed: make(chan struct{})}
+	return &Projector{
+		journal: j, snaps: snaps, write: write && snaps != nil, log: log, state: events.NewState(), changed: make(chan struct{}),
+		fresh: events.Freshness{Current: time.Now()},
+	}
 }
 
 // Journal is what the projector follows.
@@ -100,9 +105,9 @@ func (p *Projector) Await(ctx context.Context, seq uint64) (*events.State, error
 func (p *Projector) CatchUp(ctx context.Context) (*events.State, error) {
 	for {
 		before := p.State().Seq
-		head, err := p.journal.Head(ctx)
+		head, err := p.askHead(ctx)
 		if err != nil {
-			return p.State(), fmt.Errorf("ask the journal of %s for its head: %w", p.journal.Namespace(), err)
+			return p.State(), err
 		}
 		s, err := p.Await(ctx, head)
 		if err == nil {
@@ -191,6 +196,9 @@ func (p *Projector) publishNewer(s *events.State) {
 // show replaces the state. The mutex is held.
 func (p *Projector) show(s *events.State) {
 	p.state = s
+	if err := p.fresh.Reached(s); err != nil {
+		p.doubt(err, s.Seq)
+	}
 	close(p.changed)
 	p.changed = make(chan struct{})
 }

@@ -107,18 +107,13 @@ func (c *controller) ready() error {
 	case running == nil:
 		return errors.New("starting: no journal could be opened yet")
 	}
-	for _, st := range running.Status() {
-		if st.Error != "" {
-			return fmt.Errorf("namespace %s: %s", st.Namespace, st.Error)
-		}
-	}
-	return nil
+	return running.Err()
 }
 
-func (c *controller) status(context.Context) any {
+func (c *controller) status(ctx context.Context) any {
 	namespaces := []control.Status{}
 	if running := c.running.Load(); running != nil {
-		namespaces = running.Status()
+		namespaces = running.Status(ctx)
 	}
 	return struct {
 		Connected  bool             `json:"connected"`

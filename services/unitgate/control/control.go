@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,28 +191,66 @@ func (c *Control) State(name string) *events.State {
 
 // Status is what the admin listener shows of one namespace.
 type Status struct {
-	Namespace string `json:"namespace"`
-	Applied   uint64 `json:"applied"`
-	StateHash string `json:"stateHash"`
-	Leading   bool   `json:"leading"` // this process drives the namespace's cutovers
-	Term      uint64 `json:"term"`    // of the office, as the journal says
-	Error     string `json:"error,omitempty"`
+	Namespace   string            `json:"namespace"`
+	Applied     uint64            `json:"applied"`
+	Head        uint64            `json:"head"` // newest sequence that the journal told of
+	StateHash   string            `json:"stateHash"`
+	Staleness   float64           `json:"staleness"`   // how long ago, in seconds, this process last knew that it had all there was, as in events.EdgeStatus
+	RuleVersion map[string]uint64 `json:"ruleVersion"` // by unit type
+	Leading     bool              `json:"leading"`     // this process drives the namespace's cutovers
+	Term        uint64            `json:"term"`        // of the office, as the journal says
+	Error       string            `json:"error,omitempty"`
 }
 
-// Status lists every namespace.
-func (c *Control) Status() []Status {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	out := make([]Status, 0, len(c.namespaces))
-	for name, n := range c.namespaces {
+// Status lists every namespace, sorted. It asks the journals whose office is silent for their heads, in bounded time.
+func (c *Control) Status(ctx context.Context) []Status {
+	out := []Status{}
+	for _, n := range c.all() {
+		head, stale := n.projector.Standing(ctx)
 		s := n.projector.State()
-		st := Status{Namespace: name, Applied: s.Seq, StateHash: s.Hash(), Leading: n.manager.Leading(), Term: s.Office.Term}
+		st := Status{
+			Namespace: n.projector.Journal().Namespace(), Applied: s.Seq, Head: max(head, s.Seq), StateHash: s.Hash(),
+			Staleness: stale.Round(time.Millisecond).Seconds(), RuleVersion: map[string]uint64{},
+			Leading: n.manager.Leading(), Term: s.Office.Term,
+		}
+		for t, r := range s.Rules {
+			st.RuleVersion[t] = r.Version
+		}
 		if err := n.projector.Err(); err != nil {
 			st.Error = err.Error()
 		}
 		out = append(out, st)
 	}
 	return out
+}
+
+// all are the namespaces that this process serves, sorted.
+func (c *Control) all() []*namespace {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []*namespace
+	for _, name := range slices.Sorted(maps.Keys(c.namespaces)) {
+		out = append(out, c.namespaces[name])
+	}
+	return out
+}
+
+// Err is why a namespace cannot be served, the first one by name; nil if all are.
+func (c *Control) Err() error {
+	for _, n := range c.all() {
+		if err := n.projector.Err(); err != nil {
+			return fmt.Errorf("namespace %s: %w", n.projector.Journal().Namespace(), err)
+		}
+	}
+	return nil
+}
+
+// Leads reports whether this process drives a namespace's cutovers.
+func (c *Control) Leads(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, ok := c.namespaces[name]
+	return ok && n.manager.Leading()
 }
 
 var _ projector.SnapshotStore = (*journal.KVSnapshots)(nil)

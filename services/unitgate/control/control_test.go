@@ -74,10 +74,7 @@ func until(t *testing.T, what string, cond func() bool) {
 	}
 }
 
-func leading(c *control.Control) bool {
-	s := c.Status()
-	return len(s) == 1 && s[0].Leading
-}
+func leading(c *control.Control) bool { return c.Leads("shop") }
 
 // A namespace outlives the processes that serve it; the office passes on with a new term.
 func TestNamespaceOutlivesItsControlPlane(t *testing.T) {
@@ -120,14 +117,17 @@ func TestTwoControlPlanes(t *testing.T) {
 		t.Fatal(o.Error)
 	}
 	until(t, "both know the namespace and one leads", func() bool {
-		return len(a.Status()) == 1 && len(b.Status()) == 1 && leading(a) != leading(b)
+		return a.State("shop") != nil && b.State("shop") != nil && leading(a) != leading(b)
 	})
 	for _, id := range []string{"u1", "u2", "u3", "u4", "u5", "u6"} {
 		if o := do(t, nc, "unit", "put", events.Unit{ID: id}); !o.OK {
 			t.Fatal(o.Error)
 		}
 	}
-	until(t, "one state hash (G4)", func() bool { return a.Status()[0].StateHash == b.Status()[0].StateHash })
+	until(t, "one state hash (G4), and both know that it is the newest one", func() bool {
+		x, y := a.Status(t.Context())[0], b.Status(t.Context())[0]
+		return x.StateHash == y.StateHash && x.Head == x.Applied && y.Head == y.Applied && x.Staleness < 3 && y.Staleness < 3
+	})
 	o := do(t, nc, "cutover", "show", map[string]string{"cutover": "c1"})
 	if o.OK || o.Error.Code != "unknown_cutover" {
 		t.Errorf("show: %s", must(json.Marshal(o)))

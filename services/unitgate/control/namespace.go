@@ -60,6 +60,9 @@ func (n *namespace) run(ctx context.Context) {
 	defer stop()
 	var following sync.WaitGroup
 	following.Go(func() { _ = n.projector.Run(project) }) // it has logged why it stopped
+	if err := n.projector.Listen(project, n.nc); err != nil {
+		n.log.Error("how stale this control plane is will not be known", "err", err)
+	}
 	following.Go(func() { n.projector.Beacon(project, n.nc, n.manager) })
 	defer following.Wait()
 	defer stop()

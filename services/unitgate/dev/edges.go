@@ -184,12 +184,7 @@ func (d *Dev) awaitServing(ctx context.Context) error {
 				return false
 			}
 		}
-		for _, st := range d.control.Status() {
-			if st.Namespace == d.config.Namespace {
-				return st.Leading
-			}
-		}
-		return false
+		return d.control.Leads(d.config.Namespace)
 	})
 }
 
