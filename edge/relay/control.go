@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -232,8 +233,8 @@ type eviction struct {
 	pacer pacer
 }
 
-// Evict closes the victims of a unit type, rate per second over the whole relay and evenly spaced from the start, or
-// all at once with rate 0. A victim that is served again by the time it is its turn is left alone. Calling it again
+// Evict closes the victims of a unit type, rate per second over the whole relay, spread evenly from the start but not in
+// time with any other edge, or all at once with rate 0. A victim that is served again by the time it is its turn is left alone. Calling it again
 // changes the rate. It ends with the last victim: those that a later Install makes need another call.
 func (r *Relay) Evict(unitType string, rate int) {
 	st := r.statsOf(unitType)
@@ -248,7 +249,7 @@ func (r *Relay) Evict(unitType string, rate int) {
 	}
 	ev := &eviction{stats: st, rate: rate}
 	if rate > 0 {
-		ev.pacer = newPacer(rate, time.Since(r.epoch))
+		ev.pacer = newPacer(rate, time.Since(r.epoch), rand.N[time.Duration])
 	}
 	r.evictions[unitType] = ev
 	select {
@@ -309,6 +310,9 @@ func (r *Relay) deal(typ string, st *typeStats, n int) {
 			if waiting[i] > waiting[most] {
 				most = i
 			}
+		}
+		if waiting[most] <= 0 {
+			break // a rate beyond what is there
 		}
 		waiting[most]--
 		share[most]++

@@ -6,18 +6,27 @@ import "time"
 // stalled process does not evict in a burst what it did not evict in time.
 const catchUp = 20 * time.Millisecond
 
-// pacer spaces events evenly: the first one interval after the start, so that nothing bursts. It has no clock; times
-// are durations since any fixed moment.
+// pacer spaces events evenly on average and each of them at random within its own interval: nothing bursts, neither at
+// the start nor later, and several edges that start at the same moment do not beat in time. It has no clock; times are
+// durations since any fixed moment.
 type pacer struct {
 	interval time.Duration
+	begins   time.Duration // when the interval of the next event begins
 	next     time.Duration // when the next event is due
+	within   func(interval time.Duration) time.Duration
 }
 
-// newPacer makes a pacer of rate events per second; rate must be positive.
-func newPacer(rate int, now time.Duration) pacer {
-	p := pacer{interval: max(time.Second/time.Duration(rate), 1)}
-	p.next = now + p.interval
+// newPacer makes a pacer of rate events per second; rate must be positive. within draws from [0, interval).
+// The first event comes after half an interval to one and a half.
+func newPacer(rate int, now time.Duration, within func(interval time.Duration) time.Duration) pacer {
+	p := pacer{interval: max(time.Second/time.Duration(rate), 1), within: within}
+	p.from(now + p.interval/2)
 	return p
+}
+
+func (p *pacer) from(begins time.Duration) {
+	p.begins = begins
+	p.next = begins + p.within(p.interval)
 }
 
 // take is the number of events that are due at now; they count as done.
@@ -26,9 +35,14 @@ func (p *pacer) take(now time.Duration) int {
 		return 0
 	}
 	if late := now - p.next; late > max(catchUp, p.interval) {
-		p.next = now // missed; go on from here
+		p.begins = now // missed; go on from here
 	}
-	n := 1 + int((now-p.next)/p.interval)
-	p.next += time.Duration(n) * p.interval
+	p.begins += p.interval
+	past := max((now-p.begins)/p.interval, 0) // intervals that are over
+	n := 1 + int(past)
+	if p.from(p.begins + past*p.interval); p.next <= now {
+		n++
+		p.from(p.begins + p.interval)
+	}
 	return n
 }

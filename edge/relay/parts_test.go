@@ -2,54 +2,85 @@ package relay
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 )
 
+// atOnce and late draw the ends of every interval.
+func atOnce(time.Duration) time.Duration        { return 0 }
+func late(interval time.Duration) time.Duration { return interval - 1 }
+
 func TestPacerSpacesEvenlyWithoutABurst(t *testing.T) {
 	const rate = 50
-	p := newPacer(rate, 0)
-	total, most := 0, 0
-	for now := time.Duration(0); now <= 2*time.Second; now += time.Millisecond {
-		n := p.take(now)
-		total += n
-		most = max(most, n)
-		if want := int(now / (time.Second / rate)); total != want {
-			t.Fatalf("at %v: %d events, want %d", now, total, want)
+	const interval = time.Second / rate
+	for name, within := range map[string]func(time.Duration) time.Duration{
+		"early": atOnce, "late": late, "at random": rand.N[time.Duration],
+	} {
+		p := newPacer(rate, 0, within)
+		total := 0
+		var last time.Duration
+		gaps := map[time.Duration]bool{}
+		for now := time.Duration(0); now <= 2*time.Second; now += 100 * time.Microsecond {
+			n := p.take(now)
+			if n > 1 {
+				t.Fatalf("%s: at %v %d events at once", name, now, n)
+			}
+			if n == 1 {
+				if now-last > 2*interval || total == 0 && now < interval/2 {
+					t.Fatalf("%s: at %v an event, %v after the last", name, now, now-last)
+				}
+				gaps[now-last], last = true, now
+			}
+			// Never more than one interval off the even course.
+			if total += n; time.Duration(total)*interval > now+interval/2 || time.Duration(total+2)*interval <= now+interval/2 {
+				t.Fatalf("%s: at %v %d events", name, now, total)
+			}
 		}
-	}
-	if most != 1 {
-		t.Errorf("%d events at once", most)
+		if name == "at random" && len(gaps) < rate/2 {
+			t.Errorf("there are only %d different gaps", len(gaps))
+		}
 	}
 }
 
 func TestPacerKeepsItsRateOnACoarseTimer(t *testing.T) {
-	p := newPacer(10_000, 0)
-	total := 0
-	for now := time.Duration(0); now <= time.Second; now += 5 * time.Millisecond {
-		n := p.take(now)
-		if total += n; n > 51 {
-			t.Fatalf("at %v: %d events at once", now, n)
+	for _, within := range []func(time.Duration) time.Duration{atOnce, late, rand.N[time.Duration]} {
+		p := newPacer(10_000, 0, within)
+		total := 0
+		for now := time.Duration(0); now <= time.Second; now += 5 * time.Millisecond {
+			n := p.take(now)
+			if total += n; n > 52 {
+				t.Fatalf("at %v: %d events at once", now, n)
+			}
 		}
-	}
-	if total < 9_990 || total > 10_000 {
-		t.Errorf("%d events in a second, want 10000", total)
+		if total < 9_990 || total > 10_001 {
+			t.Errorf("%d events in a second, want 10000", total)
+		}
 	}
 }
 
 func TestPacerDoesNotCatchUpAfterAStall(t *testing.T) {
-	p := newPacer(1000, 0)
+	p := newPacer(1000, 0, atOnce)
 	if n := p.take(10 * time.Second); n > 1 {
 		t.Errorf("%d events after a stall, want 1", n)
 	}
 	if n := p.take(10*time.Second + 5*time.Millisecond); n != 5 {
 		t.Errorf("%d events in the next 5 ms, want 5", n)
 	}
-	slow := newPacer(1, 0) // lateness below its interval
-	if n := slow.take(1900 * time.Millisecond); n != 1 || slow.next != 2*time.Second {
+	slow := newPacer(1, 0, atOnce) // lateness below its interval
+	if n := slow.take(1400 * time.Millisecond); n != 1 || slow.next != 1500*time.Millisecond {
 		t.Errorf("%d events, next at %v", n, slow.next)
+	}
+}
+
+func TestPacerOfARateBeyondTheClock(t *testing.T) {
+	p := newPacer(1<<40, 0, rand.N[time.Duration])
+	for now := time.Duration(0); now < time.Second; now += catchUp {
+		if n := p.take(now); n > int(catchUp)+2 {
+			t.Fatalf("%d events", n)
+		}
 	}
 }
 

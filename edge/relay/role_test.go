@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -41,6 +42,7 @@ type answer struct {
 	RSS    int64
 	Counts Counts
 	At     []time.Time
+	CPU    time.Duration // that the process has used so far
 }
 
 // role is a process in a role.
@@ -127,6 +129,7 @@ func TestInARole(t *testing.T) {
 			t.Fatal(err)
 		}
 		a, err := handle(c)
+		a.CPU = cpuTime()
 		if err != nil {
 			a.Err = err.Error()
 		}
@@ -170,6 +173,14 @@ func (r *edgeRole) handle(c call) (answer, error) {
 		return answer{}, fmt.Errorf("what is %q?", c.Do)
 	}
 	return answer{Counts: r.f.counts()}, nil
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // footprint is what the process holds of the heap, its stacks included, and its resident private memory, as it is: with
