@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/unitgate/unitgate/edge/agent"
@@ -19,7 +20,7 @@ type admin struct {
 	end      chan error // why the server ended, if it ended by itself
 }
 
-func listenAdmin(addr string) (*admin, error) {
+func listenAdmin(addr string, profiling bool) (*admin, error) {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("admin listener: %w", err)
@@ -29,6 +30,11 @@ func listenAdmin(addr string) (*admin, error) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("GET /status", a.status)
+	if profiling {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index) // also heap, goroutine, …
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	return a, nil
 }

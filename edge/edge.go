@@ -32,6 +32,7 @@ type Config struct {
 	NATS      agent.NATS
 	Dev       agent.Dev    // zero outside `dev`
 	Admin     string       // HOST:PORT for /healthz, /readyz and /status; "": none
+	Profiling bool         // also Go's profiles on the admin listener, under /debug/pprof/
 	Logger    *slog.Logger // nil: none
 
 	Engines          int           // pollers; 0: one for each core
@@ -85,7 +86,7 @@ func New(cfg Config) (e *Edge, err error) {
 		}
 	}
 	if cfg.Admin != "" {
-		if e.admin, err = listenAdmin(cfg.Admin); err != nil {
+		if e.admin, err = listenAdmin(cfg.Admin, cfg.Profiling); err != nil {
 			return e, err
 		}
 	}

@@ -197,7 +197,7 @@ func get(t *testing.T, e *edge.Edge, path string) (int, string) {
 func TestAdmin(t *testing.T) {
 	ns := newNamespace(t)
 	e, _ := ns.start("unbj", t.TempDir())
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/status": 200, "/nothing": 404} {
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/status": 200, "/nothing": 404, "/debug/pprof/": 404} {
 		if code, body := get(t, e, path); code != want {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
@@ -214,10 +214,15 @@ func TestAdmin(t *testing.T) {
 	}
 	apart, err := edge.New(edge.Config{
 		Namespace: "other", Unit: "unbj", Cluster: "c", Listen: []string{"127.0.0.1:0"}, StateDir: t.TempDir(), Admin: "127.0.0.1:0",
-		NATS: agent.NATS{Options: []nats.Option{nats.InProcessServer(ns.srv)}},
+		Profiling: true, NATS: agent.NATS{Options: []nats.Option{nats.InProcessServer(ns.srv)}},
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile?seconds=1"} {
+		if code, body := get(t, apart, path); code != 200 {
+			t.Errorf("%s: %d %s", path, code, body)
+		}
 	}
 	if code, _ := get(t, apart, "/readyz"); code != 503 {
 		t.Errorf("an edge without a state is ready: %d", code)

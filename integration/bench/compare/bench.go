@@ -148,7 +148,7 @@ func (b *bench) phase(ctx context.Context, p *phase, round int) error {
 		if err != nil {
 			return err
 		}
-		v, err := b.measure(ctx, p, name)
+		v, err := b.measure(ctx, p, name, round)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -169,7 +169,7 @@ func (b *bench) phase(ctx context.Context, p *phase, round int) error {
 }
 
 // measure runs a phase on freshly started proxies and leaves nothing of it behind.
-func (b *bench) measure(ctx context.Context, p *phase, name string) (v values, err error) {
+func (b *bench) measure(ctx context.Context, p *phase, name string, round int) (v values, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute+b.opts.duration+b.opts.settle)
 	defer cancel()
 	n := 1
@@ -179,7 +179,7 @@ func (b *bench) measure(ctx context.Context, p *phase, name string) (v values, e
 	if err := b.staff(ctx, n); err != nil {
 		return nil, err
 	}
-	m := &measurement{options: b.opts, loads: b.loads, origins: b.origins}
+	m := &measurement{options: b.opts, name: fmt.Sprintf("%s-%d", p.name, round+1), loads: b.loads, origins: b.origins}
 	if p.alone != nil {
 		defer func() { err = errors.Join(err, b.cleared(ctx)) }()
 		return p.alone(ctx, b, m)

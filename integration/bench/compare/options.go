@@ -28,6 +28,7 @@ type options struct {
 	threads         int
 	bufsize         int // of HAProxy
 	json            string
+	pprof           string // directory
 	unitgate        string // binary; "": built
 	nginx, haproxy  string // binaries; "": looked for
 
@@ -61,6 +62,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	f.IntVar(&o.threads, "threads", 2, "workers or threads of every proxy")
 	f.IntVar(&o.bufsize, "haproxy-bufsize", 16384, "HAProxy's tune.bufsize; larger ones make bulk cheaper and slow readers dearer")
 	f.StringVar(&o.json, "json", "", "file for all that was measured")
+	f.StringVar(&o.pprof, "pprof", "", "directory for CPU profiles of the edges while they are measured (which slows them)")
 	f.StringVar(&o.unitgate, "unitgate", "", "unitgate binary (built from this tree)")
 	f.StringVar(&o.nginx, "nginx", "", "nginx binary (looked for)")
 	f.StringVar(&o.haproxy, "haproxy", "", "HAProxy binary (looked for)")

@@ -75,7 +75,7 @@ type measurement struct {
 	site    *site
 	loads   []*crew.Member
 	origins []*crew.Member
-	watch   func(ctx context.Context, site *site) func() // looks on while run measures; may be nil
+	name    string // of the phase and the round, for files
 }
 
 // warmUp is how long a proxy works before it is measured.
@@ -114,18 +114,16 @@ func (m *measurement) open(ctx context.Context, n int, t func(i int) load.Target
 
 // cpu is the processor time that the proxies use while do runs.
 func (m *measurement) cpu(ctx context.Context, do func() error) (time.Duration, error) {
-	if m.watch != nil {
-		defer m.watch(ctx, m.site)()
-	}
 	before, err := cpuOf(m.site.pids()...)
 	if err != nil {
 		return 0, err
 	}
+	profiled := m.profile(ctx)
 	if err := do(); err != nil {
-		return 0, err
+		return 0, errors.Join(err, profiled())
 	}
 	after, err := cpuOf(m.site.pids()...)
-	return after - before, err
+	return after - before, errors.Join(err, profiled())
 }
 
 // each adds the processor time per something, if there is a proxy that has used any.

@@ -205,11 +205,12 @@ func (r *realm) edge(ctx context.Context, s *site, id, unit string) error {
 		return err
 	}
 	addr, stateDir := r.addrs[id], filepath.Join(r.dir, r.name+"-"+id)
-	p, err := crew.Start(crew.Spec{
-		Name: "edge " + id, Program: r.bin, Env: r.environment(),
-		Args: []string{"edge", "--nats", r.nats.ClientURL(), "-n", r.name, "--unit", unit, "--cluster", "ws-" + unit, "--listen", addr,
-			"--advertise", addr, "--id", id, "--state-dir", stateDir, "--admin", admin},
-	})
+	args := []string{"edge", "--nats", r.nats.ClientURL(), "-n", r.name, "--unit", unit, "--cluster", "ws-" + unit, "--listen", addr,
+		"--advertise", addr, "--id", id, "--state-dir", stateDir, "--admin", admin}
+	if r.opts.pprof != "" {
+		args = append(args, "--pprof")
+	}
+	p, err := crew.Start(crew.Spec{Name: "edge " + id, Program: r.bin, Env: r.environment(), Args: args})
 	if err != nil {
 		return err
 	}

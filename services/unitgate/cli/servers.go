@@ -33,6 +33,7 @@ func (c *cli) addServers(p parent) {
 	e.Flag("advertise", "address that other edges and probes dial; the first --listen if not given").PlaceHolder("HOST:PORT").StringVar(&s.edge.Advertise)
 	e.Flag("state-dir", "directory for the edge's id and state, of this edge alone").Required().PlaceHolder("DIR").StringVar(&s.edge.StateDir)
 	e.Flag("id", "the edge's id; made once and kept in the state directory if not given").PlaceHolder("ID").StringVar(&s.edge.ID)
+	e.Flag("pprof", "also Go's profiles on the admin listener, under /debug/pprof/").UnNegatableBoolVar(&s.edge.Profiling)
 	addNumber(e, "capacity", "most sessions; not limited if not given", &s.edge.Capacity)
 	s.addAdmin(e)
 }
