@@ -64,6 +64,8 @@ var (
 			"the core is a pure fold: the same code runs in controllers, edges, the CLI's time travel and simulation"},
 		{[]string{"edge/handshake"}, []string{"events", "events/routing"},
 			"a verdict is a function of request and table, so that it can be fuzzed and agrees under any split"},
+		{[]string{"edge/origin"}, nil,
+			"which origin a session goes to follows from reports and times that come in, so that every history can be tested"},
 		{[]string{"edge/session"}, []string{"edge/handshake", "events", "events/routing"},
 			"the registry plans evictions and touches no socket, so that its owner can be any poller"},
 	}
