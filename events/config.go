@@ -92,8 +92,22 @@ type DomainUnit struct {
 
 // URI gives a path prefix its origins.
 type URI struct {
-	Path    string             `json:"path"`    // prefix on segment borders; the longest wins
-	Origins map[string]Origins `json:"origins"` // by unit id
+	Path           string             `json:"path"`                     // prefix on segment borders; the longest wins
+	Origins        map[string]Origins `json:"origins"`                  // by unit id
+	ConnectTimeout Duration           `json:"connectTimeout,omitempty"` // for one origin to accept; 0: as the edges are set
+	Health         *Health            `json:"health,omitempty"`         // nil: the origins are not probed
+}
+
+// Health is how every edge probes the origins of a URI in its unit, beside what the sessions' own handshakes tell. With
+// Probe "none" the other fields are empty; else all that apply to it are set.
+type Health struct {
+	Probe    string   `json:"probe"`              // none, tcp: connect, or http: GET Path
+	Path     string   `json:"path,omitempty"`     // of http; may have a query
+	Expect   string   `json:"expect,omitempty"`   // status that http takes for healthy: 2xx-3xx, 2xx or any
+	Interval Duration `json:"interval,omitempty"` // from one probe to the next
+	Timeout  Duration `json:"timeout,omitempty"`  // of one probe
+	Rise     int      `json:"rise,omitempty"`     // successes in a row that bring an origin up again
+	Fall     int      `json:"fall,omitempty"`     // failures in a row that take it down
 }
 
 // Origins are HOST:PORT addresses; the JSON form is one string with commas between them.

@@ -51,13 +51,17 @@ func samples(t *testing.T) []Event {
 		LoadBalancers: []LoadBalancer{{ID: "slb", Cluster: "ws-hz-2", Address: "203.0.113.10"}}, Drafts: []Domain{d}, Activated: []string{d.Host},
 		Rules: map[string]*routing.Rules{"unit_type": rules}, Removed: Removed{Units: []string{"u"}, Clusters: []string{"c"}, LoadBalancers: []string{"l"}, Domains: []string{"d"}},
 	}
+	probed := d
+	probed.URIs = []URI{{Path: "/", Origins: d.URIs[0].Origins, ConnectTimeout: Duration(2 * time.Second), Health: &Health{
+		Probe: "http", Path: "/healthz", Expect: "2xx-3xx", Interval: Duration(5 * time.Second), Timeout: Duration(2 * time.Second), Rise: 2, Fall: 3,
+	}}}
 	check := Check{ID: "edges-at-head", State: Warn, Message: "one is slow", Measured: "3 of 4 edges", Threshold: "4 of 4 edges", At: start}
 	gate := Gate{Landed: 90, HandshakeErrors: 5, OriginErrors: 6, Window: DefaultGateWindow, Action: "rollback"}
 	ch.Hooks = &[]Hook{{Name: "page", URL: "https://ops.example/hook", On: "pre", Wait: "success", Timeout: Duration(time.Second)}}
 	return []Event{
 		NamespaceCreated{Namespace: "shop", Changes: Changes{}},
 		ConfigApplied{Namespace: "shop", Changes: ch},
-		UnitPut{Unit{ID: "center", Name: "杭州中心", Center: true}}, ClusterPut{ch.Clusters[0]}, LoadBalancerPut{ch.LoadBalancers[0]}, DomainPut{d},
+		UnitPut{Unit{ID: "center", Name: "杭州中心", Center: true}}, ClusterPut{ch.Clusters[0]}, LoadBalancerPut{ch.LoadBalancers[0]}, DomainPut{d}, DomainPut{probed},
 		DomainActivated{Host: "a.example"}, DomainRemoved{Host: "a.example"}, RulesInitialized{UnitType: "unit_type", Rules: rules},
 		EdgeJoined{ID: "hz-1", Directory: directoryOf("hz-1"), Unit: "center", Cluster: "ws-hz-2", Address: "10.0.0.1:7101", Capacity: 10}, EdgeLeft{ID: "hz-1"}, EdgeRetired{ID: "hz-1", Reason: "burnt"},
 		DriverTookOffice{Term: 7, Holder: "driver-a", Key: strings.Repeat("5a", 32)},

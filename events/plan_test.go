@@ -34,7 +34,7 @@ func randomConfig(r *rand.Rand) Config {
 			d.Units[u] = DomainUnit{Cluster: "ws-" + u, Subdomain: pick(r, "", u+"."+host, u+"."+host+":8080")}
 			origins[u] = Origins{pick(r, "h:1", "h:2")}
 		}
-		d.URIs = []URI{{Path: "/", Origins: origins}, {Path: "/chat"}}
+		d.URIs = []URI{{Path: "/", Origins: origins}, {Path: "/chat", ConnectTimeout: pick(r, 0, Duration(time.Second)), Health: pick(r, nil, &Health{Probe: "http"}, &Health{Probe: "none"})}}
 		c.Domains = append(c.Domains, d)
 	}
 	if r.IntN(3) == 0 {

@@ -48,6 +48,7 @@ func configRefusals() []refusal {
 		return ApplyConfig{Base: 1, Config: Config{Namespace: "shop", UnitTypes: t}}
 	}
 	put := func(change func(d *Domain)) Command { return PutDomain{domain(change)} }
+	health := func(h Health) Command { return put(func(d *Domain) { d.URIs[0].Health = &h }) }
 	unit := func(change func(u *DomainUnit)) Command {
 		return put(func(d *Domain) { u := d.Units["unbj"]; change(&u); d.Units["unbj"] = u })
 	}
@@ -138,6 +139,19 @@ func configRefusals() []refusal {
 		{"domain: many origins", nil, put(func(d *Domain) {
 			d.URIs[0].Origins = origin(run(65, func(i int) string { return fmt.Sprintf("h:%d", i+1) })...)
 		}), ErrBadValue, "uris[0].origins.center"},
+		{"domain: connect timeout", nil, put(func(d *Domain) { d.URIs[0].ConnectTimeout = Duration(time.Hour) }), ErrBadValue, "uris[0].connectTimeout"},
+		{"domain: connect timeout negative", nil, put(func(d *Domain) { d.URIs[0].ConnectTimeout = -1 }), ErrBadValue, "uris[0].connectTimeout"},
+		{"health: no probe", nil, health(Health{Interval: Duration(time.Second)}), ErrMissingField, "uris[0].health.probe"},
+		{"health: another probe", nil, health(Health{Probe: "icmp"}), ErrBadValue, "uris[0].health.probe"},
+		{"health: none, and how", nil, health(Health{Probe: "none", Rise: 2}), ErrBadValue, "uris[0].health"},
+		{"health: path of tcp", nil, health(Health{Probe: "tcp", Path: "/"}), ErrBadValue, "uris[0].health"},
+		{"health: relative path", nil, health(Health{Probe: "http", Path: "healthz"}), ErrBadValue, "uris[0].health.path"},
+		{"health: line end in a query", nil, health(Health{Probe: "http", Path: "/?a\r\nb"}), ErrBadValue, "uris[0].health.path"},
+		{"health: expect", nil, health(Health{Probe: "http", Expect: "200"}), ErrBadValue, "uris[0].health.expect"},
+		{"health: interval", nil, health(Health{Probe: "tcp", Interval: 1}), ErrBadValue, "uris[0].health.interval"},
+		{"health: timeout", nil, health(Health{Probe: "tcp", Timeout: Duration(time.Hour)}), ErrBadValue, "uris[0].health.timeout"},
+		{"health: rise", nil, health(Health{Probe: "tcp", Rise: -1}), ErrBadValue, "uris[0].health.rise"},
+		{"health: fall", nil, health(Health{Probe: "tcp", Fall: 101}), ErrBadValue, "uris[0].health.fall"},
 		{"domain: origins of a unit it is not in", nil, put(func(d *Domain) { d.URIs[0].Origins = map[string]Origins{"mars": {"h:1"}} }), ErrUnknownUnit, "uris[0].origins.mars"},
 		{"activate: no draft", nil, ActivateDomain{Host: "websocket.msha.tech"}, ErrUnknownDomain, "host"},
 		{"activate: unknown", nil, ActivateDomain{Host: "mars.example"}, ErrUnknownDomain, "host"},

@@ -75,6 +75,10 @@ func TestDecodeStrict(t *testing.T) {
 		{"rate as a list", "cutover.preview", `{"rate":[1]}`, ErrBadValue, "rate"},
 		{"rate null", "cutover.preview", `{"rate":null}`, ErrBadType, "rate"},
 		{"origins", "domain.put", `{"uris":[{"path":"/","origins":{"a":" h:1 , h:2"}}]}`, nil, ""},
+		{"health", "domain.put", `{"uris":[{"path":"/","connectTimeout":"2s","health":{"probe":"http","interval":"5s","rise":2}}]}`, nil, ""},
+		{"health: unknown key", "domain.put", `{"uris":[{"path":"/","health":{"probe":"tcp","intervall":"5s"}}]}`, ErrUnknownField, "uris[0].health.intervall"},
+		{"health: time as a number", "domain.put", `{"uris":[{"path":"/","health":{"probe":"tcp","interval":5}}]}`, ErrBadType, "uris[0].health.interval"},
+		{"health: null", "domain.put", `{"uris":[{"path":"/","health":null}]}`, ErrBadType, "uris[0].health"},
 		{"origins as a list", "domain.put", `{"uris":[{"path":"/","origins":{"a":["h:1"]}}]}`, ErrBadType, "uris[0].origins.a"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

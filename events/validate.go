@@ -234,6 +234,7 @@ func (d *Domain) normalizeURIs(field string) error {
 		return ErrBadValue.With("a domain has 1 to %d URIs", maxURIs).At(join(field, "uris"))
 	}
 	seen := map[string]bool{}
+	d.URIs = slices.Clone(d.URIs) // the caller's stay as they are
 	for i, u := range d.URIs {
 		at := fmt.Sprintf("%s[%d]", join(field, "uris"), i)
 		if !pathForm.MatchString(u.Path) || len(u.Path) > 1024 {
@@ -256,6 +257,9 @@ func (d *Domain) normalizeURIs(field string) error {
 					return ErrBadValue.With("%q: want HOST:PORT, several with commas between them", o).At(at)
 				}
 			}
+		}
+		if err := d.URIs[i].normalizeHealth(at); err != nil {
+			return err
 		}
 	}
 	return nil

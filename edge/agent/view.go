@@ -143,7 +143,9 @@ func (v *views) site(s *events.State, d *events.Domain, view *handshake.View, ad
 		}
 	}
 	for _, u := range d.URIs {
-		site.URIs = append(site.URIs, handshake.URI{Path: u.Path, Origins: u.Origins[v.self.Unit]})
+		site.URIs = append(site.URIs, handshake.URI{
+			Path: u.Path, Origins: u.Origins[v.self.Unit], ConnectTimeout: time.Duration(u.ConnectTimeout), Health: u.Health,
+		})
 	}
 	slices.SortStableFunc(site.URIs, func(a, b handshake.URI) int {
 		return len(strings.TrimSuffix(b.Path, "/")) - len(strings.TrimSuffix(a.Path, "/"))

@@ -3,6 +3,7 @@ package handshake
 import (
 	"time"
 
+	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
 )
 
@@ -43,6 +44,8 @@ type Site struct {
 
 // URI gives the origins of this edge's unit for a path prefix that ends on a segment border.
 type URI struct {
-	Path    string
-	Origins []string // HOST:PORT of this unit; empty: the unit has none
+	Path           string
+	Origins        []string       // HOST:PORT of this unit; empty: the unit has none
+	ConnectTimeout time.Duration  // for one of them to accept; 0: as the edge is set
+	Health         *events.Health // nil: they are not probed
 }

@@ -39,7 +39,7 @@ domains:
       center: {subdomain: center.websocket.msha.tech, cluster: ws-hz-2}
       unbj: {subdomain: unbj.websocket.msha.tech, cluster: ws-bj-2}
     uris:
-      - {path: /, origins: {center: "10.0.0.1:9000,10.0.0.2:9000", unbj: "10.1.0.1:9000"}}
+      - {path: /, origins: {center: "10.0.0.1:9000,10.0.0.2:9000", unbj: "10.1.0.1:9000"}, connectTimeout: 2s, health: {probe: http, interval: 5s, rise: 2}}
 rules:
   unit_type:
     ranges: {center: [0-5997], unbj: [5998-9999]}
@@ -60,6 +60,11 @@ func TestTheWholeFile(t *testing.T) {
 	}
 	if d := c.Domains[0]; len(d.URIs[0].Origins["center"]) != 2 || !d.DNS.MultiUnit {
 		t.Errorf("domain: %+v", d)
+	}
+	second := events.Duration(time.Second)
+	wantHealth := events.Health{Probe: "http", Interval: 5 * second, Rise: 2}
+	if u := c.Domains[0].URIs[0]; u.ConnectTimeout != 2*second || *u.Health != wantHealth {
+		t.Errorf("health: %+v", u)
 	}
 	want := events.RulesConfig{
 		Ranges: map[string][]routing.Range{"center": {{From: 0, To: 5997}}, "unbj": {{From: 5998, To: 9999}}},
