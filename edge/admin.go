@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/unitgate/unitgate/edge/agent"
+	"github.com/unitgate/unitgate/edge/origin"
 )
 
 // admin is the listener for operators and orchestrators.
 type admin struct {
 	agent    *agent.Runner
+	origins  func() []origin.Status
 	listener net.Listener
 	server   *http.Server
 	end      chan error // why the server ended, if it ended by itself
@@ -40,11 +42,11 @@ func listenAdmin(addr string, profiling bool) (*admin, error) {
 }
 
 // serve begins to answer. Without a listener it does nothing.
-func (a *admin) serve(r *agent.Runner) {
+func (a *admin) serve(r *agent.Runner, origins func() []origin.Status) {
 	if a == nil {
 		return
 	}
-	a.agent = r
+	a.agent, a.origins = r, origins
 	go func() {
 		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
 			a.end <- fmt.Errorf("admin listener: %w", err)
@@ -69,8 +71,12 @@ func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 	text(w, http.StatusServiceUnavailable, "not ready: no state with this edge's join is installed yet")
 }
 
+// status is what the edge says of itself on the bus, and its origins, which can be too many for a message.
 func (a *admin) status(w http.ResponseWriter, r *http.Request) {
-	b, err := json.Marshal(a.agent.Status(r.Context()))
+	b, err := json.Marshal(struct {
+		agent.Status
+		Origins []origin.Status `json:"origins"`
+	}{a.agent.Status(r.Context()), a.origins()})
 	if err != nil {
 		text(w, http.StatusInternalServerError, err.Error())
 		return

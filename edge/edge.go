@@ -97,7 +97,7 @@ func New(cfg Config) (e *Edge, err error) {
 	}); err != nil {
 		return e, err
 	}
-	e.admin.serve(e.agent)
+	e.admin.serve(e.agent, e.relay.Origins)
 	return e, nil
 }
 

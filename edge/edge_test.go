@@ -18,6 +18,7 @@ import (
 
 	"github.com/unitgate/unitgate/edge"
 	"github.com/unitgate/unitgate/edge/agent"
+	origins "github.com/unitgate/unitgate/edge/origin"
 	"github.com/unitgate/unitgate/events"
 )
 
@@ -211,6 +212,10 @@ func TestAdmin(t *testing.T) {
 		if st[key] == nil {
 			t.Errorf("no %q in %s", key, body)
 		}
+	}
+	var with struct{ Origins []origins.Status }
+	if err := json.Unmarshal([]byte(body), &with); err != nil || len(with.Origins) != 1 || with.Origins[0].State != "healthy" || with.Origins[0].Sessions != 0 {
+		t.Errorf("the unit's origins are %+v, %v", with.Origins, err)
 	}
 	apart, err := edge.New(edge.Config{
 		Namespace: "other", Unit: "unbj", Cluster: "c", Listen: []string{"127.0.0.1:0"}, StateDir: t.TempDir(), Admin: "127.0.0.1:0",

@@ -15,7 +15,7 @@ import (
 // Action is what to do with a handshake.
 type Action uint8
 
-// Answer: send AppendAnswer's bytes and close. Serve: dial one of Origins. Hold: keep the client waiting and decide
+// Answer: send AppendAnswer's bytes and close. Serve: dial one of URI's origins. Hold: keep the client waiting and decide
 // again with every new View, at most View.Hold long.
 const (
 	Answer Action = iota
@@ -39,7 +39,7 @@ type Verdict struct {
 	RouterID string         // the client's routerId; its address under "split"; empty for an unmarked client served here
 	Slot     uint32         // of RouterID; 0 without one
 	Route    *routing.Route // of RouterID; nil without one
-	Origins  []string       // of Serve: HOST:PORT, never empty. Shared: do not change it.
+	URI      *URI           // of Serve: the view's, which has origins
 }
 
 // Key is what a session is registered under. The empty RouterID stands for the unmarked clients of the type.
@@ -112,7 +112,7 @@ func (v *View) route(req *Request, site *Site, uri *URI, vd Verdict, tls bool) V
 	if len(uri.Origins) == 0 {
 		return Refuse(502, "no_origins", "this unit has no origins for this path")
 	}
-	vd.Action, vd.Code, vd.Origins = Serve, "serve", uri.Origins
+	vd.Action, vd.Code, vd.URI = Serve, "serve", uri
 	return vd
 }
 

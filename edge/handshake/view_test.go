@@ -97,7 +97,7 @@ func decide(raw string, v *View, peer netip.Addr, tls bool) Verdict {
 func show(vd Verdict) string {
 	switch vd.Action {
 	case Serve:
-		return fmt.Sprintf("serve %s %q %d at %s", vd.Type.Name, vd.RouterID, vd.Slot, vd.Origins[0])
+		return fmt.Sprintf("serve %s %q %d at %s", vd.Type.Name, vd.RouterID, vd.Slot, vd.URI.Origins[0])
 	case Hold:
 		return fmt.Sprintf("hold %s %q %d", vd.Type.Name, vd.RouterID, vd.Slot)
 	}

@@ -108,9 +108,7 @@ func (e *engine) decide(s *session) {
 	case handshake.Serve:
 		if e.admit(s) {
 			e.register(s, &vd)
-			s.hs.origins, s.hs.tried = vd.Origins, 0
-			e.turn++
-			s.hs.first = int(e.turn % uint32(len(vd.Origins)))
+			s.hs.group, s.hs.tried, s.hs.answered = e.groups[vd.URI], nil, false
 			e.dial(s)
 		}
 	default:

@@ -88,14 +88,18 @@ func TestOriginsTakeTurns(t *testing.T) {
 	b1, b2 := newBackend(t), newBackend(t)
 	f := start(t, Config{Engines: 1}, b1.addr(), b2.addr())
 	f.own()
-	for range 3 {
-		f.connect(requestFor("7"))
-		f.connect(requestFor("8"))
+	var clients []*peer
+	for range 6 {
+		clients = append(clients, f.connect(requestFor("7")))
 	}
 	for range 3 {
 		b1.next()
 		b2.next()
 	}
+	for _, c := range clients { // before the origins leave, or they would be taken to the other one
+		_ = c.Close()
+	}
+	f.waitCounts("nothing is left", func(Counts) bool { return f.sum(func(e *engine) int { return len(e.all) }) == 0 })
 }
 
 func TestOriginsOwnAnswers(t *testing.T) {

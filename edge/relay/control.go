@@ -135,8 +135,8 @@ func (r *Relay) EvictRouter(unitType, routerID string) int {
 //
 // A closing engine takes views like any other. It admits nobody by them, see decide; but what it still has to end counts
 // for victims, because the agent reports by these until the last session is gone.
-func (e *engine) install(v *handshake.View, changes []registry.Change) {
-	e.view = v
+func (e *engine) install(v *handshake.View, groups map[*handshake.URI]group, changes []registry.Change) {
+	e.view, e.groups = v, groups
 	for typ := range e.victims {
 		if e.statsOf(typ).waiting[e.index].Load() == 0 {
 			delete(e.victims, typ) // all of them have ended by themselves, or were let go

@@ -16,19 +16,27 @@ type attempt struct {
 	others []netip.AddrPort // further addresses of the same origin
 }
 
-// dial tries the next of the session's origins. Nothing waits for the connect but the kernel and a place in a fifo.
+// dial tries one of the session's origins. Nothing waits for the connect but the kernel and a place in a fifo.
 func (e *engine) dial(s *session) {
 	s.state = stDial
-	h := s.hs
-	addr := h.origins[(h.first+h.tried)%len(h.origins)]
-	h.tried++
-	e.begins(h)
-	e.start(&e.connects, s)
+	if !e.pick(s) {
+		e.refuse(s, 502, "origins_down", "no origin of this unit answers")
+		return
+	}
+	addr := s.origin.Address()
+	e.begins(s.hs)
+	e.startConnect(s)
 	if to, err := netip.ParseAddrPort(addr); err == nil {
 		e.connect(s, to)
 	} else {
 		e.lookUp(s, addr)
 	}
+}
+
+// startConnect gives the connect its time.
+func (e *engine) startConnect(s *session) {
+	e.connects.timeout = s.hs.group.timeout
+	e.start(&e.connects, s)
 }
 
 // begins gives h an attempt whose serial number no other one has: by it results are told from those of earlier ones.
@@ -188,27 +196,21 @@ func (e *engine) hangUp(h *opening) {
 }
 
 func (e *engine) dialFailed(s *session, err error) {
-	e.r.log.Debug("origin not reachable", "error", err)
 	h := s.hs
-	switch {
-	case e.closing:
-	case len(h.attempt.others) > 0:
-		others := h.attempt.others
+	switch others := h.attempt.others; {
+	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
+		e.refuseBusy(s, "at_capacity", "this edge is out of file descriptors, try again")
+	case len(others) > 0:
 		e.begins(h)
 		h.attempt.others = others[1:]
-		e.start(&e.connects, s)
+		e.startConnect(s)
 		e.connect(s, others[0])
-		return
-	case h.tried < len(h.origins):
-		e.dial(s)
-		return
+	default:
+		if !ours(err) {
+			e.blame(s, err.Error())
+		}
+		e.tryNext(s)
 	}
-	s.deadline.stop()
-	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-		e.refuseBusy(s, "at_capacity", "this edge is out of file descriptors, try again")
-		return
-	}
-	e.refuse(s, 502, "origins_down", "no origin of this unit is reachable")
 }
 
 // stillServed asks the view again for the key that the session was admitted with.
@@ -238,6 +240,7 @@ func (e *engine) decideAgain(s *session) {
 
 // abandon ends a session in stDial or stReply whose client left.
 func (e *engine) abandon(s *session) {
+	e.blameLeft(s)
 	e.hangUp(s.hs)
 	s.hs = nil
 	e.drop(s)

@@ -29,6 +29,7 @@ type engine struct {
 	epoch time.Time
 
 	view     *handshake.View
+	groups   map[*handshake.URI]group // of the view's URIs
 	registry registry.Registry[*session]
 	all      map[*session]struct{}
 	stats    map[string]*typeStats // r's, as far as this engine met the types

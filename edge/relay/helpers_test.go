@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/unitgate/unitgate/edge/handshake"
+	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
 )
 
@@ -28,7 +29,9 @@ type fixture struct {
 	seq     uint64
 	origins []string
 	hold    time.Duration
-	secure  *tls.Config // for clients; nil: they speak no TLS
+	secure  *tls.Config    // for clients; nil: they speak no TLS
+	timeout time.Duration  // to connect to an origin; 0: Config's
+	health  *events.Health // of the origins
 }
 
 func start(t *testing.T, cfg Config, origins ...string) *fixture {
@@ -57,6 +60,11 @@ func start(t *testing.T, cfg Config, origins ...string) *fixture {
 		}
 		if c := r.Counts(testType); c.Sessions != 0 || c.Victims != 0 || c.Held != 0 {
 			t.Errorf("after Close: %+v", c)
+		}
+		for _, o := range r.Origins() {
+			if o.Sessions != 0 {
+				t.Errorf("after Close: %+v", o)
+			}
 		}
 		if n := r.admitted.Load(); n != 0 {
 			t.Errorf("after Close: %d sessions count against the capacity", n)
@@ -138,7 +146,7 @@ func (f *fixture) view(table *routing.Table) *handshake.View {
 	site := &handshake.Site{
 		Type: typ, Scheme: "ws",
 		Locations: map[string]string{"here": "here.example", "there": "there.example"},
-		URIs:      []handshake.URI{{Path: "/", Origins: f.origins}},
+		URIs:      []handshake.URI{{Path: "/", Origins: f.origins, ConnectTimeout: f.timeout, Health: f.health}},
 	}
 	return &handshake.View{
 		Seq: f.seq, Unit: "here", Center: "there", Admits: true,

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/unitgate/unitgate/edge/handshake"
+	origins "github.com/unitgate/unitgate/edge/origin"
+	"github.com/unitgate/unitgate/edge/probe"
 	registry "github.com/unitgate/unitgate/edge/session"
 )
 
@@ -33,7 +35,8 @@ type Config struct {
 	Capacity         int           // most sessions, dialling and held ones included; 0: no limit
 	MaxHeld          int           // most held handshakes; default 10,000
 	HandshakeTimeout time.Duration // for a client to send its request's head; default 10 s
-	DialTimeout      time.Duration // for one origin to accept; default 5 s
+	DialTimeout      time.Duration // for one origin to accept, unless the view says otherwise; default 5 s
+	DialBudget       time.Duration // when origins have failed a client for this long, no further one is tried; default 15 s
 	Logger           *slog.Logger  // default: none
 
 	// Certificate chooses the certificate for a TLS client; needed with TLSAddrs. It is called by any goroutine, and what
@@ -55,6 +58,9 @@ type Relay struct {
 
 	tls        *tls.Config   // of all TLS clients, so that they share the keys of session tickets
 	tlsPermits chan struct{} // one is held by each TLS handshake that computes
+
+	book   origins.Book
+	prober *probe.Prober
 
 	admitted atomic.Int64 // sessions counted against Capacity
 	held     atomic.Int64
@@ -88,6 +94,9 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.DialTimeout <= 0 {
 		cfg.DialTimeout = 5 * time.Second
 	}
+	if cfg.DialBudget <= 0 {
+		cfg.DialBudget = 15 * time.Second
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -102,6 +111,7 @@ func New(cfg Config) (*Relay, error) {
 		stats:     map[string]*typeStats{},
 		evictions: map[string]*eviction{},
 	}
+	r.prober = probe.New(r.now, r.log)
 	r.life, r.end = context.WithCancel(context.Background())
 	if err := r.startAll(); err != nil {
 		_ = r.Close(context.Background())
@@ -160,9 +170,10 @@ func (r *Relay) Install(ctx context.Context, v *handshake.View) error {
 	defer r.installing.Unlock()
 	changes := registry.Changes(r.view, v)
 	r.view = v
+	groups := r.groupsOf(v)
 	done := make(chan struct{}, len(r.engines))
 	for _, e := range r.engines {
-		if !e.post(func() { e.install(v, changes); done <- struct{}{} }) {
+		if !e.post(func() { e.install(v, groups, changes); done <- struct{}{} }) {
 			return ErrClosed
 		}
 	}
@@ -186,6 +197,7 @@ func (r *Relay) Close(ctx context.Context) error {
 
 func (r *Relay) close(ctx context.Context) error {
 	r.end()
+	r.prober.Close()
 	var err error
 	for _, e := range r.engines {
 		e.post(e.shutDown)

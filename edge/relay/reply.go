@@ -3,6 +3,7 @@ package relay
 // readReply takes bytes of the origin's response until its head is complete.
 func (e *engine) readReply(s *session, b []byte) {
 	h := s.hs
+	h.answered = true
 	if h.reply != nil {
 		h.reply = append(h.reply, b...)
 		b = h.reply
@@ -18,10 +19,12 @@ func (e *engine) readReply(s *session, b []byte) {
 			return
 		}
 		r, ok := parseReply(b[:n])
-		switch {
-		case !ok:
+		if !ok {
 			e.badReply(s)
 			return
+		}
+		s.origin.Answered(e.r.now())
+		switch {
 		case r.status == 101:
 			e.establish(s, b, n)
 			return
@@ -37,6 +40,7 @@ func (e *engine) readReply(s *session, b []byte) {
 }
 
 func (e *engine) badReply(s *session) {
+	e.blame(s, "answered with something else than HTTP")
 	e.refuse(s, 502, "bad_reply", "the origin's answer is no HTTP response, or its head is longer than 16 KiB")
 }
 

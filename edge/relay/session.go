@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/unitgate/unitgate/edge/handshake"
+	origins "github.com/unitgate/unitgate/edge/origin"
 	registry "github.com/unitgate/unitgate/edge/session"
 )
 
@@ -24,7 +25,7 @@ import (
 //	           ├─────► held ── answered, 503 after View.Hold ────────┤
 //	           │ Serve   │ a new View serves it                      │
 //	           ▼         ▼                                           │
-//	          dial ◄─────┘ ── no origin reachable: 502 ──────────────┤
+//	          dial ◄─────┘ ── every origin has failed: 502 ──────────┤
 //	           │ connected, still served: the request goes out       │
 //	           ▼                                                     ▼
 //	          reply ── not 101 ─► pass ── end of the body ───────► linger ── EOF ─► gone
@@ -39,6 +40,8 @@ import (
 //	           ▼                                                     │
 //	          answer ── the client's Close went to the origin, ──► finish ── EOF both ways, or 2 s ─► gone
 //	                    or 1001 in its place after 2 s
+//
+// A dial that fails, and a reply that ends before its first byte, dial another origin; see tryNext.
 //
 // A dial or reply whose key is no longer served closes its leg to the origin and ends as dropped; a fresh session takes
 // its client and is decided anew.
@@ -82,9 +85,10 @@ type session struct {
 	legs     [2]leg
 	deadline deadline
 	e        *engine
-	stats    *typeStats // of the key's type, once registered
-	hs       *opening   // nil from the tunnel on
-	tls      *tlsLeg    // of the client's leg; nil if that is gone, or speaks no TLS
+	stats    *typeStats      // of the key's type, once registered
+	hs       *opening        // nil from the tunnel on
+	origin   *origins.Origin // that counts the session among its connections: being tried, or at the other end
+	tls      *tlsLeg         // of the client's leg; nil if that is gone, or speaks no TLS
 
 	state     state
 	why       closeReason // set when an eviction begins
@@ -105,12 +109,14 @@ type opening struct {
 	since   time.Duration // when the client was first held
 	wasHeld bool
 
-	origins []string // to dial
-	first   int      // index of the one tried first
-	tried   int
-	attempt attempt // in stDial
-	reply   []byte  // of the origin: a head that is not complete
-	body    body    // of the response, in stPass
+	group    group             // of origins to try
+	tried    []*origins.Origin // those that failed
+	began    time.Duration     // when the first one was picked, by Relay.now
+	picked   time.Duration     // when the present one was
+	answered bool              // some of an answer came
+	attempt  attempt           // in stDial
+	reply    []byte            // of the origin: a head that is not complete
+	body     body              // of the response, in stPass
 }
 
 // leg is one of the two connections.
@@ -246,6 +252,9 @@ func (e *engine) closeEnded(s *session, i int) {
 
 // close closes a leg; what nbio has queued is lost, what the kernel has is still sent.
 func (e *engine) close(s *session, i int) {
+	if i == origin {
+		e.letGo(s)
+	}
 	c := s.legs[i].c
 	if c == nil {
 		return
@@ -321,7 +330,7 @@ func (e *engine) lost(s *session, i int) {
 		if i == client {
 			e.abandon(s)
 		} else {
-			e.refuse(s, 502, "origin_failed", "the origin closed the connection without an answer")
+			e.unanswered(s)
 		}
 	case stPass:
 		e.close(s, origin)
@@ -330,6 +339,9 @@ func (e *engine) lost(s *session, i int) {
 		e.lostInTunnel(s, i)
 	case stAnswer:
 		e.lostInAnswer(s, i)
+	}
+	if s.legs[origin].c == nil && s.state != stDial {
+		e.letGo(s)
 	}
 	e.release(s)
 }
@@ -348,7 +360,7 @@ func (e *engine) expired(s *session) {
 		e.hangUp(s.hs)
 		e.dialFailed(s, syscall.ETIMEDOUT)
 	case stReply:
-		e.close(s, origin)
+		e.blame(s, "no answer to a handshake in "+replyTimeout.String())
 		e.refuse(s, 502, "origin_silent", "the origin did not answer in time")
 	case stPass:
 		e.close(s, origin)

@@ -1,0 +1,143 @@
+package relay
+
+import (
+	"cmp"
+	"errors"
+	"syscall"
+	"time"
+
+	"github.com/unitgate/unitgate/edge/handshake"
+	origins "github.com/unitgate/unitgate/edge/origin"
+	"github.com/unitgate/unitgate/events"
+)
+
+// group are the origins of one URI.
+type group struct {
+	*origins.Group
+	timeout time.Duration // for one of them to accept
+}
+
+// now is the time by which origins are judged, the same for all engines and the prober.
+func (r *Relay) now() time.Duration { return time.Since(r.epoch) }
+
+// Origins tells how the origins of the installed view are.
+func (r *Relay) Origins() []origins.Status { return r.book.Status(r.now()) }
+
+// groupsOf enters a view's origins into the book and has them probed. Sessions are none of its business: those on an
+// origin that is gone stay until they end, and count for it.
+func (r *Relay) groupsOf(v *handshake.View) map[*handshake.URI]group {
+	var uris []*handshake.URI
+	var lists []origins.List
+	seen := map[*handshake.Site]bool{nil: true}
+	enter := func(site *handshake.Site) {
+		if seen[site] {
+			return // by another of its names
+		}
+		seen[site] = true
+		for i := range site.URIs {
+			u := &site.URIs[i]
+			uris = append(uris, u)
+			lists = append(lists, origins.List{Addresses: u.Origins, Check: checkOf(u.Health)})
+		}
+	}
+	for _, site := range v.Sites {
+		enter(site)
+	}
+	enter(v.Fallback)
+	groups := make(map[*handshake.URI]group, len(uris))
+	for i, g := range r.book.Update(lists) {
+		groups[uris[i]] = group{g, cmp.Or(uris[i].ConnectTimeout, r.cfg.DialTimeout)}
+	}
+	r.prober.Watch(r.book.Origins())
+	return groups
+}
+
+func checkOf(h *events.Health) origins.Check {
+	if h == nil {
+		return origins.Check{}
+	}
+	return origins.Check{
+		Probe: h.Probe, Path: h.Path, Expect: h.Expect, Interval: time.Duration(h.Interval), Timeout: time.Duration(h.Timeout),
+		Rise: h.Rise, Fall: h.Fall,
+	}
+}
+
+// pick chooses the origin that s is to try next, and counts s among its connections. It reports false if all were tried,
+// or the client has waited for long enough.
+func (e *engine) pick(s *session) bool {
+	e.letGo(s)
+	h, now := s.hs, e.r.now()
+	if h.tried == nil {
+		h.began = now
+	} else if now-h.began > e.r.cfg.DialBudget {
+		return false
+	}
+	e.turn++
+	h.picked = now
+	s.origin = h.group.Pick(now, e.turn, h.tried)
+	return s.origin != nil
+}
+
+// letGo ends what pick counted.
+func (e *engine) letGo(s *session) {
+	if s.origin != nil {
+		s.origin.Release()
+		s.origin = nil
+	}
+}
+
+// tryNext has s go to another origin; each is tried once.
+//
+// Nothing of an answer has reached the client. The origin that failed may have got the request, but nothing behind it:
+// what a client sends along stays here until the 101. A WebSocket handshake is a GET, which is safe and so idempotent: it
+// may be sent again, elsewhere (RFC 9110 section 9.2.2).
+func (e *engine) tryNext(s *session) {
+	h := s.hs
+	h.tried = append(h.tried, s.origin)
+	vd := handshake.Decide(h.req, e.view, h.peer, s.tls != nil)
+	if e.closing || vd.Action != handshake.Serve || vd.Key() != s.entry.Key {
+		e.decideAgain(s)
+		return
+	}
+	h.group = e.groups[vd.URI] // the list may have changed
+	e.dial(s)
+}
+
+// unanswered handles that the origin closed the connection, or broke it, before its answer was complete.
+func (e *engine) unanswered(s *session) {
+	e.blame(s, "closed the connection without an answer")
+	if s.hs.answered {
+		e.refuse(s, 502, "origin_failed", "the origin closed the connection in the middle of its answer")
+		return
+	}
+	e.tryNext(s)
+}
+
+// blame tells the origin's record that it failed s.
+func (e *engine) blame(s *session, why string) {
+	e.r.log.Debug("origin failed", "origin", s.origin.Address(), "error", why)
+	e.sayEjected(s, s.origin.Failed(e.r.now(), why), why)
+}
+
+// blameLeft does so for a client that left before there was an answer, if it has waited for long.
+func (e *engine) blameLeft(s *session) {
+	if h := s.hs; s.origin != nil && !h.answered {
+		e.sayEjected(s, s.origin.Abandoned(e.r.now(), h.picked), "clients leave without an answer")
+	}
+}
+
+func (e *engine) sayEjected(s *session, ejected time.Duration, why string) {
+	if ejected > 0 {
+		e.r.log.Warn("origin gets no sessions for a while", "origin", s.origin.Address(), "while", ejected, "error", why)
+	}
+}
+
+// ours tells whether an error of a connect is this host's and says nothing about the origin.
+func ours(err error) bool {
+	for _, no := range [...]syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, no) {
+			return true
+		}
+	}
+	return false
+}
