@@ -38,9 +38,9 @@ func (p *pacer) take(now time.Duration) int {
 		p.begins = now // missed; go on from here
 	}
 	p.begins += p.interval
-	past := max((now-p.begins)/p.interval, 0) // intervals that are over
+	past := max((now-p.begins).Nanoseconds()/p.interval.Nanoseconds(), 0) // intervals that are over
 	n := 1 + int(past)
-	if p.from(p.begins + past*p.interval); p.next <= now {
+	if p.from(p.begins + time.Duration(past*p.interval.Nanoseconds())); p.next <= now {
 		n++
 		p.from(p.begins + p.interval)
 	}

@@ -51,6 +51,7 @@ func accepted(rec events.Record) Outcome {
 		o.Data, _ = json.Marshal(proposalOf(e))
 	case events.CutoverRolledBack: // the way back is what is asked about next
 		o.Data, _ = json.Marshal(proposalOf(e.Back))
+	default: // the event itself is the answer
 	}
 	return o
 }

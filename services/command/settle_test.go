@@ -382,7 +382,8 @@ func TestTwoControllersShareDurableWork(t *testing.T) {
 		if got := len(records(t, js)); got != n+1 || waiting(t, js) != 0 {
 			t.Errorf("journal has %d records, want %d; %d wait", got, n+1, waiting(t, js))
 		}
-		if did["a"] < 2 || did["b"] < n/4 || did["a"]+did["b"] != n+1 {
+		// How they share is the scheduler's affair: a may have got none of the queue before it stops.
+		if did["a"] < 1 || did["b"] < n/4 || did["a"]+did["b"] != n+1 {
 			t.Errorf("shared as %v", did)
 		}
 	})
