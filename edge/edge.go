@@ -12,9 +12,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/unitgate/unitgate/edge/agent"
+	"github.com/unitgate/unitgate/edge/certs"
 	"github.com/unitgate/unitgate/edge/relay"
 	"github.com/unitgate/unitgate/events"
 )
@@ -24,11 +26,13 @@ type Config struct {
 	Namespace string
 	Unit      string
 	Cluster   string
-	Listen    []string // addresses HOST:PORT for clients, at least one; port 0 takes a free one
-	Advertise string   // HOST:PORT that other edges and probes dial; "": the first listen address
-	StateDir  string   // made if it is not there
-	ID        string   // "": made once and kept in StateDir
-	Capacity  int      // most sessions; 0: not limited
+	Listen    []string      // addresses HOST:PORT for clients, at least one; port 0 takes a free one
+	ListenTLS []string      // the same for clients that speak TLS
+	Certs     []certs.Files // for ListenTLS; the first is for clients that ask for no name, or for one that none has
+	Advertise string        // HOST:PORT that other edges and probes dial; "": the first listen address
+	StateDir  string        // made if it is not there
+	ID        string        // "": made once and kept in StateDir
+	Capacity  int           // most sessions; 0: not limited
 	NATS      agent.NATS
 	Dev       agent.Dev    // zero outside `dev`
 	Admin     string       // HOST:PORT for /healthz, /readyz and /status; "": none
@@ -47,6 +51,7 @@ type Edge struct {
 	cfg   Config
 	log   *slog.Logger
 	dir   *agent.StateDir
+	certs *certs.Store // nil without ListenTLS
 	relay *relay.Relay
 	agent *agent.Runner
 	admin *admin // nil without Config.Admin
@@ -73,8 +78,14 @@ func New(cfg Config) (e *Edge, err error) {
 	if e.dir, err = agent.OpenStateDir(cfg.StateDir, cfg.ID); err != nil {
 		return e, err
 	}
+	if len(cfg.ListenTLS)+len(cfg.Certs) > 0 {
+		if e.certs, err = certs.Open(cfg.Certs, cfg.Logger); err != nil {
+			return e, err
+		}
+	}
 	e.relay, err = relay.New(relay.Config{
-		Addrs: cfg.Listen, Engines: cfg.Engines, Capacity: cfg.Capacity, MaxHeld: cfg.MaxHeld,
+		Addrs: cfg.Listen, TLSAddrs: cfg.ListenTLS, Certificate: e.certs.Certificate,
+		Engines: cfg.Engines, Capacity: cfg.Capacity, MaxHeld: cfg.MaxHeld,
 		HandshakeTimeout: cfg.HandshakeTimeout, DialTimeout: cfg.DialTimeout, Logger: cfg.Logger,
 	})
 	if err != nil {
@@ -151,6 +162,9 @@ func (e *Edge) ID() string { return e.dir.ID() }
 // Addrs are the addresses that clients dial, in Config's order, with the ports that were taken for 0.
 func (e *Edge) Addrs() []string { return e.relay.Addrs() }
 
+// TLSAddrs are those for TLS, likewise.
+func (e *Edge) TLSAddrs() []string { return e.relay.TLSAddrs() }
+
 // AdminAddr is the address of the admin listener, "" if there is none.
 func (e *Edge) AdminAddr() string {
 	if e.admin == nil {
@@ -169,8 +183,11 @@ func (e *Edge) Status(ctx context.Context) agent.Status { return e.agent.Status(
 // It returns nil then, or why it had to stop before: agent.ErrGone, events.ErrEdgeElsewhere, another join that is
 // refused for ever, or an admin listener that failed. Call it once.
 func (e *Edge) Run(ctx context.Context) error {
-	e.log.Info("edge starts", "edge", e.ID(), "unit", e.cfg.Unit, "cluster", e.cfg.Cluster, "listen", e.Addrs(), "advertise", e.cfg.Advertise)
+	e.log.Info("edge starts", "edge", e.ID(), "unit", e.cfg.Unit, "cluster", e.cfg.Cluster, "listen", e.Addrs(), "listen-tls", e.TLSAddrs(), "advertise", e.cfg.Advertise)
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var watching sync.WaitGroup
+	watching.Go(func() { e.certs.Watch(running) })
+	defer watching.Wait()
 	defer cancel()
 	agentEnd := make(chan error, 1)
 	go func() { agentEnd <- e.agent.Run(running) }()

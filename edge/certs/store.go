@@ -1,7 +1,7 @@
 // Package certs keeps the TLS certificates of an edge: read from files, chosen by the name that a client asks for, and
 // read again when the files change.
 //
-// A Store is made by Open. Certificate may be called by any number of goroutines at any time; a change of the files
+// A Store is made by Open; a nil one has no certificates. Certificate may be called by any number of goroutines at any time; a change of the files
 // reaches the handshakes that begin after it, and nothing else: a session keeps what it was opened with.
 package certs
 
@@ -17,6 +17,8 @@ import (
 
 // Files is one certificate: a PEM file with its chain, the leaf first, and a PEM file with the leaf's private key.
 type Files struct{ Cert, Key string }
+
+var errNone = errors.New("TLS needs a certificate: name its file and that of its key")
 
 // Store is a set of certificates.
 type Store struct {
@@ -42,7 +44,7 @@ type index struct {
 // is odd about them, and later what becomes of changed files.
 func Open(files []Files, log *slog.Logger) (*Store, error) {
 	if len(files) == 0 {
-		return nil, errors.New("TLS needs a certificate: name its file and that of its key")
+		return nil, errNone
 	}
 	s := &Store{log: log}
 	for _, f := range files {
@@ -59,8 +61,11 @@ func Open(files []Files, log *slog.Logger) (*Store, error) {
 
 // Certificate chooses by the name that the client asked for (SNI, RFC 6066 section 3): a certificate with that very
 // name, else one whose wildcard covers it (RFC 6125 section 6.4.3: one label), else the first of all. Where several
-// fit, it is the first one whose key the client can use. It never fails, and serves as tls.Config.GetCertificate.
+// fit, it is the first one whose key the client can use. Only a nil Store fails. It serves as tls.Config.GetCertificate.
 func (s *Store) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if s == nil {
+		return nil, errNone
+	}
 	x := s.index.Load()
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
 	if c := usable(x.byName[name], hello); c != nil {

@@ -40,8 +40,11 @@ func (p *pair) exposed() bool {
 	return err == nil && info.Mode().Perm()&0o007 != 0
 }
 
-// Watch calls Refresh every two seconds until ctx ends.
+// Watch calls Refresh every two seconds until ctx ends; for a nil Store it returns at once.
 func (s *Store) Watch(ctx context.Context) {
+	if s == nil {
+		return
+	}
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/unitgate/unitgate/edge/certs/certstest"
 	"github.com/unitgate/unitgate/edge/handshake"
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
@@ -45,7 +46,7 @@ func start(t *testing.T, cfg Config, origins ...string) *fixture {
 	}
 	var secure *tls.Config
 	if overTLS(t) {
-		secure = useTLS(t, &cfg)
+		secure = useTLS(t, &cfg, certstest.New(t))
 	}
 	r, err := New(cfg)
 	if err != nil {

@@ -51,10 +51,9 @@ func TestOverTLS(t *testing.T) {
 
 func overTLS(t *testing.T) bool { return strings.HasPrefix(t.Name(), "TestOverTLS/") }
 
-// useTLS lets cfg listen for TLS and returns what clients need.
-func useTLS(t *testing.T, cfg *Config) *tls.Config {
+// useTLS lets cfg listen for TLS, with a certificate of authority, and returns what clients need.
+func useTLS(t *testing.T, cfg *Config, authority *certstest.Authority) *tls.Config {
 	t.Helper()
-	authority := certstest.New(t)
 	dir := t.TempDir()
 	files := certs.Files{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
 	authority.Issue(files.Cert, files.Key, certstest.Leaf{Names: []string{"edge.example"}})

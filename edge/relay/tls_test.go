@@ -13,13 +13,14 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/unitgate/unitgate/edge/certs/certstest"
 	"github.com/unitgate/unitgate/events/routing"
 )
 
 // startTLS is start with clients that speak TLS.
 func startTLS(t *testing.T, cfg Config, origins ...string) *fixture {
 	t.Helper()
-	secure := useTLS(t, &cfg)
+	secure := useTLS(t, &cfg, certstest.New(t))
 	f := start(t, cfg, origins...)
 	f.secure = secure
 	return f

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -107,12 +108,12 @@ type EdgeProcess struct {
 	Addr string
 }
 
-// StartEdge starts an edge and waits until it serves.
-func (s *System) StartEdge(t testing.TB, id string, u Unit, addr string) *EdgeProcess {
+// StartEdge starts an edge, with more flags if given, and waits until it serves.
+func (s *System) StartEdge(t testing.TB, id string, u Unit, addr string, flags ...string) *EdgeProcess {
 	t.Helper()
 	e := &EdgeProcess{ID: id, Addr: addr}
-	e.Process = Start(t, "edge", "--nats", s.NATS, "--namespace", s.Namespace, "--unit", u.ID, "--cluster", u.Cluster(),
-		"--listen", addr, "--advertise", addr, "--id", id, "--state-dir", t.TempDir(), "--admin", "127.0.0.1:0")
+	e.Process = Start(t, append([]string{"edge", "--nats", s.NATS, "--namespace", s.Namespace, "--unit", u.ID, "--cluster", u.Cluster(),
+		"--listen", addr, "--advertise", addr, "--id", id, "--state-dir", t.TempDir(), "--admin", "127.0.0.1:0"}, flags...)...)
 	Eventually(t, startWithin, "edge "+id+" serves", func() bool {
 		for _, known := range s.API.Edges(t) {
 			if known.ID == id && known.Live {
@@ -162,6 +163,7 @@ type Config struct {
 	Namespace string
 	Domain    string
 	Path      string // of the only URI; "": /
+	Scheme    string // of Location; "": http
 	Units     []Unit
 }
 
@@ -206,7 +208,7 @@ units:
   - host: ` + c.Domain + `
     unitType: unit_type
     protocol: websocket
-    scheme: http
+    scheme: ` + cmp.Or(c.Scheme, "http") + `
     correction: redirect
     dns: {provider: none}
     units:

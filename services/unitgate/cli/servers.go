@@ -18,6 +18,7 @@ type servers struct {
 	admin    string
 	replicas int
 	edge     edge.Config
+	tls      tlsFlags
 }
 
 func (c *cli) addServers(p parent) {
@@ -30,6 +31,7 @@ func (c *cli) addServers(p parent) {
 	e.Flag("unit", "unit that the edge stands in").Required().PlaceHolder("ID").StringVar(&s.edge.Unit)
 	e.Flag("cluster", "cluster that the edge belongs to").Required().PlaceHolder("ID").StringVar(&s.edge.Cluster)
 	e.Flag("listen", "address for clients; repeatable").Required().PlaceHolder("HOST:PORT").StringsVar(&s.edge.Listen)
+	s.tls.add(e, &s.edge)
 	e.Flag("advertise", "address that other edges and probes dial; the first --listen if not given").PlaceHolder("HOST:PORT").StringVar(&s.edge.Advertise)
 	e.Flag("state-dir", "directory for the edge's id and state, of this edge alone").Required().PlaceHolder("DIR").StringVar(&s.edge.StateDir)
 	e.Flag("id", "the edge's id; made once and kept in the state directory if not given").PlaceHolder("ID").StringVar(&s.edge.ID)
@@ -60,6 +62,9 @@ func (s *servers) runEdge(ctx context.Context) error {
 		if err := checkListen("--listen", addr); err != nil {
 			return err
 		}
+	}
+	if err := s.tls.check(&s.edge); err != nil {
+		return err
 	}
 	if s.edge.Advertise != "" && events.CheckAddress(s.edge.Advertise, "advertise") != nil {
 		return usage("--advertise %q: want HOST:PORT, host names in lower case", s.edge.Advertise)
