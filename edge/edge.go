@@ -17,6 +17,7 @@ import (
 
 	"github.com/unitgate/unitgate/edge/agent"
 	"github.com/unitgate/unitgate/edge/certs"
+	"github.com/unitgate/unitgate/edge/probe"
 	"github.com/unitgate/unitgate/edge/relay"
 	"github.com/unitgate/unitgate/events"
 )
@@ -104,7 +105,7 @@ func New(cfg Config) (e *Edge, err error) {
 	// The last that can fail: only Run ends the agent.
 	if e.agent, err = agent.Start(agent.Config{
 		Namespace: cfg.Namespace, Unit: cfg.Unit, Cluster: cfg.Cluster, Advertise: e.cfg.Advertise, Capacity: cfg.Capacity,
-		Dir: e.dir, NATS: cfg.NATS, Relay: counting{e.relay}, Dev: cfg.Dev, Logger: cfg.Logger,
+		Dir: e.dir, NATS: cfg.NATS, Relay: counting{e.relay}, Try: probe.Front(e.cfg.Advertise).Try, Dev: cfg.Dev, Logger: cfg.Logger,
 	}); err != nil {
 		return e, err
 	}

@@ -156,7 +156,10 @@ const (
 
 // CheckIDs are the prechecks in the order in which they are run and shown.
 func CheckIDs() []string {
-	return []string{"rules-complete", "no-open-cutover", "edges-at-head", "journal-quorum", "target-origins"}
+	return []string{
+		"rules-complete", "no-open-cutover", "edges-at-head", "journal-quorum",
+		"target-capacity", "target-origins", "target-handshake", "subdomains",
+	}
 }
 
 // MaxCheckAge is how old a precheck may be when the cutover starts.

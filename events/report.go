@@ -44,6 +44,9 @@ type MovedReport struct {
 // ReportEvery is how often an edge repeats its report.
 const ReportEvery = 2 * time.Second
 
+// MaxHandshakes bounds a HandshakeQuestion.
+const MaxHandshakes = 64
+
 // Questions that an edge answers on `unitgate.edge.<namespace>.<unit>.<edge id>.<what>`.
 type (
 	// CountQuestion ("sessions") asks how many live sessions there are on these keys, or of one routerId.
@@ -77,6 +80,27 @@ type (
 	// ProbeAnswer answers it.
 	ProbeAnswer struct {
 		Failed map[string]string `json:"failed"` // origin -> why it did not answer
+	}
+	// HandshakeQuestion ("handshake") asks the edge to open a session through its own front door to each of these services,
+	// exchange a ping, and close it. No routerId is used (R14).
+	HandshakeQuestion struct {
+		Services []Service `json:"services"` // at most MaxHandshakes
+	}
+	// Service is what a client asks for: a host and a path.
+	Service struct {
+		Host string `json:"host"`
+		Path string `json:"path"`
+	}
+	// HandshakeAnswer answers it, in the order of the question.
+	HandshakeAnswer struct {
+		Sessions []TriedSession `json:"sessions"`
+	}
+	// TriedSession is what became of one of them.
+	TriedSession struct {
+		Service
+		Status int      `json:"status"`           // of the HTTP answer, 0 without one
+		Failed string   `json:"failed,omitempty"` // why there was no session, or no pong; "": all went well
+		Took   Duration `json:"took"`             // to the pong, or to the failure
 	}
 )
 

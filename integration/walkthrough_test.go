@@ -102,7 +102,7 @@ func checkPreview(t *testing.T, c harness.Cutover) {
 }
 
 func passed(c harness.Cutover) bool {
-	return len(c.Checks) >= 5 && !slices.ContainsFunc(c.Checks, func(check harness.Check) bool {
+	return len(c.Checks) == 8 && !slices.ContainsFunc(c.Checks, func(check harness.Check) bool {
 		return check.State != "pass" && check.State != "warn"
 	})
 }

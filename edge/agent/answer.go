@@ -18,10 +18,11 @@ import (
 )
 
 const (
-	maxProbes    = 1024            // origins in one question
-	probesAtOnce = 128             // dials of all questions together
-	probeTimeout = 2 * time.Second // for one dial
-	maxQuestions = 16              // answered at the same time; the others wait
+	maxProbes        = 1024            // origins in one question
+	probesAtOnce     = 128             // dials of all questions together
+	probeTimeout     = 2 * time.Second // for one dial
+	handshakeTimeout = 4 * time.Second // for one session at our own door
+	maxQuestions     = 16              // answered at the same time; the others wait
 )
 
 // answers are the edge's answers to questions of the control plane, as long as Run lasts.
@@ -41,10 +42,11 @@ type answers struct {
 func (r *Runner) answer(ctx context.Context) (*answers, error) {
 	a := &answers{r: r, ctx: ctx, slots: make(chan struct{}, maxQuestions), dials: make(chan struct{}, probesAtOnce)}
 	for what, f := range map[string]func([]byte) (any, error){
-		"status":   func([]byte) (any, error) { return r.Status(ctx), nil },
-		"sessions": a.sessions,
-		"evict":    a.evict,
-		"probe":    a.probe,
+		"status":    func([]byte) (any, error) { return r.Status(ctx), nil },
+		"sessions":  a.sessions,
+		"evict":     a.evict,
+		"probe":     a.probe,
+		"handshake": a.handshake,
 	} {
 		sub, err := r.nc.Subscribe(subject(r.self, what), func(m *nats.Msg) { a.take(m, f) })
 		if err != nil {
@@ -181,5 +183,29 @@ func (a *answers) probe(data []byte) (any, error) {
 		})
 	}
 	dials.Wait()
+	return answer, nil
+}
+
+// handshake answers an events.HandshakeQuestion.
+func (a *answers) handshake(data []byte) (any, error) {
+	var q events.HandshakeQuestion
+	if err := events.DecodeStrict(data, &q); err != nil {
+		return nil, err
+	}
+	if len(q.Services) > events.MaxHandshakes {
+		return nil, events.ErrBadValue.With("%d services, at most %d are allowed", len(q.Services), events.MaxHandshakes).At("services")
+	}
+	answer := events.HandshakeAnswer{Sessions: make([]events.TriedSession, len(q.Services))}
+	var tries sync.WaitGroup
+	for i, s := range q.Services {
+		a.dials <- struct{}{}
+		tries.Go(func() {
+			defer func() { <-a.dials }()
+			ctx, cancel := context.WithTimeout(a.ctx, handshakeTimeout)
+			defer cancel()
+			answer.Sessions[i] = a.r.cfg.Try(ctx, a.r.secret, s)
+		})
+	}
+	tries.Wait()
 	return answer, nil
 }

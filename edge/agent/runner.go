@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -39,6 +40,10 @@ type NATS struct {
 	Options []nats.Option // for URL; reconnecting for ever is set in any case
 }
 
+// Try opens a session at this edge's front door, with secret in the field by which the edge knows its own, and closes it
+// again. It may be called concurrently.
+type Try func(ctx context.Context, secret string, service events.Service) events.TriedSession
+
 // Config of a Runner. Every field is needed unless it says otherwise.
 type Config struct {
 	Namespace, Unit, Cluster string
@@ -47,6 +52,7 @@ type Config struct {
 	Dir                      *StateDir
 	NATS                     NATS
 	Relay                    Relay
+	Try                      Try
 	Dev                      Dev          // zero outside `dev`
 	Logger                   *slog.Logger // nil: none
 }
@@ -55,6 +61,7 @@ type Config struct {
 type Runner struct {
 	cfg      Config
 	self     Self
+	secret   string // by which the edge knows its own handshakes
 	log      *slog.Logger
 	nc       *nats.Conn
 	own      bool // nc is to be closed
@@ -72,10 +79,10 @@ func Start(cfg Config) (*Runner, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Runner{
-		cfg: cfg, log: cfg.Logger.With("edge", cfg.Dir.ID()),
+		cfg: cfg, secret: rand.Text(), log: cfg.Logger.With("edge", cfg.Dir.ID()),
 		self: Self{cfg.Namespace, cfg.Unit, cfg.Cluster, cfg.Dir.ID(), cfg.Dir.Identity(), uuid.NewString()},
 	}
-	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev}, types: map[string]bool{}, done: make(chan finished)}
+	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev, probe: r.secret}, types: map[string]bool{}, done: make(chan finished)}
 	r.shown.Store(&progress{report: r.loop.machine.compose()})
 	var err error
 	if r.saved, err = cfg.Dir.Load(); err != nil {

@@ -27,6 +27,7 @@ func BuildView(s *events.State, self Self, dev Dev) *handshake.View {
 type views struct {
 	self   Self
 	dev    Dev
+	probe  string              // see handshake.View
 	tables map[string]compiled // by unit type
 }
 
@@ -43,7 +44,7 @@ func (v *views) build(s *events.State) *handshake.View {
 	view := &handshake.View{
 		Seq: s.Seq, Unit: v.self.Unit, Center: s.Center(), Admits: admits(s, v.self),
 		Types: map[string]*handshake.Type{}, Sites: map[string]*handshake.Site{},
-		Hold: time.Duration(s.Policy.Hold), CloseCode: uint16(s.Policy.CloseCode),
+		Hold: time.Duration(s.Policy.Hold), CloseCode: uint16(s.Policy.CloseCode), Probe: v.probe,
 	}
 	for _, t := range v.types(s) {
 		view.Types[t.Name] = t

@@ -9,6 +9,7 @@ import (
 // order, but for these.
 //   - X-Forwarded-For and X-Forwarded-Proto are ours: the client's are dropped, because it could have put any address
 //     there, and the origin could not tell which part to believe. Peers that may be believed speak PROXY.
+//   - ProbeField is the edge's own secret and goes no further.
 //   - Connection and Upgrade are for one hop (RFC 9110 sections 7.6.1 and 7.8) and leave as one line each. A client can
 //     then neither have the origin's front drop fields, X-Forwarded-For for one, nor switch it to another protocol
 //     behind the back of our frame tracking.
@@ -23,6 +24,7 @@ func (r *Request) AppendOrigin(dst []byte, peer netip.Addr, tls bool) []byte {
 		f := &r.Fields[i]
 		switch {
 		case strings.EqualFold(f.Name, "X-Forwarded-For") || strings.EqualFold(f.Name, "X-Forwarded-Proto"):
+		case strings.EqualFold(f.Name, ProbeField):
 		case strings.EqualFold(f.Name, "Connection"):
 			dst, connection = appendOnce(dst, "Connection: Upgrade\r\n", connection), true
 		case strings.EqualFold(f.Name, "Upgrade"):

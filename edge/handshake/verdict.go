@@ -6,6 +6,7 @@
 package handshake
 
 import (
+	"crypto/subtle"
 	"net/netip"
 	"strings"
 
@@ -52,6 +53,16 @@ type Key struct {
 // Key is the key of a session that vd admits. Only Serve and Hold have one.
 func (vd *Verdict) Key() Key { return Key{vd.Type.Name, vd.Slot, vd.RouterID} }
 
+// Unbound reports whether the key belongs to no user of the rules: no cutover moves such a session, and it is in no slot.
+func (k *Key) Unbound() bool { return k.RouterID == "" || k.RouterID == ProbeID }
+
+// ProbeID stands for the routerId of a handshake that the edge makes at itself to see whether sessions reach its origins
+// (R14: such a handshake uses no real routerId). No client can have it, since a routerId has no control characters.
+const ProbeID = "\x00probe"
+
+// ProbeField is the header field by which the edge knows its own handshakes.
+const ProbeField = "Unitgate-Probe"
+
 // Decide says what to do with req from a client at peer, that came over TLS or not. The checks run from the
 // connection inwards: does the edge admit at all, host, handshake, path, unit type, routerId, route; the first that
 // fails answers. View may be nil: then the edge admits nothing.
@@ -84,6 +95,9 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 		vd.RetryAfter = 1
 		return vd
 	}
+	if v.probes(req) {
+		return serve(uri, Verdict{Type: typ, RouterID: ProbeID})
+	}
 	id, code, reason := routerID(req, typ, peer)
 	if code != "" {
 		return Refuse(400, code, reason)
@@ -109,11 +123,21 @@ func (v *View) route(req *Request, site *Site, uri *URI, vd Verdict, tls bool) V
 			return redirect(vd, req, site, vd.Route.Unit, tls)
 		}
 	}
+	return serve(uri, vd)
+}
+
+func serve(uri *URI, vd Verdict) Verdict {
 	if len(uri.Origins) == 0 {
 		return Refuse(502, "no_origins", "this unit has no origins for this path")
 	}
 	vd.Action, vd.Code, vd.URI = Serve, "serve", uri
 	return vd
+}
+
+// probes reports whether req is one of the edge's own.
+func (v *View) probes(req *Request) bool {
+	secret, n := req.Get(ProbeField)
+	return n == 1 && v.Probe != "" && subtle.ConstantTimeCompare([]byte(secret), []byte(v.Probe)) == 1
 }
 
 // redirect sends the client to a unit. Location is built from the configured host and the client's own target, which
@@ -141,14 +165,18 @@ func redirect(vd Verdict, req *Request, site *Site, unit string, tls bool) Verdi
 
 // Serves tells whether this edge's unit may serve a key now: it owns the key, and no cutover has fenced it. The route
 // is nil if there is no such type. Unmarked clients (routerID is empty) are bound to no key, so that no cutover moves
-// them: they may stay as long as the unit takes unmarked clients of the type at all, and have no route.
+// them: they may stay as long as the unit takes unmarked clients of the type at all, and have no route. The edge's own probes may
+// always.
 func (v *View) Serves(typ, routerID string) (*routing.Route, bool) {
 	t := v.Types[typ]
 	if t == nil || t.Table == nil {
 		return nil, false
 	}
-	if routerID == "" {
+	switch routerID {
+	case "":
 		return nil, v.servesUnmarked(t)
+	case ProbeID:
+		return nil, true
 	}
 	r := t.Table.Lookup(routerID)
 	return r, r.Unit == v.Unit && r.Next == ""

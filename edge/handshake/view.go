@@ -20,6 +20,7 @@ type View struct {
 	Fallback  *Site            // answers for unknown hosts (only in dev), nil otherwise
 	Hold      time.Duration    // longest time a handshake of a fenced key is held
 	CloseCode uint16           // close code of an eviction
+	Probe     string           // what a handshake of the edge's own carries in ProbeField; "": it makes none
 }
 
 // Type is what a unit type says of its clients.

@@ -29,7 +29,7 @@ type Registry[T any] struct {
 	types map[string]*index[T]
 }
 
-// index holds the entries of one unit type. The last list is that of the unmarked clients, which have no slot.
+// index holds the entries of one unit type. The last list is that of keys without a slot.
 type index[T any] struct {
 	heads []*Entry[T]
 	n     int // entries
@@ -41,7 +41,7 @@ func newIndex[T any](slots uint32) *index[T] {
 
 // list is the place in heads for a key.
 func (x *index[T]) list(k *handshake.Key) int {
-	if k.RouterID == "" {
+	if k.Unbound() {
 		return len(x.heads) - 1
 	}
 	return int(k.Slot)
@@ -100,7 +100,7 @@ func (r *Registry[T]) Resize(unitType string, slots uint32) {
 	for _, head := range x.heads {
 		for e := head; e != nil; {
 			next := e.next
-			if e.Key.RouterID != "" {
+			if !e.Key.Unbound() {
 				e.Key.Slot = routing.Slot(e.Key.RouterID, slots)
 			}
 			fresh.add(e)

@@ -3,9 +3,11 @@ package cutover
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -59,6 +61,8 @@ func newBedOn(t *testing.T, nc *nats.Conn, replicas int) *bed {
 	running.Go(func() { _ = b.projector.Run(ctx) })
 	t.Cleanup(func() { stop(); running.Wait() })
 	b.prepare = NewPreparer(NewFleet(nc, testNamespace), js, b.projector)
+	b.prepare.names.lookup = func(context.Context, string) ([]string, error) { return []string{"127.0.0.1"}, nil }
+	b.prepare.names.dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("nobody speaks TLS") }
 	b.handler = command.NewHandler(b.projector, b.prepare, time.Now, quiet())
 	return b
 }
@@ -142,10 +146,11 @@ type fakeEdge struct {
 	asked    []events.CountQuestion              // what it was asked
 	probe    func(origin string) (failed string) // "" or why it cannot connect
 	mute     bool                                // it hears and does not answer
+	try      func(events.Service) (status int, failed string)
 }
 
 func (b *bed) edge(id, unit string) {
-	e := &fakeEdge{b: b, id: id, unit: unit, twist: func(*events.EdgeReport) {}, probe: func(string) string { return "" }}
+	e := &fakeEdge{b: b, id: id, unit: unit, twist: func(*events.EdgeReport) {}, probe: func(string) string { return "" }, try: func(events.Service) (int, string) { return 101, "" }}
 	sub, err := b.nc.Subscribe(fmt.Sprintf("unitgate.edge.%s.%s.%s.*", testNamespace, unit, id), e.answer)
 	if err != nil {
 		b.t.Fatal(err)
@@ -202,6 +207,16 @@ func (e *fakeEdge) answer(m *nats.Msg) {
 			if why := e.probe(o); why != "" {
 				a.Failed[o] = why
 			}
+		}
+		v = a
+	case "handshake":
+		var q events.HandshakeQuestion
+		_ = json.Unmarshal(m.Data, &q)
+		var a events.HandshakeAnswer
+		for _, service := range q.Services {
+			t := events.TriedSession{Service: service}
+			t.Status, t.Failed = e.try(service)
+			a.Sessions = append(a.Sessions, t)
 		}
 		v = a
 	default:

@@ -10,14 +10,26 @@ import (
 	"github.com/unitgate/unitgate/events/routing"
 )
 
-// The prechecks that follow from the state. Every verdict says what was measured; a failed one says what to do.
+// The prechecks that follow from the state. Every verdict says what was measured and what was wanted; one that is no pass
+// says what to do.
 
-func passed(measured, format string, args ...any) events.Check {
-	return events.Check{State: events.Pass, Measured: measured, Message: fmt.Sprintf(format, args...)}
+// reading is what a precheck measured, and what it wanted.
+type reading struct{ measured, wanted string }
+
+func (r reading) pass(format string, args ...any) events.Check {
+	return r.check(events.Pass, format, args)
 }
 
-func failed(measured, format string, args ...any) events.Check {
-	return events.Check{State: events.Fail, Measured: measured, Message: fmt.Sprintf(format, args...)}
+func (r reading) warn(format string, args ...any) events.Check {
+	return r.check(events.Warn, format, args)
+}
+
+func (r reading) fail(format string, args ...any) events.Check {
+	return r.check(events.Fail, format, args)
+}
+
+func (r reading) check(state events.CheckState, format string, args []any) events.Check {
+	return events.Check{State: state, Measured: r.measured, Threshold: r.wanted, Message: fmt.Sprintf(format, args...)}
 }
 
 func slotRange(from, to uint32) string { return routing.Range{From: from, To: to}.String() }
@@ -32,27 +44,27 @@ func rulesComplete(s *events.State, c *events.Cutover) events.Check {
 	}
 	owners := c.To.Units()
 	domains := activeDomains(s, c.UnitType)
-	measured := fmt.Sprintf("%d of %d slots, %d units, %d domains", covered, c.To.Slots(), len(owners), len(domains))
+	r := reading{fmt.Sprintf("%d of %d slots, %d units, %d domains", covered, c.To.Slots(), len(owners), len(domains)), fmt.Sprintf("all %d served", c.To.Slots())}
 	if v := s.Rules[c.UnitType].Version; v != c.RuleFrom {
-		return failed(measured, "made against rule version %d, the rules are at %d: preview again", c.RuleFrom, v)
+		return r.fail("made against rule version %d, the rules are at %d: preview again", c.RuleFrom, v)
 	}
 	if t, ok := s.UnitType(c.UnitType); !ok || covered != int(t.Slots) {
-		return failed(measured, "the rules cover %d slots and unit type %s has %d: preview again", covered, c.UnitType, t.Slots)
+		return r.fail("the rules cover %d slots and unit type %s has %d: preview again", covered, c.UnitType, t.Slots)
 	}
 	for _, unit := range owners {
 		if _, ok := s.Units[unit]; !ok {
-			return failed(measured, "unit %s owns slots or exact IDs and does not exist: preview again", unit)
+			return r.fail("unit %s owns slots or exact IDs and does not exist: preview again", unit)
 		}
 		for _, d := range domains {
 			if why := cannotServe(s, d, unit); why != "" {
-				return failed(measured, "unit %s cannot serve domain %s: %s", unit, d.Host, why)
+				return r.fail("unit %s cannot serve domain %s: %s", unit, d.Host, why)
 			}
 		}
 	}
 	if len(domains) == 0 {
-		return events.Check{State: events.Warn, Measured: measured, Message: fmt.Sprintf("no active domain has unit type %s by default: activate one, or nobody may be served by these rules", c.UnitType)}
+		return r.warn("no active domain has unit type %s by default: activate one, or nobody may be served by these rules", c.UnitType)
 	}
-	return passed(measured, "every slot has one owner, and every owner serves every domain")
+	return r.pass("every slot has one owner, and every owner serves every domain")
 }
 
 // cannotServe says what a unit lacks for a domain, "" if nothing.
@@ -90,10 +102,10 @@ func activeDomains(s *events.State, unitType string) []*events.Domain {
 
 // noOpenCutover: one cutover per unit type may run.
 func noOpenCutover(s *events.State, c *events.Cutover) events.Check {
-	if r, ok := s.Running(c.UnitType); ok && r.ID != c.ID {
-		return failed("1 running", "cutover %s of unit type %s is %s: wait for its end, or end it", r.ID, c.UnitType, r.State)
+	if o, ok := s.Running(c.UnitType); ok && o.ID != c.ID {
+		return reading{"1 running", "0 running"}.fail("cutover %s of unit type %s is %s: wait for its end, or end it", o.ID, c.UnitType, o.State)
 	}
-	return passed("0 running", "no other cutover of unit type %s runs", c.UnitType)
+	return reading{"0 running", "0 running"}.pass("no other cutover of unit type %s runs", c.UnitType)
 }
 
 // gaining are the units that gain keys, sorted.

@@ -3,8 +3,6 @@ package cutover
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,7 +27,7 @@ const (
 func (p *Preparer) edgesAtHead(ctx context.Context, s *events.State) events.Check {
 	edges := s.LiveEdges()
 	if len(edges) == 0 {
-		return failed("0 of 0", "no edge has joined: start at least one in every unit")
+		return reading{"0 of 0", "1 or more"}.fail("no edge has joined: start at least one in every unit")
 	}
 	seen := &hashes{source: p.source, bySeq: map[uint64]string{s.Seq: s.Hash()}}
 	standings := make([]standing, len(edges))
@@ -50,7 +48,7 @@ func (p *Preparer) edgesAtHead(ctx context.Context, s *events.State) events.Chec
 			wrong = append(wrong, st.why)
 		}
 	}
-	measured := fmt.Sprintf("%d of %d edges at sequence %d or later", good, len(edges), s.Seq)
+	r := reading{fmt.Sprintf("%d of %d edges at sequence %d or later", good, len(edges), s.Seq), fmt.Sprintf("%d of %d", len(edges), len(edges))}
 	var why []string
 	if len(silent) > 0 {
 		why = append(why, few(silent, "; ")+": restart it, or retire it if it is gone for good")
@@ -59,9 +57,9 @@ func (p *Preparer) edgesAtHead(ctx context.Context, s *events.State) events.Chec
 		why = append(why, few(wrong, "; ")+": look at its log and its way to NATS")
 	}
 	if len(why) > 0 {
-		return failed(measured, "%s; then retry", strings.Join(why, "; "))
+		return r.fail("%s; then retry", strings.Join(why, "; "))
 	}
-	return passed(measured, "every edge answers and has the control plane's state")
+	return r.pass("every edge answers and has the control plane's state")
 }
 
 // standing is how one edge stands to the head: well if why is empty.
@@ -127,14 +125,15 @@ func (h *hashes) compare(e events.Edge, r events.EdgeReport, head uint64) (why s
 func (p *Preparer) journalQuorum(ctx context.Context) events.Check {
 	ctx, cancel := context.WithTimeout(ctx, quorumWait)
 	defer cancel()
+	const wanted = "a majority, and a write acknowledged"
 	st, err := p.js.Stream(ctx, "UNITGATE_"+p.fleet.namespace)
 	if err != nil {
-		return failed("no answer", "the journal's stream does not answer (%v): see to the NATS servers, then retry", err)
+		return reading{"no answer", wanted}.fail("the journal's stream does not answer (%v): see to the NATS servers, then retry", err)
 	}
 	current, total := 1, 1
 	if c := st.CachedInfo().Cluster; c != nil && len(c.Replicas) > 0 {
 		if c.Leader == "" {
-			return failed("no leader", "the journal has no leader: see to the NATS servers, then retry")
+			return reading{"no leader", wanted}.fail("the journal has no leader: see to the NATS servers, then retry")
 		}
 		for _, r := range c.Replicas {
 			total++
@@ -143,15 +142,17 @@ func (p *Preparer) journalQuorum(ctx context.Context) events.Check {
 			}
 		}
 	}
-	measured := fmt.Sprintf("%d of %d replicas current", current, total)
+	r := reading{fmt.Sprintf("%d of %d replicas current", current, total), wanted}
 	if 2*current <= total {
-		return failed(measured, "no majority of the journal's replicas is current: see to the NATS servers, then retry")
+		return r.fail("no majority of the journal's replicas is current: see to the NATS servers, then retry")
 	}
 	begun := time.Now()
 	if err := p.writeProof(ctx, st.CachedInfo().Config.Replicas); err != nil {
-		return failed(measured+", no write acknowledged", "%v: see to the NATS servers, then retry", err)
+		r.measured += ", no write acknowledged"
+		return r.fail("%v: see to the NATS servers, then retry", err)
 	}
-	return passed(fmt.Sprintf("%s, write acknowledged in %s", measured, time.Since(begun).Round(100*time.Microsecond)), "the journal takes writes")
+	r.measured += fmt.Sprintf(", write acknowledged in %s", time.Since(begun).Round(100*time.Microsecond))
+	return r.pass("the journal takes writes")
 }
 
 // writeProof has a write acknowledged by a quorum of as many replicas as the journal has. It goes to the office's bucket,
@@ -172,58 +173,4 @@ func (p *Preparer) writeProof(ctx context.Context, replicas int) error {
 		return fmt.Errorf("a write of proof was not acknowledged: %w", err)
 	}
 	return nil
-}
-
-// targetOrigins: the edges of every unit that gains keys reach every origin that the unit has for the unit type's
-// domains. At least one edge of the unit must answer, and each origin must be reached from every edge that answers.
-func (p *Preparer) targetOrigins(ctx context.Context, s *events.State, c *events.Cutover) events.Check {
-	domains := activeDomains(s, c.UnitType)
-	good, total, asked, answered := 0, 0, 0, 0
-	var why []string
-	for _, unit := range gaining(c) {
-		all, without := origins(domains, unit)
-		for _, uri := range without {
-			why = append(why, fmt.Sprintf("unit %s has no origin for %s: configure one", unit, uri))
-		}
-		if len(all) == 0 {
-			why = append(why, fmt.Sprintf("unit %s has no origin for unit type %s: configure one", unit, c.UnitType))
-			continue
-		}
-		total += len(all)
-		edges := slices.DeleteFunc(s.LiveEdges(), func(e events.Edge) bool { return e.Unit != unit })
-		bad, n := p.probe(ctx, edges, all)
-		asked, answered = asked+len(edges), answered+n
-		if n == 0 {
-			why = append(why, fmt.Sprintf("no edge of unit %s answers: start one", unit))
-			continue
-		}
-		good += len(all) - len(bad)
-		for _, o := range slices.Sorted(maps.Keys(bad)) {
-			why = append(why, bad[o])
-		}
-	}
-	measured := fmt.Sprintf("%d of %d origins, asked by %d of %d edges", good, total, answered, asked)
-	if len(why) > 0 {
-		return failed(measured, "%s; then retry", few(why, "; "))
-	}
-	return passed(measured, "every origin of the gaining units can be connected to")
-}
-
-// probe has edges connect to origins. It returns those that some answering edge did not reach, with the reason, and how
-// many edges answered every question.
-func (p *Preparer) probe(ctx context.Context, edges []events.Edge, all []string) (bad map[string]string, answered int) {
-	bad = map[string]string{}
-	mute := map[string]bool{}
-	for batch := range slices.Chunk(all, probeBatch) {
-		for _, a := range p.fleet.Probe(ctx, edges, batch) {
-			if a.Err != nil {
-				mute[a.Edge.ID] = true
-				continue
-			}
-			for o, reason := range a.Value.Failed {
-				bad[o] = fmt.Sprintf("edge %s cannot connect to origin %s: %s", a.Edge.ID, o, reason)
-			}
-		}
-	}
-	return bad, len(edges) - len(mute)
 }

@@ -17,6 +17,8 @@ import (
 const (
 	askWait   = 2 * time.Second
 	probeWait = 5 * time.Second // an edge that probes waits for origins that do not answer
+
+	handshakeWait = 8 * time.Second // longer than an edge waits for one session
 )
 
 // Fleet asks the edges of a namespace. It may be used by any number of goroutines.
@@ -53,6 +55,11 @@ func (f *Fleet) Evict(ctx context.Context, edges []events.Edge, q events.EvictQu
 // Probe asks edges to connect to origins, at most 1024.
 func (f *Fleet) Probe(ctx context.Context, edges []events.Edge, origins []string) []Answer[events.ProbeAnswer] {
 	return ask[events.ProbeAnswer](ctx, f, edges, "probe", probeWait, func(events.Edge) any { return events.ProbeQuestion{Origins: origins} })
+}
+
+// Handshake asks edges to open sessions through their own front door, at most events.MaxHandshakes.
+func (f *Fleet) Handshake(ctx context.Context, edges []events.Edge, services []events.Service) []Answer[events.HandshakeAnswer] {
+	return ask[events.HandshakeAnswer](ctx, f, edges, "handshake", handshakeWait, func(events.Edge) any { return events.HandshakeQuestion{Services: services} })
 }
 
 // ask puts a question to all the edges at once and returns their answers in the same order, in bounded time. Where

@@ -21,6 +21,7 @@ type Preparer struct {
 	js     jetstream.JetStream
 	source Source
 	now    func() time.Time // dates the checks
+	names  names
 }
 
 var _ command.Preparer = (*Preparer)(nil)
@@ -33,7 +34,7 @@ type Source interface {
 
 // NewPreparer makes a Preparer for the fleet's namespace.
 func NewPreparer(fleet *Fleet, js jetstream.JetStream, source Source) *Preparer {
-	return &Preparer{fleet: fleet, js: js, source: source, now: time.Now}
+	return &Preparer{fleet: fleet, js: js, source: source, now: time.Now, names: worldNames()}
 }
 
 // Prepare implements command.Preparer. It never fails: what cannot be measured is a failed check or a silent edge.
@@ -92,25 +93,7 @@ func (p *Preparer) count(ctx context.Context, s *events.State, env events.Envelo
 	if c, ok := s.Cutovers[prop.RollbackOf]; ok && c.State.Running() {
 		from = c.Standing()
 	}
-	lost := map[string]events.CountQuestion{}
-	for _, m := range prop.Moves {
-		q := lost[m.Source]
-		q.Slots = append(q.Slots, slotRange(m.From, m.To))
-		lost[m.Source] = q
-	}
-	for _, m := range prop.ExactMoves {
-		q := lost[m.Source]
-		q.Exact = append(q.Exact, m.ID)
-		lost[m.Source] = q
-	}
-	for _, id := range exactIDs(from, prop.Rules) {
-		slot := routing.Slot(id, from.Slots())
-		if unit := from.SlotOwner(slot); unit != prop.Rules.SlotOwner(slot) {
-			q := lost[unit]
-			q.Except = append(q.Except, id)
-			lost[unit] = q
-		}
-	}
+	lost := losses(from, prop.Rules, "")
 	edges := s.LiveEdges()
 	answers := p.fleet.Count(ctx, edges, func(e events.Edge) events.CountQuestion {
 		q, loses := lost[e.Unit]
@@ -128,6 +111,37 @@ func (p *Preparer) count(ctx context.Context, s *events.State, env events.Envelo
 		}
 	}
 	return n
+}
+
+// losses are by losing unit the keys that go from one rule set's owner to another's, if gainer is not "" those that go to
+// that unit.
+func losses(from, to *routing.Rules, gainer string) map[string]events.CountQuestion {
+	lost := map[string]events.CountQuestion{}
+	counts := func(target string) bool { return gainer == "" || target == gainer }
+	diff := routing.Compare(from, to)
+	for _, m := range diff.Moves {
+		if counts(m.Target) {
+			q := lost[m.Source]
+			q.Slots = append(q.Slots, slotRange(m.From, m.To))
+			lost[m.Source] = q
+		}
+	}
+	for _, m := range diff.ExactMoves {
+		if counts(m.Target) {
+			q := lost[m.Source]
+			q.Exact = append(q.Exact, m.ID)
+			lost[m.Source] = q
+		}
+	}
+	for _, id := range exactIDs(from, to) {
+		slot := routing.Slot(id, from.Slots())
+		if unit, next := from.SlotOwner(slot), to.SlotOwner(slot); unit != next && counts(next) {
+			q := lost[unit]
+			q.Except = append(q.Except, id)
+			lost[unit] = q
+		}
+	}
+	return lost
 }
 
 // exactIDs are the IDs that are keys of their own in a cutover: those that either rule set lists.
@@ -166,9 +180,15 @@ func (p *Preparer) measure(ctx context.Context, s *events.State, c *events.Cutov
 		return p.edgesAtHead(ctx, s)
 	case "journal-quorum":
 		return p.journalQuorum(ctx)
+	case "target-capacity":
+		return p.targetCapacity(ctx, s, c)
 	case "target-origins":
 		return p.targetOrigins(ctx, s, c)
+	case "target-handshake":
+		return p.targetHandshake(ctx, s, c)
+	case "subdomains":
+		return p.names.check(ctx, s, c)
 	default:
-		return failed("", "this version does not know the precheck")
+		return reading{}.fail("this version does not know the precheck")
 	}
 }

@@ -68,7 +68,11 @@ func (c *cli) progress(v cutover.View) {
 		c.say("  prechecks")
 		t := &table{}
 		for _, k := range v.Checks {
-			t.row("    "+string(k.State), k.ID, k.Measured, k.Message)
+			measured := k.Measured
+			if k.State != events.Pass && k.Threshold != "" {
+				measured += " (want " + k.Threshold + ")"
+			}
+			t.row("    "+string(k.State), k.ID, measured, k.Message)
 		}
 		_ = t.write(c.out) // as say
 	}

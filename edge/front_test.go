@@ -1,0 +1,102 @@
+package edge_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/unitgate/unitgate/events"
+)
+
+// An edge opens a session at its own door, also while its unit has no users yet and its unit type takes no clients without
+// a routerId; nobody else can say that he is that session.
+func TestEdgeTriesItsOwnDoor(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ns := newNamespace(t)
+	ns.do(events.ApplyConfig{Base: ns.state.ConfigVersion, Config: events.Config{
+		Namespace: "demo",
+		UnitTypes: []events.UnitType{{Name: "unit_type", Slots: 10000, Unmarked: "reject"}},
+		Units:     []events.Unit{{ID: "center", Center: true}, {ID: "unbj"}, {ID: "fresh"}},
+		Clusters:  []events.Cluster{{ID: "ws-fresh", Unit: "fresh"}},
+		Domains: []events.Domain{{
+			Host:  "websocket.localhost",
+			Units: map[string]events.DomainUnit{"center": {Cluster: "ws-center"}, "unbj": {Cluster: "ws-unbj"}, "fresh": {Cluster: "ws-fresh"}},
+			URIs: []events.URI{
+				{Path: "/", Origins: map[string]events.Origins{"fresh": {origin(t, "fresh")}}},
+				{Path: "/down", Origins: map[string]events.Origins{"fresh": {"127.0.0.1:1"}}},
+				{Path: "/none", Origins: map[string]events.Origins{"center": {"127.0.0.1:1"}}},
+				{Path: "/closed", Origins: map[string]events.Origins{"fresh": {refusing(t, 401)}}},
+			},
+		}},
+	}})
+	fresh, _ := ns.start("fresh", t.TempDir())
+
+	services := []events.Service{{Host: "websocket.localhost", Path: "/"}, {Host: "websocket.localhost", Path: "/down"}, {Host: "websocket.localhost", Path: "/none"}, {Host: "websocket.localhost", Path: "/closed"}}
+	question, err := json.Marshal(events.HandshakeQuestion{Services: services})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := ns.srv.Connect().RequestWithContext(ctx, "unitgate.edge.demo.fresh."+fresh.ID()+".handshake", question)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a events.HandshakeAnswer
+	if err := json.Unmarshal(m.Data, &a); err != nil || len(a.Sessions) != len(services) {
+		t.Fatalf("%s: %v", m.Data, err)
+	}
+	for i, want := range []struct {
+		status int
+		failed string
+	}{{101, ""}, {502, "answered 502"}, {502, "no origins"}, {401, "answered 401"}} {
+		got := a.Sessions[i]
+		if got.Service != services[i] || got.Status != want.status || (got.Failed == "") != (want.failed == "") || !strings.Contains(got.Failed, want.failed) || got.Took <= 0 {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	for _, secret := range []string{"", "1", "guess"} {
+		if status := knock(ctx, t, fresh.Addrs()[0], secret); status != http.StatusBadRequest {
+			t.Errorf("a client with secret %q got %d", secret, status)
+		}
+	}
+	// They are no user's: no cutover counts them or closes them.
+	for len(fresh.Status(ctx).Sessions) > 0 && fresh.Status(ctx).Sessions["unit_type"] > 0 {
+		if ctx.Err() != nil {
+			t.Fatal("the session was not closed")
+		}
+	}
+}
+
+// refusing is an origin that answers every handshake with this status.
+func refusing(t *testing.T, status int) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	return l.Addr().String()
+}
+
+// knock sends a handshake without a routerId and with a secret of the edge's own, and returns the status of the answer.
+func knock(ctx context.Context, t *testing.T, addr, secret string) int {
+	t.Helper()
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: websocket.localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nUnitgate-Probe: %s\r\n\r\n", secret)
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
