@@ -60,12 +60,23 @@ func Start(t testing.TB, args ...string) *Process {
 // StartProgram runs any program, in dir if given. Whoever does not wait for its end leaves it to the test's cleanup.
 func StartProgram(t testing.TB, dir, program string, args ...string) *Process {
 	t.Helper()
+	return startProgram(t, dir, 0, program, args)
+}
+
+// StartInit runs unitgate as PID 1 of a pid namespace, as a container does. It needs root.
+func StartInit(t testing.TB, args ...string) *Process {
+	t.Helper()
+	return startProgram(t, "", syscall.CLONE_NEWPID, Binary(t), args)
+}
+
+func startProgram(t testing.TB, dir string, cloneflags uintptr, program string, args []string) *Process {
+	t.Helper()
 	cmd := exec.Command(program, args...)
 	cmd.Dir = dir
 	p := &Process{Name: strings.Join(args, " "), Temp: t.TempDir(), Stdout: &Output{}, Stderr: &Output{}, exited: make(chan struct{})}
 	cmd.Env = append(environment(), "TMPDIR="+p.Temp)
 	cmd.Stdout, cmd.Stderr = p.Stdout, p.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Cloneflags: cloneflags}
 	started := make(chan error)
 	go func() {
 		// The kernel sends Pdeathsig when the starting thread ends: keep that thread for as long as the process lives.

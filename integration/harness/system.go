@@ -104,25 +104,52 @@ func (s *System) StartControl(t testing.TB) {
 // EdgeProcess is a running `unitgate edge`.
 type EdgeProcess struct {
 	*Process
-	ID   string
-	Addr string
+	ID     string
+	Addr   string
+	system *System
+	run    func(t testing.TB, args ...string) *Process
+	args   []string
 }
 
 // StartEdge starts an edge, with more flags if given, and waits until it serves.
 func (s *System) StartEdge(t testing.TB, id string, u Unit, addr string, flags ...string) *EdgeProcess {
 	t.Helper()
-	e := &EdgeProcess{ID: id, Addr: addr}
-	e.Process = Start(t, append([]string{"edge", "--nats", s.NATS, "--namespace", s.Namespace, "--unit", u.ID, "--cluster", u.Cluster(),
-		"--listen", addr, "--advertise", addr, "--id", id, "--state-dir", t.TempDir(), "--admin", "127.0.0.1:0"}, flags...)...)
-	Eventually(t, startWithin, "edge "+id+" serves", func() bool {
-		for _, known := range s.API.Edges(t) {
-			if known.ID == id && known.Live {
+	return s.startEdge(t, Start, id, u, addr, flags)
+}
+
+// StartEdgeAsInit is StartEdge in a pid namespace of the edge's own.
+func (s *System) StartEdgeAsInit(t testing.TB, id string, u Unit, addr string, flags ...string) *EdgeProcess {
+	t.Helper()
+	return s.startEdge(t, StartInit, id, u, addr, flags)
+}
+
+func (s *System) startEdge(t testing.TB, run func(testing.TB, ...string) *Process, id string, u Unit, addr string, flags []string) *EdgeProcess {
+	t.Helper()
+	e := &EdgeProcess{ID: id, Addr: addr, system: s, run: run}
+	e.args = append([]string{"edge", "--nats", s.NATS, "--namespace", s.Namespace, "--unit", u.ID, "--cluster", u.Cluster(),
+		"--listen", addr, "--advertise", addr, "--id", id, "--state-dir", t.TempDir(), "--admin", "127.0.0.1:0"}, flags...)
+	e.Process = run(t, e.args...)
+	e.Serves(t)
+	return e
+}
+
+// Restart starts an edge that has ended, with the same flags and state directory. It need not serve yet.
+func (e *EdgeProcess) Restart(t testing.TB) {
+	t.Helper()
+	e.Process = e.run(t, e.args...)
+}
+
+// Serves waits until the edge answers as a live one.
+func (e *EdgeProcess) Serves(t testing.TB) {
+	t.Helper()
+	Eventually(t, startWithin, "edge "+e.ID+" serves", func() bool {
+		for _, known := range e.system.API.Edges(t) {
+			if known.ID == e.ID && known.Live {
 				return true
 			}
 		}
 		return false
 	})
-	return e
 }
 
 func startNATS(t testing.TB) string {

@@ -69,6 +69,9 @@ func (c *cli) report(err error) int {
 	if err == nil {
 		return exitDone
 	}
+	if code, ok := errors.AsType[ended](err); ok {
+		return int(code)
+	}
 	f := failureOf(err)
 	place := ""
 	if f.File != "" {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/unitgate/unitgate/edge"
 	"github.com/unitgate/unitgate/edge/agent"
 	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/services/unitgate/pid1"
 )
 
 // servers holds the flags of the commands that run until they are stopped.
@@ -55,6 +57,9 @@ func checkListen(flag, addr string) error {
 }
 
 func (s *servers) runEdge(ctx context.Context) error {
+	if pid1.Is() {
+		return s.runBehind(ctx)
+	}
 	if s.namespace == "" {
 		return usage("which namespace? --namespace NAME")
 	}
@@ -80,3 +85,17 @@ func (s *servers) runEdge(ctx context.Context) error {
 	}
 	return e.Run(ctx)
 }
+
+// runBehind leaves the place of PID 1, which a timer cannot end, and has a child do the work (rule R12).
+func (s *servers) runBehind(ctx context.Context) error {
+	code, err := pid1.Run(ctx, s.log())
+	if err == nil && code != exitDone {
+		return ended(code)
+	}
+	return err
+}
+
+// ended is the exit code of a child that has said itself what was wrong.
+type ended int
+
+func (e ended) Error() string { return fmt.Sprintf("the child ended with exit code %d", int(e)) }
