@@ -69,7 +69,7 @@ func (v *views) types(s *events.State) []*handshake.Type {
 	for _, t := range s.UnitTypes {
 		c := v.compile(s, t.Name)
 		tables[t.Name] = c
-		h := &handshake.Type{Name: t.Name, Table: c.table, Unmarked: t.Unmarked, Local: c.table != nil && c.table.Owns(v.self.Unit)}
+		h := &handshake.Type{Name: t.Name, Table: c.table, Version: s.Rules[t.Name].Version, Unmarked: t.Unmarked, Local: c.table != nil && c.table.Owns(v.self.Unit)}
 		for _, src := range t.RouterID {
 			from, name, _ := strings.Cut(src, ":")
 			h.Sources = append(h.Sources, handshake.Source{From: from, Name: name})

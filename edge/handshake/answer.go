@@ -20,15 +20,21 @@ func refuseUpgrade(code, reason string) Verdict {
 	return vd
 }
 
-// AppendAnswer appends the whole HTTP response of an Answer: its fields and the reason as one plain-text line, after
-// which the connection is closed. A control character in a field or in the reason becomes "?", so that nothing in a
-// Verdict can break out of its line.
-func AppendAnswer(dst []byte, vd *Verdict) []byte {
+// AppendAnswer appends the whole HTTP response of an Answer to req, which is nil if that was never read: its fields and
+// the reason as one line, after which the connection is closed. A control character in a field or in the reason becomes
+// "?", so that nothing in a Verdict can break out of its line.
+func AppendAnswer(dst []byte, req *Request, vd *Verdict) []byte {
 	dst = append(dst, "HTTP/1.1 "...)
 	dst = strconv.AppendInt(dst, int64(vd.Status), 10)
 	dst = append(dst, ' ')
 	dst = append(dst, http.StatusText(vd.Status)...)
-	dst = append(dst, "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: "...)
+	contentType := vd.ContentType
+	if contentType == "" {
+		contentType = "text/plain; charset=utf-8"
+	}
+	dst = append(dst, "\r\nContent-Type: "...)
+	dst = append(dst, contentType...)
+	dst = append(dst, "\r\nContent-Length: "...)
 	dst = strconv.AppendInt(dst, int64(len(vd.Reason)+1), 10)
 	connection := "close"
 	for i := range vd.Header {
@@ -45,6 +51,7 @@ func AppendAnswer(dst []byte, vd *Verdict) []byte {
 		dst = append(dst, "\r\nRetry-After: "...)
 		dst = strconv.AppendInt(dst, int64(vd.RetryAfter), 10)
 	}
+	dst = req.appendShared(dst)
 	dst = append(dst, "\r\nConnection: "...)
 	dst = append(dst, connection...)
 	dst = append(dst, "\r\n\r\n"...)

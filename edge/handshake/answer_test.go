@@ -14,7 +14,7 @@ import (
 // answer reads vd's bytes as a client does.
 func answer(t *testing.T, vd Verdict) (*http.Response, string) {
 	t.Helper()
-	raw := AppendAnswer([]byte("before"), &vd)
+	raw := AppendAnswer([]byte("before"), nil, &vd)
 	br := bufio.NewReader(bytes.NewReader(raw[len("before"):]))
 	res, err := http.ReadResponse(br, nil)
 	if err != nil {
@@ -50,7 +50,7 @@ func TestAppendAnswer(t *testing.T) {
 func TestUpgradeRequired(t *testing.T) {
 	v := testView(t, "unbj", false)
 	for _, raw := range []string{head("Upgrade: -"), head("Sec-WebSocket-Version: 8"), head("GET / HTTP/1.0")} {
-		raw := AppendAnswer(nil, new(decide(raw, v, testPeer, false)))
+		raw := AppendAnswer(nil, nil, new(decide(raw, v, testPeer, false)))
 		for _, want := range []string{"HTTP/1.1 426 Upgrade Required\r\n", "\r\nUpgrade: websocket\r\n", "\r\nSec-WebSocket-Version: 13\r\n", "\r\nConnection: close, Upgrade\r\n"} {
 			if !strings.Contains(string(raw), want) {
 				t.Errorf("%q has no %q", raw, want)
@@ -119,8 +119,19 @@ func TestAppendOrigin(t *testing.T) {
 		},
 		{
 			"a client cannot forge what the origin believes of it",
-			"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 127.0.0.1\r\nX-FORWARDED-PROTO: https\r\nX-Forwarded-For:\r\nX: y\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\nx-forwarded-for: 127.0.0.1\r\nX-FORWARDED-PROTO: https\r\nX-Forwarded-For:\r\nX: y\r\n" +
+				"x-request-id: 1\r\nUNITTYPE: other\r\nUnitgate-Epoch: 7\r\nunitgate-Hop: 1\r\nUnitgate-: \r\n\r\n",
 			"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n",
+		},
+		{
+			"not even for an application that takes _ for -",
+			"GET / HTTP/1.1\r\nHost: a\r\nX_Forwarded_For: 127.0.0.1\r\nx-forwarded_proto: https\r\nX_REQUEST_ID: 1\r\nUNITGATE_EPOCH: 7\r\nUnitgate_Rule-Version: 7\r\nX: y\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n",
+		},
+		{
+			"names that only look like them pass",
+			"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Foo: 1\r\nX-Forwarded-Prot0: 1\r\nX-Request-Ie: 1\r\nunit-type: 1\r\nUnitgate: 1\r\nxUnitgate-A: 1\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Foo: 1\r\nX-Forwarded-Prot0: 1\r\nX-Request-Ie: 1\r\nunit-type: 1\r\nUnitgate: 1\r\nxUnitgate-A: 1\r\n",
 		},
 		{
 			"nor make the origin's front drop it (RFC 9110 7.6.1), nor leave the protocol that the edge follows",
@@ -137,12 +148,37 @@ func TestAppendOrigin(t *testing.T) {
 		if err != nil {
 			t.Fatal(c.proves, err)
 		}
-		got := string(req.AppendOrigin([]byte("before"), netip.MustParseAddr("::ffff:192.0.2.7"), false))
-		if got != "before"+c.out+"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n\r\n" {
+		got := string(req.AppendOrigin([]byte("before"), &Forward{Peer: netip.MustParseAddr("::ffff:192.0.2.7"), UnitType: "unit_type", RequestID: "r-1"}))
+		if got != "before"+c.out+"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Request-Id: r-1\r\nunitType: unit_type\r\n\r\n" {
 			t.Errorf("%s: %q", c.proves, got)
 		}
-		if got := string(req.AppendOrigin(nil, netip.IPv6Loopback(), true)); got != c.out+"X-Forwarded-For: ::1\r\nX-Forwarded-Proto: https\r\n\r\n" {
+		fw := &Forward{Peer: netip.IPv6Loopback(), TLS: true, UnitType: "other", RequestID: "r-2"}
+		if got := string(req.AppendOrigin(nil, fw)); got != c.out+"X-Forwarded-For: ::1\r\nX-Forwarded-Proto: https\r\nX-Request-Id: r-2\r\nunitType: other\r\n\r\n" {
 			t.Errorf("%s, over TLS: %q", c.proves, got)
+		}
+	}
+}
+
+// A client's request id is kept if it is one that is safe to pass on and to log.
+func TestRequestID(t *testing.T) {
+	for header, want := range map[string]string{
+		"":                                  "",
+		"X-Request-Id: 7b1f-4E.x_~:+/=\r\n": "7b1f-4E.x_~:+/=",
+		"x-REQUEST-id:\t" + strings.Repeat("a", 128) + " \r\n": strings.Repeat("a", 128),
+		"X-Request-Id: " + strings.Repeat("a", 129) + "\r\n":   "",
+		"X-Request-Id:\r\n":                      "",
+		"X-Request-Id: a b\r\n":                  "",
+		"X-Request-Id: a\"b\r\n":                 "",
+		"X-Request-Id: \xe5\r\n":                 "",
+		"X-Request-Id: a\r\nX-Request-Id: a\r\n": "",
+		"X_Request_Id: a\r\n":                    "",
+	} {
+		req, _, err := Parse([]byte("GET / HTTP/1.1\r\nHost: a\r\n" + header + "\r\n"))
+		if err != nil {
+			t.Fatalf("%q: %v", header, err)
+		}
+		if got := req.ID(); got != want {
+			t.Errorf("%q: %q, want %q", header, got, want)
 		}
 	}
 }

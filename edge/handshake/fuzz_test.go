@@ -98,11 +98,11 @@ func FuzzParseAgreesWithNetHTTP(f *testing.F) {
 		}
 		checkAgainstNetHTTP(t, req, data, n)
 		// And what the origin is sent is accepted again, and says the same.
-		out := req.AppendOrigin(nil, testPeer, false)
+		out := req.AppendOrigin(nil, &Forward{Peer: testPeer, UnitType: "unit_type", RequestID: "x"})
 		again, m, err := Parse(append(out, "glued"...))
 		switch {
-		case err != nil && len(out) > MaxHead-100: // our two fields may take it over a cap
-		case err != nil && len(req.Fields) > MaxFields-2:
+		case err != nil && len(out) > MaxHead-150: // our four fields may take it over a cap
+		case err != nil && len(req.Fields) > MaxFields-4:
 		case err != nil || m != len(out):
 			t.Fatalf("%q\nis sent to the origin as\n%q\nand refused: %v", data[:n], out, err)
 		case again.Target != req.Target || again.Host != req.Host || again.Method != req.Method:

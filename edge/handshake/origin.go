@@ -5,16 +5,25 @@ import (
 	"strings"
 )
 
+// Forward is what the edge tells an origin of a client, each in a field of its own.
+type Forward struct {
+	Peer      netip.Addr // X-Forwarded-For: the client's address
+	TLS       bool       // X-Forwarded-Proto: the client came over it
+	UnitType  string     // unitType: what the handshake was decided by, whether the client named it or not
+	RequestID string     // X-Request-Id: see Request.ID
+}
+
 // AppendOrigin appends the request's head as the origin gets it: every header line as the client sent it and in its
 // order, but for these.
-//   - X-Forwarded-For and X-Forwarded-Proto are ours: the client's are dropped, because it could have put any address
-//     there, and the origin could not tell which part to believe. Peers that may be believed speak PROXY.
-//   - ProbeField is the edge's own secret and goes no further.
+//   - The fields of Forward are ours: the client's are dropped, because it could have put anything there, and the origin
+//     could not tell which part to believe. Peers that may be believed speak PROXY. So are all that begin with
+//     "Unitgate-": they pass between edges and from edges to origins, and no client has any business with them.
+//     ProbeField, the edge's own secret, is one of them.
 //   - Connection and Upgrade are for one hop (RFC 9110 sections 7.6.1 and 7.8) and leave as one line each. A client can
 //     then neither have the origin's front drop fields, X-Forwarded-For for one, nor switch it to another protocol
 //     behind the back of our frame tracking.
 //   - Of an absolute-form target the path remains, and its authority replaces Host (RFC 9112 section 3.2.2).
-func (r *Request) AppendOrigin(dst []byte, peer netip.Addr, tls bool) []byte {
+func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 	dst = append(dst, r.Method...)
 	dst = append(dst, ' ')
 	dst = append(dst, r.Target...)
@@ -23,8 +32,7 @@ func (r *Request) AppendOrigin(dst []byte, peer netip.Addr, tls bool) []byte {
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		switch {
-		case strings.EqualFold(f.Name, "X-Forwarded-For") || strings.EqualFold(f.Name, "X-Forwarded-Proto"):
-		case strings.EqualFold(f.Name, ProbeField):
+		case internal(f.Name):
 		case strings.EqualFold(f.Name, "Connection"):
 			dst, connection = appendOnce(dst, "Connection: Upgrade\r\n", connection), true
 		case strings.EqualFold(f.Name, "Upgrade"):
@@ -39,11 +47,15 @@ func (r *Request) AppendOrigin(dst []byte, peer netip.Addr, tls bool) []byte {
 		}
 	}
 	dst = append(dst, "X-Forwarded-For: "...)
-	dst = peer.Unmap().WithZone("").AppendTo(dst)
+	dst = fw.Peer.Unmap().WithZone("").AppendTo(dst)
 	dst = append(dst, "\r\nX-Forwarded-Proto: http"...)
-	if tls {
+	if fw.TLS {
 		dst = append(dst, 's')
 	}
+	dst = append(dst, "\r\nX-Request-Id: "...)
+	dst = append(dst, fw.RequestID...)
+	dst = append(dst, "\r\nunitType: "...)
+	dst = append(dst, fw.UnitType...)
 	return append(dst, "\r\n\r\n"...)
 }
 
@@ -52,4 +64,62 @@ func appendOnce(dst []byte, line string, done bool) []byte {
 		return dst
 	}
 	return append(dst, line...)
+}
+
+// internal tells whether only an edge may set a field of that name. "_" counts as "-": to an application behind CGI,
+// WSGI or PHP both are HTTP_X_FORWARDED_FOR.
+func internal(name string) bool {
+	const ours = "unitgate-"
+	if len(name) >= len(ours) && sameName(name[:len(ours)], ours) {
+		return true
+	}
+	switch len(name) {
+	case len("unitType"):
+		return sameName(name, "unittype")
+	case len("X-Request-Id"):
+		return sameName(name, "x-request-id")
+	case len("X-Forwarded-For"):
+		return sameName(name, "x-forwarded-for")
+	case len("X-Forwarded-Proto"):
+		return sameName(name, "x-forwarded-proto")
+	}
+	return false
+}
+
+// sameName compares a field's name with one in lower case.
+func sameName(name, lower string) bool {
+	if len(name) != len(lower) {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		case c == '_':
+			c = '-'
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// maxRequestID is the longest id that is taken from a client: what fits into a line of a log.
+const maxRequestID = 128
+
+// ID is the request's X-Request-Id, if the client sent one that every log and every database takes: 1 to 128 letters,
+// digits and - . _ ~ : + / =. Otherwise it is empty, and the edge makes one.
+func (r *Request) ID() string {
+	id, n := r.Get("X-Request-Id")
+	if n != 1 || id == "" || len(id) > maxRequestID {
+		return ""
+	}
+	for i := range len(id) {
+		if !isAlnum(id[i]) && strings.IndexByte("-._~:+/=", id[i]) < 0 {
+			return ""
+		}
+	}
+	return id
 }

@@ -51,7 +51,7 @@ func routerID(req *Request, t *Type, peer netip.Addr) (id, code, reason string) 
 			return "", "bad_router_id", "the " + s.From + " gives more than one routerId"
 		case routing.CheckRouterID(id) != nil:
 			return "", "bad_router_id",
-				"bad routerId in the " + s.From + ": want 1 to 256 bytes of UTF-8 without spaces and control characters"
+				"bad routerId in the " + s.From + ": " + wantRouterID
 		}
 		return id, "", ""
 	}
@@ -63,6 +63,8 @@ func routerID(req *Request, t *Type, peer netip.Addr) (id, code, reason string) 
 	}
 	return "", "", ""
 }
+
+const wantRouterID = "want 1 to 256 bytes of UTF-8 without spaces and control characters"
 
 // differ tells whether a field of that name has another value than value.
 func (r *Request) differ(name, value string) bool {

@@ -31,9 +31,11 @@ type Verdict struct {
 
 	// Of an Answer.
 	Status     int     // HTTP status
-	Reason     string  // the plain-text body, one line without its line end
+	Reason     string  // the body, one line without its line end
 	Header     []Field // fields beside those that every answer has
 	RetryAfter int     // seconds in Retry-After; 0: no such field. The caller may set or jitter it.
+
+	ContentType string // of the body; "": plain text
 
 	// Of Serve, Hold and redirects.
 	Type     *Type
@@ -79,6 +81,9 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 	if site == nil {
 		return Refuse(421, "unknown_host", "this host name is not served here")
 	}
+	if req.Path == LocatePath {
+		return v.locate(req, site, peer, tls)
+	}
 	if vd, ok := checkUpgrade(req); !ok {
 		return vd
 	}
@@ -91,9 +96,7 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 		return Refuse(400, code, reason)
 	}
 	if typ == nil || typ.Table == nil {
-		vd := Refuse(503, "no_rules", "the unit type has no routing rules yet, try again")
-		vd.RetryAfter = 1
-		return vd
+		return noRules()
 	}
 	if v.probes(req) {
 		return serve(uri, Verdict{Type: typ, RouterID: ProbeID})
@@ -145,7 +148,7 @@ func (v *View) probes(req *Request) bool {
 func redirect(vd Verdict, req *Request, site *Site, unit string, tls bool) Verdict {
 	host := site.Locations[unit]
 	if host == "" {
-		return Refuse(502, "no_location", "the unit that serves this client has no address for this host name")
+		return noLocation()
 	}
 	var prefix string
 	switch site.Scheme {
@@ -161,6 +164,16 @@ func redirect(vd Verdict, req *Request, site *Site, unit string, tls bool) Verdi
 	vd.Action, vd.Code, vd.Status, vd.Reason = Answer, "redirect", 302, "moved to "+unit
 	vd.Header = []Field{{Name: "Location", Value: prefix + host + req.Target}}
 	return vd
+}
+
+func noRules() Verdict {
+	vd := Refuse(503, "no_rules", "the unit type has no routing rules yet, try again")
+	vd.RetryAfter = 1
+	return vd
+}
+
+func noLocation() Verdict {
+	return Refuse(502, "no_location", "the unit that serves this client has no address for this host name")
 }
 
 // Serves tells whether this edge's unit may serve a key now: it owns the key, and no cutover has fenced it. The route

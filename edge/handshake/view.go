@@ -27,6 +27,7 @@ type View struct {
 type Type struct {
 	Name     string
 	Table    *routing.Table
+	Version  uint64   // of the rules, as operators count them
 	Sources  []Source // where the routerId is looked for, in this order
 	Unmarked string   // clients without one: "local", "reject" or "split"
 	Local    bool     // this edge's unit owns slots of the type, so that it may serve unmarked clients itself

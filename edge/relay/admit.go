@@ -209,9 +209,17 @@ func (e *engine) refuseBusy(s *session, code, reason string) {
 // answer sends the client a response of our own and ends the session with it.
 func (e *engine) answer(s *session, vd *handshake.Verdict) {
 	e.close(s, origin)
-	e.out = handshake.AppendAnswer(e.out[:0], vd)
+	e.out = handshake.AppendAnswer(e.out[:0], s.asked(), vd)
 	e.write(s, client, e.out)
 	e.linger(s)
+}
+
+// asked is the client's request; nil if it was not read, or is answered already.
+func (s *session) asked() *handshake.Request {
+	if s.hs == nil {
+		return nil
+	}
+	return s.hs.req
 }
 
 // linger ends the sending side of what is left and waits until the peer has read it, discarding what it sends. Closing

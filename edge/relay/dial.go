@@ -2,11 +2,15 @@ package relay
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"syscall"
 
 	"github.com/lesismal/nbio"
 	"golang.org/x/sys/unix"
+
+	"github.com/unitgate/unitgate/edge/handshake"
 )
 
 // attempt is a try to reach an origin of a session in stDial: its name is being looked up, or its socket connects.
@@ -173,9 +177,23 @@ func (e *engine) request(s *session) {
 	s.legs[origin] = leg{c: c}
 	s.state = stReply
 	e.start(&e.replies, s)
-	e.out = s.hs.req.AppendOrigin(e.out[:0], s.hs.peer, s.tls != nil)
+	e.out = s.hs.req.AppendOrigin(e.out[:0], s.forward())
 	e.write(s, origin, e.out)
 }
+
+// forward is what the origin is told of the client. Every origin that is tried gets the same X-Request-Id.
+func (s *session) forward() *handshake.Forward {
+	h := s.hs
+	if h.id == "" {
+		if h.id = h.req.ID(); h.id == "" {
+			h.id = newRequestID()
+		}
+	}
+	return &handshake.Forward{Peer: h.peer, TLS: s.tls != nil, UnitType: s.entry.Key.Type, RequestID: h.id}
+}
+
+// newRequestID is 128 random bits. They only have to differ, so the runtime's generator is good enough.
+func newRequestID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
 
 // settled ends an attempt and leaves its socket open.
 func (e *engine) settled(h *opening) {

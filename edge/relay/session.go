@@ -106,6 +106,7 @@ type opening struct {
 	peer    netip.Addr
 	buf     []byte // of the client: a head that is not complete; then what was glued to it
 	req     *handshake.Request
+	id      string        // X-Request-Id, from the first dial on
 	since   time.Duration // when the client was first held
 	wasHeld bool
 

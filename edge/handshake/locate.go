@@ -1,0 +1,130 @@
+package handshake
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/netip"
+
+	"github.com/unitgate/unitgate/events/routing"
+)
+
+// LocatePath is where clients ask which unit a routerId belongs to, on every host name that is served: browsers, which
+// cannot follow the redirect of a handshake, do so before they connect.
+const LocatePath = "/.unitgate/locate"
+
+// locate answers GET /.unitgate/locate?routerId=…&unitType=… with where such a client belongs. Both may be left out: then
+// what the request carries counts as in a handshake, a cookie for one. While the key is being handed over the question is
+// held like a handshake, since nobody knows the answer yet.
+func (v *View) locate(req *Request, site *Site, peer netip.Addr, tls bool) Verdict {
+	switch req.Method {
+	case http.MethodGet:
+	case http.MethodOptions: // a browser asks it first if the page adds fields of its own
+		vd := Refuse(http.StatusOK, "locate_preflight", "ask with GET")
+		vd.Header = []Field{
+			{Name: "Access-Control-Allow-Methods", Value: "GET"},
+			{Name: "Access-Control-Allow-Headers", Value: "*"},
+			{Name: "Access-Control-Max-Age", Value: "86400"},
+		}
+		return vd
+	default:
+		vd := Refuse(http.StatusMethodNotAllowed, "bad_method", "ask with GET")
+		vd.Header = []Field{{Name: "Allow", Value: "GET, OPTIONS"}}
+		return vd
+	}
+	typ, code, reason := v.locateType(req, site)
+	if code != "" {
+		return Refuse(http.StatusBadRequest, code, reason)
+	}
+	if typ == nil || typ.Table == nil {
+		return noRules()
+	}
+	id, code, reason := locateRouter(req, typ, peer)
+	if code != "" {
+		return Refuse(http.StatusBadRequest, code, reason)
+	}
+	return v.located(site, Verdict{Type: typ, RouterID: id}, tls)
+}
+
+// located is the answer for vd's type and routerId.
+func (v *View) located(site *Site, vd Verdict, tls bool) Verdict {
+	unit := v.Unit
+	if vd.RouterID == "" {
+		if !v.servesUnmarked(vd.Type) {
+			unit = v.Center
+		}
+	} else {
+		vd.Route, vd.Slot = vd.Type.Table.Lookup(vd.RouterID), vd.Type.Table.Slot(vd.RouterID)
+		if vd.Route.Next != "" {
+			vd.Action, vd.Code = Hold, "hold"
+			return vd
+		}
+		unit = vd.Route.Unit
+	}
+	host := site.Locations[unit]
+	if host == "" {
+		return noLocation()
+	}
+	body, err := json.Marshal(struct {
+		Unit        string `json:"unit"`
+		URL         string `json:"url"`
+		RuleVersion uint64 `json:"ruleVersion"`
+	}{unit, site.webSocketScheme(tls) + "://" + host + "/", vd.Type.Version})
+	if err != nil { // a struct of strings and a number
+		return Refuse(http.StatusInternalServerError, "internal", "the answer cannot be written")
+	}
+	vd.Action, vd.Code, vd.Status = Answer, "located", http.StatusOK
+	vd.Reason, vd.ContentType = string(body), "application/json"
+	return vd
+}
+
+// locateType is the type that the query names; without one, what the request says otherwise.
+func (v *View) locateType(req *Request, site *Site) (t *Type, code, reason string) {
+	name, found, differs := req.param("unitType")
+	switch {
+	case !found:
+		return v.unitType(req, site)
+	case differs:
+		return nil, "bad_unit_type", "the query gives more than one unitType"
+	}
+	if t = v.Types[name]; t == nil {
+		return nil, "bad_unit_type", "unknown unit type in the query"
+	}
+	return t, "", ""
+}
+
+// locateRouter likewise.
+func locateRouter(req *Request, t *Type, peer netip.Addr) (id, code, reason string) {
+	id, found, differs := req.param("routerId")
+	switch {
+	case !found:
+		return routerID(req, t, peer)
+	case differs:
+		return "", "bad_router_id", "the query gives more than one routerId"
+	case routing.CheckRouterID(id) != nil:
+		return "", "bad_router_id", "bad routerId in the query: " + wantRouterID
+	}
+	return id, "", ""
+}
+
+// webSocketScheme is what a page puts before an address of the site.
+func (s *Site) webSocketScheme(tls bool) string {
+	switch s.Scheme {
+	case "http", "ws":
+		return "ws"
+	case "https", "wss":
+		return "wss"
+	}
+	if tls {
+		return "wss"
+	}
+	return "ws"
+}
+
+// appendShared lets pages of any origin read the answer to a question for a location, whatever it is: no secret is in it,
+// and a page that may not see a 503 cannot tell it from a broken line.
+func (r *Request) appendShared(dst []byte) []byte {
+	if r == nil || r.Path != LocatePath {
+		return dst
+	}
+	return append(dst, "\r\nAccess-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: Retry-After\r\nCache-Control: no-store"...)
+}
