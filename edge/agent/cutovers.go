@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -21,17 +22,18 @@ type fence struct {
 	seq               uint64
 }
 
-// fencesOf lists the fences of a state, the oldest cutover's first.
+// fencesOf lists the fences of a state, the oldest first. It is asked at every step, also between cutovers.
 func fencesOf(s *events.State) []fence {
 	if s == nil {
 		return nil
 	}
 	var out []fence
-	for _, c := range s.CutoverList() {
+	for _, c := range s.Cutovers {
 		if w := c.FencedWave(); w >= 0 && c.State.Running() {
 			out = append(out, fence{c.ID, c.UnitType, w, c.Waves[w].FenceSeq})
 		}
 	}
+	slices.SortFunc(out, func(a, b fence) int { return cmp.Compare(a.seq, b.seq) })
 	return out
 }
 
