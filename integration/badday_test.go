@@ -1,8 +1,10 @@
 package integration_test
 
 import (
+	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/unitgate/unitgate/integration/harness"
@@ -129,4 +131,47 @@ func TestControllerDies(t *testing.T) {
 		t.Fatalf("the second controller did not finish the cutover: %s%s", last.Stdout, last.Stderr)
 	}
 	d.arrives(t, "6000")
+}
+
+// TestRegionFails kills every edge of a unit at once; one command moves its users to the other one, and the journal holds
+// what it did without, and why.
+func TestRegionFails(t *testing.T) {
+	d := startBadDay(t)
+	for _, id := range []string{"unbj-1", "unbj-2"} {
+		d.edges[id].Kill()
+	}
+	d.Run(t, "cutover", "drain", "unbj").Refused(t, 3, "precheck_failed") // proposes c1, which stays a proposal
+	d.Run(t, "cutover", "drain", "unbj", "--emergency").Exits(t, 2)
+	done := d.API.Cutover(t, "drain", "unbj", "--emergency", "--reason", "the region is dark", "--wait")
+	if done.State != "completed" || done.ID != "c2" {
+		t.Fatalf("%+v", done)
+	}
+	d.arrives(t, "6000")
+	d.arrives(t, "9999")
+	skips := map[string]bool{}
+	for line := range strings.Lines(d.Run(t, "log", "--entity", "cutover").OK(t).Stdout) {
+		var e struct {
+			Type, Actor string
+			Data        struct {
+				Edge, Reason string
+				Checks       []harness.Check
+			}
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case e.Type == "CutoverSkipped" && e.Actor == "driver" && strings.Contains(e.Data.Reason, "the region is dark"):
+			skips[e.Data.Edge] = true
+		case e.Type == "CutoverStarted":
+			for _, c := range e.Data.Checks {
+				skips[c.ID] = skips[c.ID] || c.State == "skipped"
+			}
+		}
+	}
+	for _, want := range []string{"unbj-1", "unbj-2", "edges-at-head"} {
+		if !skips[want] {
+			t.Errorf("the journal does not say that %s was done without: %v", want, skips)
+		}
+	}
 }

@@ -17,9 +17,6 @@ func unsupported(c events.Command) error {
 		if c.Gate != nil && c.Gate.Set() {
 			return events.ErrUnsupported.With("gates are not judged yet: use steps and an interval, and look").At("gate")
 		}
-		if c.Emergency {
-			return events.ErrUnsupported.With("a drain does not skip by itself yet: skip prechecks and edges by name").At("emergency")
-		}
 	default:
 	}
 	return nil

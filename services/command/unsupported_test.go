@@ -16,7 +16,6 @@ func TestUnsupported(t *testing.T) {
 		"config.policy.gate":      events.ApplyConfig{Config: events.Config{Policy: &events.PolicyPatch{Gate: &gate}}},
 		"config.hooks":            events.ApplyConfig{Config: events.Config{Hooks: &[]events.Hook{{Name: "page"}}}},
 		"gate":                    events.PreviewCutover{Gate: &gate},
-		"emergency":               events.PreviewCutover{Emergency: true},
 	} {
 		var e *events.Error
 		if err := unsupported(c); !errors.As(err, &e) || e.Code != events.ErrUnsupported.Code || e.Field != field || e.Message == "" {

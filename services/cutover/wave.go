@@ -136,6 +136,7 @@ func (d *Driver) await(c *events.Cutover, i int) {
 		d.giveUp(c, i, fmt.Sprintf("unit %s has no edge left to serve its new users", few(deserted, ", ")))
 	case len(missing) == 0:
 		d.want(c, wish{"commit", i, f.seq}, events.CommitWave{Cutover: c.ID, Wave: i, Term: d.office.term, Edges: results})
+	case d.excuse(c, i, f, missing):
 	case len(late) > 0:
 		d.giveUp(c, i, fmt.Sprintf("no progress for %s at edge %s", d.cfg.Patience, few(late, ", ")))
 	case d.now-f.seen >= limit:

@@ -17,7 +17,7 @@ import (
 type cutoverCmd struct {
 	*cli
 	id, check, edge, reason string
-	wait, watch             bool
+	wait, watch, emergency  bool
 
 	unitType, rate, steps string
 	drain, drainTo        string
@@ -41,6 +41,15 @@ func (c *cli) addCutover(p parent) {
 	preview.Flag("interval", "least time between a wave's commit and the next one's fence").PlaceHolder("5m").DurationVar(&x.interval)
 	preview.Flag("rate", "evictions a second and edge, evenly spaced, or max").PlaceHolder("N").StringVar(&x.rate)
 	preview.Flag("reason", "goes into the journal").StringVar(&x.reason)
+
+	drain := c.command(group, "drain", "Empty a unit: preview, prechecks and start in one", x.drainNow)
+	drain.Arg("unit", "the unit").Required().StringVar(&x.drain)
+	drain.Flag("to", "who gets it all; the others in proportion to their slots if not given").PlaceHolder("UNIT").StringVar(&x.drainTo)
+	drain.Flag("unit-type", "unit type; the first one if not given").PlaceHolder("NAME").StringVar(&x.unitType)
+	drain.Flag("rate", "evictions a second and edge, evenly spaced, or max").PlaceHolder("N").StringVar(&x.rate)
+	drain.Flag("emergency", "the unit has failed: skip prechecks that fail, and its edges that say nothing, each on record").UnNegatableBoolVar(&x.emergency)
+	drain.Flag("reason", "goes into the journal; an emergency needs one").StringVar(&x.reason)
+	drain.Flag("wait", "wait for the end").UnNegatableBoolVar(&x.wait)
 
 	x.verb(group, "check", "Run the prechecks", x.runChecks)
 	x.verb(group, "retry", "Run one precheck again", x.retry).Arg("check", "the precheck").Required().StringVar(&x.check)
@@ -86,6 +95,8 @@ type wanted struct {
 	Steps    []int               `json:"steps,omitempty"`
 	Interval *events.Duration    `json:"interval,omitempty"`
 	Rate     any                 `json:"rate,omitempty"`
+
+	Emergency bool `json:"emergency,omitempty"`
 }
 
 func (x *cutoverCmd) preview(ctx context.Context) error {
@@ -106,14 +117,46 @@ func (x *cutoverCmd) preview(ctx context.Context) error {
 	if w.Ranges == nil && w.Exact == nil && w.Drain == "" {
 		return usage("say what moves: --range UNIT=FROM-TO for every unit, --exact UNIT=ID, or --drain UNIT")
 	}
-	if x.rate != "" {
-		rate, err := events.ParseRate(x.rate)
-		if err != nil {
-			return usage("--rate: %w", err)
-		}
-		w.Rate = rate
+	if w.Rate, err = pace(x.rate); err != nil {
+		return err
 	}
 	return x.propose(ctx, "preview", w)
+}
+
+// pace reads --rate; nil if it is not given.
+func pace(text string) (any, error) {
+	if text == "" {
+		return nil, nil
+	}
+	rate, err := events.ParseRate(text)
+	if err != nil {
+		return nil, usage("--rate: %w", err)
+	}
+	return rate, nil
+}
+
+// drainNow proposes the drain of a unit and starts it. Where prechecks fail and it is no emergency, the proposal stays.
+func (x *cutoverCmd) drainNow(ctx context.Context) error {
+	if x.emergency && x.reason == "" {
+		return usage("an emergency needs a --reason: it goes into the journal with everything that is skipped for it")
+	}
+	rate, err := pace(x.rate)
+	if err != nil {
+		return err
+	}
+	b, ns, err := x.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	w := wanted{UnitType: x.unitType, Drain: x.drain, DrainTo: x.drainTo, Rate: rate, Emergency: x.emergency}
+	if err := x.proposed(ctx, b, ns, "preview", w); err != nil {
+		return err
+	}
+	if !x.json() {
+		x.say("%s proposed: everything out of unit %s", x.id, x.drain)
+	}
+	return x.start(ctx)
 }
 
 // rollback shows the way back that it proposed.
@@ -128,22 +171,27 @@ func (x *cutoverCmd) propose(ctx context.Context, verb string, data any) error {
 		return err
 	}
 	defer b.close()
-	var proposed struct {
-		ID string `json:"id"`
-	}
-	o, err := b.do(ctx, ns, "cutover", verb, x.reason, data)
-	if err == nil {
-		err = json.Unmarshal(o.Data, &proposed)
-	}
-	if err != nil {
+	if err := x.proposed(ctx, b, ns, verb, data); err != nil {
 		return err
 	}
-	x.id = proposed.ID
 	raw, _, err := x.look(ctx, b, ns) // the same as the other commands show
 	if err != nil {
 		return err
 	}
 	return x.present(raw)
+}
+
+// proposed sends a command that makes a cutover, which x is about from then on.
+func (x *cutoverCmd) proposed(ctx context.Context, b *bus, ns, verb string, data any) error {
+	var made struct {
+		ID string `json:"id"`
+	}
+	o, err := b.do(ctx, ns, "cutover", verb, x.reason, data)
+	if err == nil {
+		err = json.Unmarshal(o.Data, &made)
+	}
+	x.id = made.ID
+	return err
 }
 
 // percentages reads "1,10,50,100". Whether they rise to 100 the control plane says.
