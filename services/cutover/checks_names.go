@@ -95,7 +95,7 @@ func (n names) look(ctx context.Context, subdomain, scheme string) found {
 		host, port = strings.Trim(subdomain, "[]"), "443"
 	}
 	if strings.HasSuffix("."+host, ".localhost") { // RFC 6761 section 6.3: no resolver is to be asked
-		return found{why: "leads only clients of this machine here, and of those only browsers", mild: true}
+		return found{why: "only browsers of this machine find it", mild: true}
 	}
 	addresses, err := n.lookup(ctx, host)
 	switch {

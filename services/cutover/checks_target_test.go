@@ -169,7 +169,7 @@ func TestSubdomainNames(t *testing.T) {
 		{"plain", "a.shop.test", "ws", "", 0, "", false},
 		{"no such name", "gone.shop.test", "ws", "", 0, "does not resolve", false},
 		{"no address", "empty.shop.test", "ws", "", 0, "has no address", false},
-		{"by definition", "a.localhost", "ws", "", 0, "this machine", true},
+		{"by definition", "a.localhost", "ws", "", 0, "browsers of this machine", true},
 		{"TLS", "a.shop.test", "wss", "a.shop.test", month, "", false},
 		{"TLS with a port", "a.shop.test:7443", "https", "a.shop.test", month, "", false},
 		{"wrong name", "a.shop.test", "wss", "b.shop.test", month, "not valid", false},

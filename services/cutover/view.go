@@ -30,6 +30,7 @@ type View struct {
 	Rate        events.Rate         `json:"rate"`                 // evictions a second and edge
 	Interval    events.Duration     `json:"interval,omitempty"`   // least time between a commit and the next fence
 	Drain       string              `json:"drain,omitempty"`      // unit that it empties
+	Emergency   bool                `json:"emergency,omitempty"`  // what cannot answer is done without
 	RollbackOf  string              `json:"rollbackOf,omitempty"` // the cutover whose keys it moves back
 	Reason      *events.Why         `json:"reason"`               // of the last pause or abort, null if there was none
 	Checks      []events.Check      `json:"checks"`
@@ -71,7 +72,7 @@ func Show(s *events.State, c events.Cutover, reports map[string]Report) View {
 	v := View{
 		ID: c.ID, State: c.State, UnitType: c.UnitType, RuleFrom: c.RuleFrom, RuleTo: c.RuleTo,
 		Moves: orEmpty(d.Moves), ExactMoves: orEmpty(d.ExactMoves), Slots: d.Slots(), Diff: routing.DiffText(c.From, c.To), Rate: c.Rate,
-		Interval: c.Interval, Drain: c.Drain, RollbackOf: c.RollbackOf,
+		Interval: c.Interval, Drain: c.Drain, Emergency: c.Emergency, RollbackOf: c.RollbackOf,
 		Sessions: c.Counted.Sessions, SilentEdges: orEmpty(c.Counted.SilentEdges),
 		Reason: c.Why, Checks: orEmpty(c.Checks), Waves: []WaveView{}, Actor: c.Actor,
 		ProposedAt: c.ProposedAt, StartedAt: moment(c.StartedAt), EndedAt: moment(c.EndedAt), TraceID: traceID(c.Traceparent),

@@ -38,7 +38,11 @@ func (c *cli) describe(v cutover.View) {
 		c.say("             back from where %s has moved them", v.RollbackOf)
 	}
 	if v.Drain != "" {
-		c.say("             out of unit %s", v.Drain)
+		emergency := ""
+		if v.Emergency {
+			emergency = ", in an emergency: what cannot answer is done without"
+		}
+		c.say("             out of unit %s%s", v.Drain, emergency)
 	}
 	for _, m := range v.Moves {
 		c.say("             %d-%d from %s to %s", m.From, m.To, m.Source, m.Target)
