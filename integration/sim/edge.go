@@ -115,7 +115,8 @@ func (e *edge) join() {
 	if have, known := s.Edges[e.id]; known {
 		if have.Gone != "" || have.Directory != e.dir {
 			e.w.trace("%s finds itself gone or registered for another directory, and ends", e.name)
-			if e.w.chance(0.5) { // or asks all the same, as one that has not heard would
+			if e.w.chance(0.5) { // or asks all the same, from another address, as one that has not heard would
+				want.Address = fmt.Sprintf("127.0.0.1:%d", 8000+e.index)
 				e.w.submit(e.node, events.Envelope{ID: e.w.uuid(3), Actor: "edge/" + e.id, Command: want}, nil)
 			}
 			e.gone = true

@@ -239,6 +239,9 @@ func (w *world) harmNet(f Fault) {
 	if w.chance(0.5) {
 		a = w.bus
 	}
+	if lead := w.inCharge(); lead != nil && w.chance(0.3) {
+		b = lead.node
+	}
 	if a != b {
 		w.cut(a, b, w.until(15*time.Second))
 	}

@@ -122,6 +122,7 @@ func (p *poller) install(v *handshake.View, a *answers, changes []registry.Chang
 // review asks the new view about one session.
 func (p *poller) review(s *session) {
 	switch {
+	case s.phase == ended: // a change may name a session twice
 	case p.serves(s):
 		p.pardon(s)
 	case s.phase == dialling || s.phase == asking: // nothing of it has reached the client: decide its handshake anew

@@ -1,0 +1,125 @@
+package mutants
+
+// edit replaces a text that stands once in a file.
+type edit struct{ file, old, new string }
+
+// mutant is the code with one rule removed. A rule that is kept in two places, by the driver and once more by Decide, is
+// removed from both.
+type mutant struct {
+	name  string
+	rule  string
+	edits []edit
+	by    string // what the simulation has to say of it, the beginning of a bug; of a test: its name
+	test  string // package of the test that has to fail; "": the simulation
+}
+
+const (
+	wave     = "services/cutover/wave.go"
+	term     = "services/cutover/term.go"
+	driver   = "services/cutover/driver.go"
+	decide   = "events/decide.go"
+	wavesOf  = "events/decide_wave.go"
+	endOf    = "events/decide_end.go"
+	state    = "events/state.go"
+	evolve   = "events/evolve.go"
+	cutovers = "events/evolve_cutover.go"
+	table    = "events/routing/table.go"
+	machine  = "edge/agent/machine.go"
+	fences   = "edge/agent/cutovers.go"
+	view     = "edge/agent/view.go"
+	verdict  = "edge/handshake/verdict.go"
+)
+
+var list = []mutant{
+	{name: "commit-without-drained", rule: "R5: a losing edge reports applied and drained", by: "G2", edits: []edit{
+		{wave, "res.Applied >= w.FenceSeq && (res.Drained || !e.Loses)", "res.Applied >= w.FenceSeq"},
+		{wavesOf, "r.Applied >= fence && (r.Drained || !e.Loses)", "r.Applied >= fence"},
+	}},
+	{name: "commit-without-gaining", rule: "R8: gaining edges report applied, too", by: "R6", edits: []edit{
+		{state, "(loses[e.Unit] || gains[e.Unit])", "loses[e.Unit]"},
+	}},
+	{name: "report-before-disk", rule: "R6: a report is sent after fsync", by: "R6", edits: []edit{
+		{machine, "\treturn a.stored\n}", "\tif v := a.installed; v.state != nil {\n\t\treturn version{v.epoch, v.state, v.state.Hash()}\n\t}\n\treturn a.stored\n}"},
+	}},
+	{name: "drained-while-victims", rule: "R5: drained means that no session and no dial is left", by: "R5", edits: []edit{
+		{fences, "Drained: counted && n.Victims == 0", "Drained: counted && n.Victims < 2"},
+	}},
+	{name: "reports-without-fence", rule: "R6, R11: a report names the fence's sequence; one of an older fence does not count", by: "R6", edits: []edit{
+		{wave, "f.Wave == i && f.Fence == w.FenceSeq", "f.Wave == i"},
+		{wave, "res.Applied >= w.FenceSeq && (res.Drained || !e.Loses)", "(res.Drained || !e.Loses && res.Applied >= w.FenceSeq)"},
+		{wavesOf, "r.Fence == fence && r.Applied >= fence && (r.Drained || !e.Loses)", "(r.Drained || !e.Loses && r.Applied >= fence)"},
+	}},
+	{name: "pause-keeps-fence", rule: "R11: pausing unfences", by: "R11", edits: []edit{
+		{cutovers, "c.State, c.Why = Paused, &e.Why\n\t\tc.unfence()", "c.State, c.Why = Paused, &e.Why"},
+	}},
+	{name: "abort-keeps-fence", rule: "R11: aborting unfences", by: "R11", edits: []edit{
+		{cutovers, "\tc.unfence()\n\tc.State, c.Why, c.EndedAt", "\tc.State, c.Why, c.EndedAt"},
+	}},
+	{name: "presence-instead-of-registration", rule: "R7: the journal says which edges are needed, not who is heard", by: "R6", edits: []edit{
+		{wavesOf, "if i < 0 || !s.suffices(", "if i >= 0 && !s.suffices("},
+		{wave, "\tresults := make([]events.EdgeResult, 0, len(f.needed))", "\tf.needed = slices.DeleteFunc(slices.Clone(f.needed), func(e events.NeededEdge) bool {\n" +
+			"\t\tv, ok := d.voices[e.ID]\n\t\treturn !ok || d.now-v.Heard > 2*events.ReportEvery\n\t})\n\tresults := make([]events.EdgeResult, 0, len(f.needed))"},
+	}},
+	{name: "deadline-commits", rule: "a deadline unfences, it never guesses", by: "R6", edits: []edit{
+		{wave, "\tcase len(late) > 0:\n\t\td.giveUp(", "\tcase len(late) > 0:\n\t\tfor k := range results {\n\t\t\tresults[k].Applied, results[k].Fence, results[k].Drained = f.seq, f.seq, true\n\t\t}\n" +
+			"\t\td.want(c, wish{\"commit\", i, f.seq}, events.CommitWave{Cutover: c.ID, Wave: i, Term: d.office.term, Edges: results})\n\tcase f == nil:\n\t\td.giveUp("},
+	}},
+	{name: "commit-to-nobody", rule: "a wave is not committed to a unit without an edge", by: "served", edits: []edit{
+		{wave, "case len(deserted) > 0:", "case len(deserted) > 99:"},
+		{wavesOf, "len(units) > 0 {", "len(units) > 99 {"},
+	}},
+	{name: "any-term", rule: "R1: Decide refuses what an older term asks for", by: "R1", edits: []edit{
+		{wavesOf, "if term != s.Office.Term {", "if term > s.Office.Term {"},
+	}},
+	{name: "no-took-office", rule: "R1: a driver acts once the journal holds its taking office", by: "R1", edits: []edit{
+		{driver, "d.office.holds(d.now) && d.state.Office == d.office.mine(d)", "d.office.holds(d.now)"},
+		{wavesOf, "if term != s.Office.Term {", "if term < s.Office.Term {"},
+	}},
+	{name: "office-without-waiting", rule: "R1: the office is taken after the key stood unchanged for T+m_o", by: "R1", edits: []edit{
+		{term, "return atOnce || d.now-o.since >= Term+TermMargin", "return atOnce || d.now-o.since >= Term/4"},
+	}},
+	{name: "office-margin-0", rule: "R1: T+m_o outlives T on any two clocks", by: "R1", edits: []edit{
+		{driver, "TermMargin = 500 * time.Millisecond", "TermMargin = 0 * time.Millisecond"},
+	}},
+	{name: "term-without-end", rule: "R1: the holder checks its own term before everything it does", by: "R1", edits: []edit{
+		{term, "return o.term > 0 && now < o.ends", "return o.term > 0"},
+	}},
+	{name: "term-from-answer", rule: "R1: the term runs from before the write was sent", by: "R1", edits: []edit{
+		{term, "o.term, o.ends = w.Value.Term, o.wrote+Term", "o.term, o.ends = w.Value.Term, d.now+Term"},
+	}},
+	{name: "unknown-write-renews", rule: "R1: a write of unknown fate prolongs nothing", by: "R1", edits: []edit{
+		{term, "o.known, o.polled = false, 0 // the running term goes on, but this write prolongs nothing", "o.known, o.polled = false, 0\n\t\to.ends = max(o.ends, o.wrote+2*Term)"},
+	}},
+	{name: "admits-before-join", rule: "R7: an edge admits only with a state that holds its own join", by: "bounce", edits: []edit{
+		{view, "return ok && e.Gone == \"\" && e.Unit == self.Unit && e.Directory == self.Directory", "return ok || e.Gone == \"\""},
+	}},
+	{name: "gone-comes-back", rule: "R7: a retired id never rejoins", by: "R7", edits: []edit{
+		{decide, "\t\tif old.Gone != \"\" {\n\t\t\treturn nil, ErrEdgeGone", "\t\tif old.Gone == \"left\" {\n\t\t\treturn nil, ErrEdgeGone"},
+		{evolve, "if old.Gone != \"\" { // R7", "if old.Gone == \"left\" { // R7"},
+	}},
+	{name: "directory-cloned", rule: "R7: an id stays with its state directory", by: "R7", edits: []edit{
+		{decide, "if e.Directory != directory {", "if e.Directory == \"\" {"},
+	}},
+	{name: "fence-without-evicting", rule: "a fenced key is served by nobody new, and who has it evicts", by: "R5", edits: []edit{
+		{verdict, "return r, r.Unit == v.Unit && r.Next == \"\"", "return r, r.Unit == v.Unit"},
+	}},
+	{name: "fence-redirects", rule: "a fenced key's handshakes are held on both sides", by: "hold", edits: []edit{
+		{verdict, "case vd.Route.Next != \"\":", "case vd.Route.Next != \"\" && vd.Route.Unit == v.Unit:"},
+	}},
+	{name: "fence-covers-all-waves", rule: "a fence stops the keys of its own wave only", by: "ownership", edits: []edit{
+		{state, "Phase: w.State.Phase()}", "Phase: max(w.State.Phase(), c.Waves[0].State.Phase()%2)}"},
+	}},
+	{name: "abort-takes-the-rest", rule: "an aborted cutover leaves uncommitted waves where they were", by: "G4", edits: []edit{
+		{cutovers, "if c.NextWave() < len(c.Waves) {\n\t\tcurrent = c.Standing()", "if c.NextWave() < 0 {\n\t\tcurrent = c.Standing()"},
+	}},
+	{name: "exact-moves-with-slot", rule: "an exact ID is a key of its own", by: "ownership", edits: []edit{
+		{table, "if len(t.exact) > 0 {\n\t\tif i, ok := t.exact[id]", "if len(t.exact) > 99 {\n\t\tif i, ok := t.exact[id]"},
+	}},
+	{name: "stale-version", rule: "a cutover starts from the rules it was made against", by: "ownership", edits: []edit{
+		{endOf, "v != cut.RuleFrom {", "v == 0 {"},
+	}},
+	{name: "two-at-once", rule: "one cutover of a unit type runs at a time", by: "one cutover", edits: []edit{
+		{endOf, "if r, ok := s.Running(cut.UnitType); ok {", "if r, ok := s.Running(cut.UnitType); ok && r.ID == \"\" {"},
+		{cutovers, "if r, ok := s.Running(c.UnitType); ok {", "if r, ok := s.Running(c.UnitType); ok && r.ID == \"\" {"},
+	}},
+}
