@@ -164,7 +164,8 @@ const maxServices = 4 * events.MaxHandshakes
 
 // targetHandshake: through every edge of the gaining units a session reaches an origin of each service and answers a
 // ping. It is opened at the edge's own address, as a client's would be, but carries no routerId (R14). An origin that
-// answers and lets nobody in without credentials gives a warning: more cannot be measured from here.
+// answers and lets nobody in without credentials gives a warning, and so does one that opens the session and sends no
+// pong: more cannot be measured from here.
 func (p *Preparer) targetHandshake(ctx context.Context, s *events.State, c *events.Cutover) events.Check {
 	var services []events.Service
 	for _, d := range activeDomains(s, c.UnitType) {
@@ -175,7 +176,7 @@ func (p *Preparer) targetHandshake(ctx context.Context, s *events.State, c *even
 	skipped := max(0, len(services)-maxServices)
 	services = services[:len(services)-skipped]
 	good, total := 0, 0
-	var bad, guarded []string
+	var bad, odd []string
 	for _, unit := range gaining(c) {
 		edges := edgesOf(s, unit)
 		if len(edges) == 0 {
@@ -192,8 +193,8 @@ func (p *Preparer) targetHandshake(ctx context.Context, s *events.State, c *even
 					switch said := fmt.Sprintf("edge %s, %s%s: %s", a.Edge.ID, t.Host, t.Path, t.Failed); {
 					case t.Failed == "":
 						good++
-					case t.Status >= 400 && t.Status < 500 && t.Status != 404 && t.Status != 421 && t.Status != 426:
-						guarded = append(guarded, said)
+					case t.Status == 101, t.Status >= 400 && t.Status < 500 && t.Status != 404 && t.Status != 421 && t.Status != 426:
+						odd = append(odd, said)
 					default:
 						bad = append(bad, said)
 					}
@@ -205,8 +206,8 @@ func (p *Preparer) targetHandshake(ctx context.Context, s *events.State, c *even
 	switch {
 	case len(bad) > 0:
 		return r.fail("%s; then retry", few(bad, "; "))
-	case len(guarded) > 0:
-		return r.warn("the origin answers and refuses a session without credentials: %s", few(guarded, "; "))
+	case len(odd) > 0:
+		return r.warn("origins are reached, and a session without credentials is not answered as RFC 6455 has it: %s", few(odd, "; "))
 	case len(services) == 0:
 		return r.warn("no active domain has unit type %s by default, so that nothing can be tried", c.UnitType)
 	case skipped > 0:

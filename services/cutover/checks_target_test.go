@@ -117,7 +117,7 @@ func TestTargetHandshake(t *testing.T) {
 		{"origins are down", 502, `answered 502 "no origin"`, events.Fail, "edge h2, ws.shop.example/: answered 502"},
 		{"nothing there", 404, "answered 404", events.Fail, "404"},
 		{"no answer", 0, "connection refused", events.Fail, "connection refused"},
-		{"no pong", 101, "no pong: EOF", events.Fail, "no pong"},
+		{"no pong", 101, "no pong: EOF", events.Warn, "no pong"},
 		{"the origin wants credentials", 401, "answered 401", events.Warn, "without credentials"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -186,7 +186,11 @@ func (o *Origin) take(c *conn, b []byte) {
 			c.left = streamLength(payload)
 			continue
 		}
-		o.out = sock.AppendFrame(o.out, f.Op, false, payload)
+		op := f.Op
+		if op == sock.OpPing {
+			op = sock.OpPong
+		}
+		o.out = sock.AppendFrame(o.out, op, false, payload)
 		ended = ended || f.Op == sock.OpClose
 	}
 	if len(b) > 0 {

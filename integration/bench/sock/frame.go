@@ -6,6 +6,8 @@ import "encoding/binary"
 const (
 	OpBinary = 2
 	OpClose  = 8
+	OpPing   = 9
+	OpPong   = 10
 )
 
 // Mask is the masking key of every frame that a client sends (section 5.3). What it masks is no secret.
