@@ -25,19 +25,23 @@ const (
 
 // listener is a listening socket that one engine's poller accepts from. It is the nbio session of c.
 type listener struct {
-	c    *nbio.Conn
-	addr string // with the port that was taken for 0
-	tls  bool   // who comes here has to speak it
+	c       *nbio.Conn
+	addr    string // with the port that was taken for 0
+	tls     bool   // who comes here has to speak it
+	watched bool   // it is in epoll
 }
 
 // listen binds addr once for each engine; with tls, its clients have to speak it. The first binding decides the port if
-// addr leaves it open.
+// addr leaves it open. Sockets that another process has left for addr are listened on instead.
 //
 // The first listener must get the address for itself, so it asks without SO_REUSEPORT: with it, it would be let in beside
 // another relay's listeners, and the kernel would deal the clients out to both. Once it listens, it is opened for the
 // other engines' listeners. Of two relays that start at the same moment only one comes to listen; there is no window in
 // between. SO_REUSEADDR, which net sets, lets a successor in whose predecessor left connections in TIME_WAIT.
 func (r *Relay) listen(addr string, tls bool) (string, error) {
+	if left := r.leftFor(addr, tls); left != nil {
+		return r.inherit(left)
+	}
 	lc := net.ListenConfig{KeepAlive: -1, Control: tuneListener}
 	bound := addr
 	for i, e := range r.engines {
@@ -84,18 +88,26 @@ func share(ln *net.TCPListener) error {
 // listenOn has the poller accept from ln's socket, which it takes out of Go's own poller: a connection that Go accepts
 // costs a goroutine's wake-up, a registration and two address objects.
 func (e *engine) listenOn(ln *net.TCPListener, tls bool) error {
-	l := &listener{addr: ln.Addr().String(), tls: tls}
+	addr, fd := ln.Addr().String(), -1
 	rc, err := ln.SyscallConn()
 	if err == nil {
-		err = control(rc, func(fd int) (err error) {
-			if fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err == nil {
-				l.c, err = watchable(fd, l)
-			}
-			return err
-		})
+		err = control(rc, func(from int) (err error) { fd, err = another(from); return err })
 	}
-	_ = ln.Close() // the duplicates keep the socket listening
+	_ = ln.Close() // the duplicate keeps the socket listening
 	if err != nil {
+		return err
+	}
+	return e.listenOnSocket(fd, addr, tls)
+}
+
+// another is a second descriptor of fd's socket.
+func another(fd int) (int, error) { return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0) }
+
+// listenOnSocket has the poller accept from a listening socket; it owns fd from here on, also if it fails.
+func (e *engine) listenOnSocket(fd int, addr string, tls bool) error {
+	l := &listener{addr: addr, tls: tls}
+	var err error
+	if l.c, err = watchable(fd, l); err != nil {
 		return err
 	}
 	if !e.post(func() { e.listeners = append(e.listeners, l); e.arrive(arrival{ln: l}) }) {
@@ -112,11 +124,26 @@ func (e *engine) beginAccepting(l *listener) {
 		e.r.log.Error("cannot watch a listener", "address", l.addr, "error", err)
 		return
 	}
-	e.setInterest(l.c.Hash(), unix.EPOLLIN) // until the queue is empty, not once
+	l.watched = true
+	e.heed(l)
+}
+
+// heed has the poller told of clients at l, or not: as long as the queue is not empty, not once.
+func (e *engine) heed(l *listener) {
+	switch {
+	case !l.watched:
+	case e.accepting && e.resting.in == nil:
+		e.setInterest(l.c.Hash(), unix.EPOLLIN)
+	default:
+		e.setInterest(l.c.Hash(), 0)
+	}
 }
 
 // acceptFrom takes in clients that wait at l. What is left is reported again by epoll.
 func (e *engine) acceptFrom(l *listener) {
+	if !e.accepting {
+		return // not any more, since this event
+	}
 	for range acceptBatch {
 		fd, sa, err := unix.Accept4(l.c.Hash(), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err == nil {
@@ -128,11 +155,11 @@ func (e *engine) acceptFrom(l *listener) {
 			return
 		default:
 			e.r.log.Warn("accept failed, pausing", "address", l.addr, "error", err)
-			e.setInterest(l.c.Hash(), 0)
 			if e.resting.in == nil {
 				e.pauses.start(&e.resting, e.now())
 				e.schedule(e.resting.at)
 			}
+			e.heed(l)
 			return
 		}
 	}
@@ -150,13 +177,18 @@ func (e *engine) accepted(l *listener, fd int, sa unix.Sockaddr) error {
 // acceptAgain follows a pause.
 func (e *engine) acceptAgain() {
 	for _, l := range e.listeners {
-		e.setInterest(l.c.Hash(), unix.EPOLLIN)
+		e.heed(l)
 	}
 }
 
-// stopAccepting closes the listeners. Who is queued there is reset by the kernel.
+// stopAccepting closes the listeners. Who is queued there is reset by the kernel, unless another process has the socket,
+// too: then epoll would report it for ever if it were only closed.
 func (e *engine) stopAccepting() {
+	e.accepting = false
 	for _, l := range e.listeners {
+		if l.watched {
+			_ = unix.EpollCtl(e.epfd, unix.EPOLL_CTL_DEL, l.c.Hash(), nil)
+		}
 		unwatch(l.c)
 	}
 	e.listeners = nil

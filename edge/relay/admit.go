@@ -97,7 +97,7 @@ func (e *engine) takeHead(s *session, b []byte) {
 // decide applies the view to a session's request, for the first time or again.
 func (e *engine) decide(s *session) {
 	s.deadline.stop()
-	if e.closing {
+	if e.closing || e.refusing {
 		e.refuseBusy(s, "shutting_down", "this edge is shutting down, try again")
 		return
 	}

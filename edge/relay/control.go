@@ -300,26 +300,32 @@ func (r *Relay) evictDue(now time.Duration) time.Duration {
 // deal hands n evictions to the engines, each to the one with the most victims waiting.
 func (r *Relay) deal(typ string, st *typeStats, n int) {
 	waiting := make([]int64, len(r.engines))
-	share := make([]int, len(r.engines))
 	for i := range waiting {
 		waiting[i] = st.waiting[i].Load()
 	}
-	for ; n > 0; n-- {
-		most := 0
-		for i := range waiting {
-			if waiting[i] > waiting[most] {
-				most = i
-			}
-		}
-		if waiting[most] <= 0 {
-			break // a rate beyond what is there
-		}
-		waiting[most]--
-		share[most]++
-	}
-	for i, e := range r.engines {
-		if k := share[i]; k > 0 {
+	for i, k := range portions(waiting, n) {
+		if e := r.engines[i]; k > 0 {
 			e.post(func() { e.evictSome(typ, k) })
 		}
 	}
+}
+
+// portions divides n among those who have something to do, always to the one with the most, and takes it from what they
+// have. Nobody gets more than that.
+func portions(have []int64, n int) []int {
+	parts := make([]int, len(have))
+	for ; n > 0; n-- {
+		most := 0
+		for i := range have {
+			if have[i] > have[most] {
+				most = i
+			}
+		}
+		if have[most] <= 0 {
+			break // a rate beyond what is there
+		}
+		have[most]--
+		parts[most]++
+	}
+	return parts
 }

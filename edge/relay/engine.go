@@ -44,14 +44,17 @@ type engine struct {
 
 	adopt     adopter
 	listeners []*listener
+	accepting bool // from them
 
 	connecting int                 // epoll set of the connects under way that have to be waited for
 	awaited    map[uint32]*session // which these are, by the number of the attempt
 	serial     uint32              // of the latest attempt
 	names      map[string]*name    // of origins
 
-	closing bool // Close has begun
-	drained chan struct{}
+	refusing bool       // Drain has begun: nobody is admitted any more
+	parting  []*session // those that Drain has not come to, in no order; may hold some that have ended
+	closing  bool       // Close has begun
+	drained  chan struct{}
 
 	heads, held, connects, replies, lingering, aborting, evicting fifo
 	watch, pauses                                                 fifo

@@ -24,6 +24,13 @@ func newPacer(rate int, now time.Duration, within func(interval time.Duration) t
 	return p
 }
 
+// newSpread makes a pacer of n events from now on, the last one within the given time.
+func newSpread(n int, over, now time.Duration, within func(interval time.Duration) time.Duration) pacer {
+	p := pacer{interval: max(over/time.Duration(n), 1), within: within}
+	p.from(now)
+	return p
+}
+
 func (p *pacer) from(begins time.Duration) {
 	p.begins = begins
 	p.next = begins + p.within(p.interval)

@@ -39,6 +39,11 @@ type Config struct {
 	DialBudget       time.Duration // when origins have failed a client for this long, no further one is tried; default 15 s
 	Logger           *slog.Logger  // default: none
 
+	// Inherited are sockets of another process. An address that stands in Addrs or TLSAddrs is listened on with these
+	// instead of new ones; New closes their descriptors then. Those of other addresses stay the caller's.
+	Inherited []Listener
+	Wait      bool // listen, but accept nobody until Accept
+
 	// Certificate chooses the certificate for a TLS client; needed with TLSAddrs. It is called by any goroutine, and what
 	// it returns must not change any more.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -65,6 +70,7 @@ type Relay struct {
 	admitted atomic.Int64 // sessions counted against Capacity
 	held     atomic.Int64
 	changed  chan struct{}
+	emptied  chan struct{} // signalled when an engine that does not accept has lost its last session
 
 	installing sync.Mutex // makes views arrive in the same order everywhere
 	view       *handshake.View
@@ -72,6 +78,9 @@ type Relay struct {
 	mu        sync.Mutex // guards what follows
 	stats     map[string]*typeStats
 	evictions map[string]*eviction
+
+	widening sync.Mutex // guards narrow
+	narrow   []narrow
 
 	kick    chan struct{}   // wakes the evictor
 	life    context.Context // ends when Close begins
@@ -107,6 +116,7 @@ func New(cfg Config) (*Relay, error) {
 		cfg: cfg, log: cfg.Logger, epoch: time.Now(),
 		tls: newTLSConfig(cfg.Certificate), tlsPermits: newTLSPermits(),
 		changed:   make(chan struct{}, 1),
+		emptied:   make(chan struct{}, 1),
 		kick:      make(chan struct{}, 1),
 		stats:     map[string]*typeStats{},
 		evictions: map[string]*eviction{},
@@ -141,6 +151,9 @@ func (r *Relay) startAll() error {
 			return fmt.Errorf("listen for TLS on %s: %w", addr, err)
 		}
 		r.tlsAddrs = append(r.tlsAddrs, bound)
+	}
+	if !r.cfg.Wait {
+		r.Accept()
 	}
 	r.running.Add(1)
 	go r.runEvictions()
@@ -187,8 +200,8 @@ func (r *Relay) Install(ctx context.Context, v *handshake.View) error {
 	return nil
 }
 
-// Close stops accepting, closes every session with 1001 and ends the engines. Install and Counts go on meanwhile. When ctx ends, the sessions that are left
-// are reset. It returns when no goroutine and no descriptor of the relay is left; ctx's error if it had to reset.
+// Close stops accepting, closes every session with 1001, all at once, and ends the engines. Drain before it takes its
+// time. Install and Counts go on meanwhile. When ctx ends, the sessions that are left are reset. It returns when no goroutine and no descriptor of the relay is left; ctx's error if it had to reset.
 func (r *Relay) Close(ctx context.Context) error {
 	var err error
 	r.closing.Do(func() { err = r.close(ctx) })
@@ -255,9 +268,16 @@ func (e *engine) resetAll() {
 	}
 }
 
-// checkDrained tells Close that nothing is left.
+// checkDrained tells whoever waits for it that nothing is left.
 func (e *engine) checkDrained() {
-	if e.closing && len(e.all) == 0 {
+	if len(e.all) > 0 || e.accepting {
+		return
+	}
+	select {
+	case e.r.emptied <- struct{}{}:
+	default:
+	}
+	if e.closing {
 		select {
 		case <-e.drained:
 		default:
