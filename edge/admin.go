@@ -15,8 +15,7 @@ import (
 
 // admin is the listener for operators and orchestrators.
 type admin struct {
-	agent    *agent.Runner
-	origins  func() []origin.Status
+	edge     *Edge // nil before serve
 	listener net.Listener
 	server   *http.Server
 	end      chan error // why the server ended, if it ended by itself
@@ -42,11 +41,11 @@ func listenAdmin(addr string, profiling bool) (*admin, error) {
 }
 
 // serve begins to answer. Without a listener it does nothing.
-func (a *admin) serve(r *agent.Runner, origins func() []origin.Status) {
+func (a *admin) serve(e *Edge) {
 	if a == nil {
 		return
 	}
-	a.agent, a.origins = r, origins
+	a.edge = e
 	go func() {
 		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
 			a.end <- fmt.Errorf("admin listener: %w", err)
@@ -64,19 +63,20 @@ func (a *admin) failed() <-chan error {
 
 // ready: the edge admits sessions. It stays ready when NATS is out of reach (G5).
 func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
-	if a.agent.Ready() {
-		text(w, http.StatusOK, "ready")
+	if why := a.edge.unready(); why != "" {
+		text(w, http.StatusServiceUnavailable, why)
 		return
 	}
-	text(w, http.StatusServiceUnavailable, "not ready: no state with this edge's join is installed yet")
+	text(w, http.StatusOK, "ready")
 }
 
 // status is what the edge says of itself on the bus, and its origins, which can be too many for a message.
 func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 	b, err := json.Marshal(struct {
 		agent.Status
-		Origins []origin.Status `json:"origins"`
-	}{a.agent.Status(r.Context()), a.origins()})
+		Draining bool            `json:"draining"`
+		Origins  []origin.Status `json:"origins"`
+	}{a.edge.agent.Status(r.Context()), a.edge.draining.Load(), a.edge.relay.Origins()})
 	if err != nil {
 		text(w, http.StatusInternalServerError, err.Error())
 		return
@@ -94,7 +94,7 @@ func text(w http.ResponseWriter, code int, line string) {
 // close ends the listener, whether it was served or not.
 func (a *admin) close() error {
 	err := a.server.Close()
-	if a.agent == nil {
+	if a.edge == nil {
 		err = errors.Join(err, a.listener.Close())
 	}
 	return err

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/unitgate/unitgate/edge/agent"
@@ -44,7 +45,8 @@ type Config struct {
 	MaxHeld          int           // most handshakes held at a time; 0: 10,000
 	HandshakeTimeout time.Duration // 0: 10 s
 	DialTimeout      time.Duration // for an origin; 0: 5 s
-	CloseTimeout     time.Duration // for sessions to end when the edge stops, then they are reset; 0: 5 s
+	CloseTimeout     time.Duration // for sessions to end when they are closed all at once, then they are reset; 0: 5 s
+	DrainTime        time.Duration // for them to end when Run's context ends: they are closed one after the other; 0: all at once
 }
 
 // Edge is one edge replica.
@@ -56,6 +58,8 @@ type Edge struct {
 	relay *relay.Relay
 	agent *agent.Runner
 	admin *admin // nil without Config.Admin
+
+	draining atomic.Bool // no client is admitted any more
 }
 
 // counting gives the agent the relay's counts in its own type.
@@ -109,7 +113,7 @@ func New(cfg Config) (e *Edge, err error) {
 	}); err != nil {
 		return e, err
 	}
-	e.admin.serve(e.agent, e.relay.Origins)
+	e.admin.serve(e)
 	return e, nil
 }
 
@@ -126,6 +130,8 @@ func (c *Config) check() error {
 		return events.ErrMissingField.With("an edge needs a directory for its id and its state").At("state-dir")
 	case c.Capacity < 0:
 		return events.ErrBadValue.With("want 0 (no limit) or more").At("capacity")
+	case c.DrainTime < 0:
+		return events.ErrBadValue.With("want 0 (all at once) or more").At("drain-time")
 	}
 	var err error
 	if c.Advertise == "" {
@@ -174,15 +180,27 @@ func (e *Edge) AdminAddr() string {
 	return e.admin.listener.Addr().String()
 }
 
-// Ready tells whether the edge admits sessions: every poller decides by a state that holds its own join.
-func (e *Edge) Ready() bool { return e.agent.Ready() }
+// Ready tells whether the edge admits sessions.
+func (e *Edge) Ready() bool { return e.unready() == "" }
+
+// unready says why the edge does not admit sessions, "" if it does: when every poller decides by a state that holds its
+// own join.
+func (e *Edge) unready() string {
+	switch {
+	case e.draining.Load():
+		return "draining: this edge ends its sessions and stops"
+	case !e.agent.Ready():
+		return "not ready: no state with this edge's join is installed yet"
+	}
+	return ""
+}
 
 // Status says how the edge stands.
 func (e *Edge) Status(ctx context.Context) agent.Status { return e.agent.Status(ctx) }
 
-// Run serves until ctx ends: then the edge stops accepting, closes its sessions with 1001 and lets go of its directory.
-// It returns nil then, or why it had to stop before: agent.ErrGone, events.ErrEdgeElsewhere, another join that is
-// refused for ever, or an admin listener that failed. Call it once.
+// Run serves until ctx ends: then the edge stops accepting, closes its sessions with 1001 over Config's DrainTime and
+// lets go of its directory. It returns nil then, or why it had to stop before: agent.ErrGone, events.ErrEdgeElsewhere,
+// another join that is refused for ever, or an admin listener that failed. Call it once.
 func (e *Edge) Run(ctx context.Context) error {
 	e.log.Info("edge starts", "edge", e.ID(), "unit", e.cfg.Unit, "cluster", e.cfg.Cluster, "listen", e.Addrs(), "listen-tls", e.TLSAddrs(), "advertise", e.cfg.Advertise)
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -193,15 +211,20 @@ func (e *Edge) Run(ctx context.Context) error {
 	agentEnd := make(chan error, 1)
 	go func() { agentEnd <- e.agent.Run(running) }()
 	var err error
-	alive := true
+	alive, timeout := true, e.cfg.CloseTimeout
 	select {
 	case <-ctx.Done():
+		e.draining.Store(true)
+		if e.cfg.DrainTime > 0 {
+			timeout = 0 // they have had their time by then
+			alive, err = e.drain(running, agentEnd)
+		}
 	case err = <-agentEnd:
 		alive = false
 	case err = <-e.admin.failed():
 	}
 	// The agent reports on while the sessions end, so that a cutover which waits for this edge sees it drained.
-	closed := e.closeRelay(ctx)
+	closed := e.closeRelay(ctx, timeout)
 	cancel()
 	if alive {
 		err = errors.Join(err, <-agentEnd)
@@ -211,9 +234,34 @@ func (e *Edge) Run(ctx context.Context) error {
 	return err
 }
 
+// lastClose is how long the last session to be closed in a drain has for its closing handshake: three steps of at most
+// 2 s each, of which the first two are the client's.
+const lastClose = 5 * time.Second
+
+// drain ends the sessions in the time that the configuration gives them. alive says whether the agent still runs: when
+// it ends, with an error, this edge may not serve any longer.
+func (e *Edge) drain(running context.Context, agentEnd <-chan error) (alive bool, err error) {
+	e.log.Info("draining", "edge", e.ID(), "within", e.cfg.DrainTime)
+	ctx, cancel := context.WithTimeout(running, e.cfg.DrainTime)
+	defer cancel()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		_ = e.relay.Drain(ctx, e.cfg.DrainTime-min(e.cfg.DrainTime/4, lastClose)) // what is left is reset
+	}()
+	select {
+	case err = <-agentEnd:
+		cancel()
+		<-drained
+		return false, err
+	case <-drained: // or the time is over
+		return true, nil
+	}
+}
+
 // closeRelay ends all sessions; the error says that some had to be reset.
-func (e *Edge) closeRelay(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.cfg.CloseTimeout)
+func (e *Edge) closeRelay(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	return e.relay.Close(ctx)
 }
@@ -225,7 +273,7 @@ func (e *Edge) release(ctx context.Context) error {
 		err = e.admin.close()
 	}
 	if e.relay != nil {
-		_ = e.closeRelay(ctx) // nothing to do if it is closed; resets are no error
+		_ = e.closeRelay(ctx, e.cfg.CloseTimeout) // nothing to do if it is closed; resets are no error
 	}
 	if e.dir != nil {
 		err = errors.Join(err, e.dir.Close())

@@ -151,14 +151,18 @@ func (ns *namespace) report(id, what string, fits func(events.EdgeReport) bool) 
 }
 
 // start runs an edge of a unit until the test ends, and waits until it has joined.
-func (ns *namespace) start(unit, dir string) (e *edge.Edge, stop func()) {
+func (ns *namespace) start(unit, dir string, tweaks ...func(*edge.Config)) (e *edge.Edge, stop func()) {
 	ns.t.Helper()
-	e, err := edge.New(edge.Config{
+	cfg := edge.Config{
 		Namespace: "demo", Unit: unit, Cluster: "ws-" + unit, Listen: []string{"127.0.0.1:0"}, StateDir: dir, ID: unit + "-1",
 		NATS: agent.NATS{Options: []nats.Option{nats.InProcessServer(ns.srv), nats.ReconnectWait(10 * time.Millisecond)}},
 		Dev:  agent.Dev{AdvertisedLocations: true, FallbackHost: true}, Admin: "127.0.0.1:0", Engines: 2,
 		Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, tweak := range tweaks {
+		tweak(&cfg)
+	}
+	e, err := edge.New(cfg)
 	if err != nil {
 		ns.t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package edge_test
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/nats-io/nats.go"
 
 	"github.com/unitgate/unitgate/edge"
@@ -52,6 +54,76 @@ func TestStoppingEdgeIsNotDrained(t *testing.T) {
 	}
 	_ = c.Close()
 	<-stopped
+}
+
+// A drain takes the time that it was given, or less when the sessions end before. Nobody is sent here meanwhile, and a
+// cutover goes on as ever: the session that moves does not wait for its turn, and the report says so.
+func TestDrain(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ns := newNamespace(t)
+	unbj, stop := ns.start("unbj", t.TempDir(), func(c *edge.Config) { c.DrainTime = 1000 * time.Hour })
+	goes, _, err := dial(ctx, unbj.Addrs()[0], "6249")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stays, _, err := dial(ctx, unbj.Addrs()[0], "8330")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := begin(ns)
+	ns.report(unbj.ID(), "the cutover", func(r events.EdgeReport) bool { return len(r.Moved) == 1 })
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	for unbj.Ready() && ctx.Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if code, body := get(t, unbj, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "draining") {
+		t.Error(code, body)
+	}
+	fenced := ns.do(events.FenceWave{Cutover: id, Term: 1})
+	var closed websocket.CloseError
+	if _, _, err := goes.Read(ctx); !errors.As(err, &closed) || closed.Code != 1012 {
+		t.Errorf("the moved session ends with %v", err)
+	}
+	ns.report(unbj.ID(), "drained", func(r events.EdgeReport) bool {
+		return r.Applied >= fenced.Seq && len(r.Fences) == 1 && r.Fences[0].Drained && r.Fences[0].Evicted == 1
+	})
+	if got, err := say(ctx, stays, "still"); got != "still:unbj" {
+		t.Error(got, err)
+	}
+	if _, _, err := dial(ctx, unbj.Addrs()[0], "8330"); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a draining edge answers a new client: %v", err)
+	}
+	select {
+	case <-stopped:
+		t.Error("it did not wait for its last session")
+	default:
+	}
+	_ = stays.CloseNow()
+	select {
+	case <-stopped:
+	case <-ctx.Done():
+		t.Error("it does not end with its last session")
+	}
+}
+
+// When the time of a drain is over, so are the sessions.
+func TestDrainTimeIsOver(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ns := newNamespace(t)
+	unbj, stop := ns.start("unbj", t.TempDir(), func(c *edge.Config) { c.DrainTime = time.Second })
+	c, _, err := dial(ctx, unbj.Addrs()[0], "8330") // nobody answers its Close
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took < 900*time.Millisecond {
+		t.Errorf("the client had %v", took)
+	}
 }
 
 // An address that another edge listens on is refused, not shared.

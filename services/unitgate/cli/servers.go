@@ -38,6 +38,7 @@ func (c *cli) addServers(p parent) {
 	e.Flag("state-dir", "directory for the edge's id and state, of this edge alone").Required().PlaceHolder("DIR").StringVar(&s.edge.StateDir)
 	e.Flag("id", "the edge's id; made once and kept in the state directory if not given").PlaceHolder("ID").StringVar(&s.edge.ID)
 	e.Flag("pprof", "also Go's profiles on the admin listener, under /debug/pprof/").UnNegatableBoolVar(&s.edge.Profiling)
+	e.Flag("drain-time", "on SIGTERM: time in which the sessions are closed, one after the other; 0s closes all at once").Default("25s").PlaceHolder("DURATION").DurationVar(&s.edge.DrainTime)
 	addNumber(e, "capacity", "most sessions; not limited if not given", &s.edge.Capacity)
 	s.addAdmin(e)
 }
@@ -73,6 +74,9 @@ func (s *servers) runEdge(ctx context.Context) error {
 	}
 	if s.edge.Advertise != "" && events.CheckAddress(s.edge.Advertise, "advertise") != nil {
 		return usage("--advertise %q: want HOST:PORT, host names in lower case", s.edge.Advertise)
+	}
+	if s.edge.DrainTime < 0 {
+		return usage("--drain-time %s: want 0s or more", s.edge.DrainTime)
 	}
 	s.edge.Namespace, s.edge.Admin, s.edge.Logger = s.namespace, s.admin, s.log()
 	s.edge.NATS = agent.NATS{URL: s.server, Options: s.natsAuth()}
