@@ -142,6 +142,7 @@ func (o *office) release(d *Driver) {
 		o.ask(d, o.polled == 0)
 	case d.idle():
 		o.put(d, OfficeValue{"", o.key.Term})
+		o.ends = 0 // R1: as soon as that is stored a successor acts, whenever the answer comes
 	}
 }
 
