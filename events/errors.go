@@ -93,6 +93,8 @@ var (
 	ErrEdgeElsewhere = &Error{Code: "edge_elsewhere"} // an id stays with its state directory (R7)
 	ErrAddressTaken  = &Error{Code: "address_taken"}  // another edge has joined with this address
 	ErrStaleTerm     = &Error{Code: "stale_term"}     // the sender is not in office (R1)
+	ErrBehind        = &Error{Code: "behind"}         // no lease for an edge that has not applied the newest fence (R4)
+	ErrTwoProcesses  = &Error{Code: "two_processes"}  // two processes speak under one edge id (R7)
 
 	// Cutovers.
 	ErrNothingMoves   = &Error{Code: "nothing_moves"}

@@ -58,6 +58,9 @@ func (s *State) applyCutover(rec Record, e Event) error {
 			return ErrWrongState.With("wave %d of %s is not the next to fence", e.Wave, c.ID)
 		}
 		c.setWave(e.Wave, func(w *Wave) { w.State, w.FenceSeq, w.FencedAt, w.SkipEdges = FencedWave, rec.Seq, rec.Time, nil })
+		if s.Policy.Ownership == "exclusive" {
+			s.Exclusive.Fence = rec.Seq
+		}
 	case WaveCommitted:
 		if e.Wave < 0 || c.FencedWave() != e.Wave {
 			return ErrWrongState.With("wave %d of %s is not fenced", e.Wave, c.ID)

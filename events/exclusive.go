@@ -15,16 +15,23 @@ func (s *State) exclude(seq uint64, old, now Policy) {
 	case old.Ownership != "exclusive":
 		s.Exclusive = Exclusive{Since: seq, Lease: now.Lease}
 	case old.Lease != now.Lease:
-		s.Exclusive = Exclusive{Since: seq, Lease: max(s.Exclusive.Lease, now.Lease)}
+		s.Exclusive = Exclusive{Since: seq, Fence: s.Exclusive.Fence, Lease: max(s.Exclusive.Lease, now.Lease)}
 	}
 }
 
-// establish makes exclusive ownership count.
+// establish makes exclusive ownership count. The longer one of two lengths is waited for until every edge that may hold a
+// lease has said that it holds one of the new length: a retired edge whose silence nobody has recorded says nothing.
 func (s *State) establish(seq uint64) error {
 	if s.Policy.Ownership != "exclusive" {
 		return ErrWrongState.With("ownership is %s", s.Policy.Ownership)
 	}
-	s.Exclusive.Established, s.Exclusive.Lease = seq, s.Policy.Lease
+	s.Exclusive.Established = seq
+	for _, e := range s.Edges {
+		if e.Awaited {
+			return nil
+		}
+	}
+	s.Exclusive.Lease = s.Policy.Lease
 	return nil
 }
 

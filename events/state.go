@@ -79,7 +79,12 @@ type Exclusive struct {
 	Since       uint64   `json:"since"`       // sequence of the policy in force: an edge that applied it serves by lease only
 	Established uint64   `json:"established"` // sequence from which it counts (R13); 0: some registered edge may serve without a lease
 	Lease       Duration `json:"lease"`       // longest lease that may run: the larger one of two while a change is not established
+	Fence       uint64   `json:"fence"`       // sequence of the newest WaveFenced under exclusive ownership: no lease for an edge behind it (R4); 0: none yet
 }
+
+// Needs is the sequence that an edge must have applied to be given a lease: the policy in force, and the newest fence,
+// however that ended (R4).
+func (x Exclusive) Needs() uint64 { return max(x.Since, x.Fence) }
 
 // Counts reports whether a driver may rely on leases: exclusive ownership is established.
 func (x Exclusive) Counts() bool { return x.Established > 0 }

@@ -142,3 +142,12 @@ func (f *follower) look(ctx context.Context) {
 	f.mu.Unlock()
 	j.Notice(head)
 }
+
+// notice has the journal of that epoch asked for what it holds up to a sequence.
+func (f *follower) notice(epoch string, seq uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.journal != nil && f.broken == nil && f.epoch == epoch {
+		f.journal.Notice(seq)
+	}
+}

@@ -150,6 +150,9 @@ func (l *lab) start(path string, change ...func(*Config)) *edge {
 	for _, c := range change {
 		c(&cfg)
 	}
+	if began := time.Now(); cfg.Clock == nil { // in a bubble time is not the machine's
+		cfg.Clock = func() time.Duration { return time.Hour + time.Since(began) }
+	}
 	var err error
 	if e.r, err = Start(cfg); err != nil {
 		l.t.Fatal(err)
@@ -254,6 +257,7 @@ type fakeRelay struct {
 	counts Counts
 	onKeys func(unitType string, k routing.Keys, except []string) int
 	fail   error
+	until  time.Duration // as Serve was told; 0: freely, -1: forbidden
 }
 
 func newFakeRelay() *fakeRelay {
@@ -304,6 +308,23 @@ func (f *fakeRelay) CountKeys(unitType string, k routing.Keys, except []string) 
 func (f *fakeRelay) CountRouter(unitType, routerID string) int { return len(unitType + routerID) }
 
 func (f *fakeRelay) EvictRouter(unitType, routerID string) int { return len(unitType + routerID) }
+
+// Serve, ServeFreely and Forbid implement Relay.
+func (f *fakeRelay) Serve(until time.Duration) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.until = until
+	return true
+}
+
+func (f *fakeRelay) ServeFreely() { f.Serve(0) }
+
+func (f *fakeRelay) Forbid() <-chan struct{} {
+	f.Serve(-1)
+	done := make(chan struct{})
+	close(done)
+	return done
+}
 
 // view waits for an installed view that fits.
 func (e *edge) view(what string, fits func(*handshake.View) bool) *handshake.View {

@@ -27,6 +27,8 @@ type loop struct {
 	given   version         // the last state that the machine was given
 	marked  time.Time       // the last mark in the state directory
 	done    chan finished
+	inbox   string // where answers about leases come
+	letGo   bool   // the last word was Lapse
 }
 
 // finished is an input whose time is not known yet.
@@ -49,7 +51,7 @@ func (l *loop) run(ctx context.Context) {
 	var greet <-chan time.Time // not nil: the bus has come back
 	if s := l.saved; s != nil {
 		l.given = version{epoch: s.Epoch, state: s.State}
-		l.step(ctx, Restored{time.Now(), s.Epoch, s.State, s.Hash})
+		l.step(ctx, Restored{l.now(), s.Epoch, s.State, s.Hash})
 	}
 	for {
 		changed := l.follower.wait()
@@ -60,7 +62,7 @@ func (l *loop) run(ctx context.Context) {
 			return
 		case <-changed:
 		case f := <-l.done:
-			l.step(ctx, f(time.Now()))
+			l.step(ctx, f(l.now()))
 			l.count(ctx) // after the install that may just have ended: what it left counts for drained
 		case <-l.cfg.Relay.Changed():
 			if missed = rest != nil; !missed {
@@ -76,10 +78,10 @@ func (l *loop) run(ctx context.Context) {
 			greet = time.After(rand.N(spread)) // every edge is back at this moment
 		case <-greet:
 			greet = nil
-			l.step(ctx, Connected{time.Now()})
+			l.step(ctx, Connected{l.now()})
 		case <-tick.C:
 			l.count(ctx) // the number of sessions is not signalled
-			l.step(ctx, Tick{time.Now()})
+			l.step(ctx, Tick{l.now()})
 			l.mark(markEvery)
 		}
 	}
@@ -93,7 +95,7 @@ func (l *loop) advance(ctx context.Context) {
 	}
 	l.count(ctx) // just before: what was evicted until now is not this state's doing
 	l.given = version{epoch: epoch, state: s}
-	l.step(ctx, Advanced{time.Now(), epoch, s})
+	l.step(ctx, Advanced{l.now(), epoch, s})
 }
 
 func (l *loop) count(ctx context.Context) {
@@ -102,7 +104,7 @@ func (l *loop) count(ctx context.Context) {
 	for t := range l.types {
 		counts[t] = l.cfg.Relay.Counts(t)
 	}
-	l.step(ctx, Counted{time.Now(), at.epoch, at.seq(), counts})
+	l.step(ctx, Counted{l.now(), at.epoch, at.seq(), counts})
 }
 
 func (l *loop) step(ctx context.Context, in Input) {
@@ -120,6 +122,16 @@ func (l *loop) step(ctx context.Context, in Input) {
 			l.cfg.Relay.Evict(out.UnitType, int(out.Rate))
 		case Report:
 			l.publish(out)
+		case Ask:
+			l.ask(out)
+		case CatchUp:
+			l.follower.notice(out.Epoch, out.Seq)
+		case Hold:
+			l.hold(ctx, out)
+		case Lapse:
+			l.lapse(ctx)
+		case Free:
+			l.free()
 		}
 	}
 }

@@ -37,6 +37,7 @@ const (
 //   - R6: a report names the fence's sequence and the incarnation, and is sent only when the state is on disk: Applied
 //     is the newest sequence that is both installed and stored. It is sent at once when it changes, and every
 //     events.ReportEvery.
+//   - R2, R3, R9, R12: see lease.
 //   - R11: a fence that was lifted is not reported any more, and the next fence of the same wave has another sequence,
 //     so that nothing of the old one counts for it.
 //
@@ -58,6 +59,8 @@ type Agent struct {
 	evicting map[string]order  // by unit type: what was last ordered
 	moved    map[string]*movement
 	fences   map[uint64]int // by the fence's sequence: the relay's counter of evicted when it was first seen
+
+	lease lease
 
 	last   events.EdgeReport
 	lastAt time.Time // zero: nothing was reported
@@ -91,15 +94,19 @@ type order struct {
 }
 
 // New makes the agent of an edge that knows nothing yet.
-func New(self Self) *Agent {
+func New(self Self) *Agent { return NewWith(self, events.LeaseEvery, LeaseGuard) }
+
+// NewWith is New with other times of the lease protocol: how often it asks, and how long before its end it lets go.
+func NewWith(self Self, every, guard time.Duration) *Agent {
 	return &Agent{
-		self: self, counts: map[string]Counts{}, evicting: map[string]order{}, moved: map[string]*movement{}, fences: map[uint64]int{},
+		self: self, lease: lease{every: every, guard: guard}, counts: map[string]Counts{}, evicting: map[string]order{}, moved: map[string]*movement{}, fences: map[uint64]int{},
 	}
 }
 
 // Step takes one input and returns what it leads to, in order. Inputs must come in the order of their times.
 func (a *Agent) Step(in Input) []Output {
 	now, urgent := in.when(), false
+	out := a.tend(now)
 	switch in := in.(type) {
 	case Restored:
 		a.known = version{in.Epoch, in.State, in.Hash}
@@ -122,13 +129,22 @@ func (a *Agent) Step(in Input) []Output {
 		if a.countsOf = (version{}); a.installed.is(in.Epoch, in.Seq) {
 			a.countsOf = a.installed
 		}
+	case Answered:
+		out = append(out, a.answered(now, in.Answer)...)
+	case Lapsed:
+		a.lapsed()
+	case Lost:
+		if a.lease.phase == held {
+			out = append(out, a.lapse()...)
+		}
 	case Connected:
-		urgent = true
+		urgent, a.lease.due = true, true
 	case Tick:
 	}
-	out := a.pass(now)
+	out = append(out, a.pass(now)...)
 	out = append(out, a.evict()...)
-	return append(out, a.report(now, urgent)...)
+	out = append(out, a.report(now, urgent)...)
+	return append(out, a.ask(now)...)
 }
 
 // advanced takes a newer state. Another epoch is another history: what is on disk of the old one says nothing about it.
@@ -149,7 +165,7 @@ func (a *Agent) failed(in Failed) {
 		if a.storing.is(o.Epoch, o.State.Seq) {
 			a.storing, a.storeAt = version{}, in.Now.Add(retryAfter)
 		}
-	case Evict, Report: // cannot fail
+	default: // the others cannot fail
 	}
 }
 
@@ -159,6 +175,7 @@ func (a *Agent) pass(now time.Time) []Output {
 	if a.known.state != nil && a.installing.state == nil && !a.known.same(a.installed) && !now.Before(a.installAt) {
 		a.installing = a.known
 		a.track(a.known.state)
+		out = append(out, a.tend(now)...)
 		out = append(out, Install{a.known.epoch, a.known.state})
 	}
 	// Never before it is installed: what is on disk is what a restarted edge takes for decided by.
@@ -166,7 +183,7 @@ func (a *Agent) pass(now time.Time) []Output {
 		a.storing = a.installed
 		out = append(out, Store{a.installed.epoch, a.installed.state})
 	}
-	return out
+	return append(out, a.tend(now)...) // what was installed may need no lease
 }
 
 // applied is the newest version that every poller decides by and that is on disk (R6); the zero version if there is none.

@@ -26,7 +26,8 @@ type Counts struct {
 	Held     int // handshakes that wait for the commit of a fence
 }
 
-// Input is what an Agent reacts to. The set is closed; every input says when it came.
+// Input is what an Agent reacts to. The set is closed; every input says when it came, on a clock that goes on while the
+// machine is suspended (CLOCK_BOOTTIME) and never back. Only differences of these times mean anything.
 //
 //sumtype:decl
 type Input interface{ when() time.Time }
@@ -70,6 +71,15 @@ type (
 		Seq    uint64
 		Counts map[string]Counts
 	}
+	// Answered is an answer to an Ask as it came in, also late, doubled or to another process.
+	Answered struct {
+		Now    time.Time
+		Answer events.LeaseAnswer
+	}
+	// Lapsed says that a Lapse is done: no leg is left, and nothing is being dialled.
+	Lapsed struct{ Now time.Time }
+	// Lost says that a Hold did not come about: the pollers had let go already, or the kernel took no timer.
+	Lost struct{ Now time.Time }
 	// Connected says that the bus can be reached again; whoever listens there may have missed reports.
 	Connected struct{ Now time.Time }
 	// Tick says that time has passed.
@@ -82,6 +92,9 @@ func (in Installed) when() time.Time { return in.Now }
 func (in Stored) when() time.Time    { return in.Now }
 func (in Failed) when() time.Time    { return in.Now }
 func (in Counted) when() time.Time   { return in.Now }
+func (in Answered) when() time.Time  { return in.Now }
+func (in Lapsed) when() time.Time    { return in.Now }
+func (in Lost) when() time.Time      { return in.Now }
 func (in Connected) when() time.Time { return in.Now }
 func (in Tick) when() time.Time      { return in.Now }
 
@@ -109,9 +122,29 @@ type (
 	}
 	// Report asks to publish this.
 	Report struct{ events.EdgeReport }
+	// Ask asks to send this to the driver in office. Answered by Answered, or not at all.
+	Ask struct{ events.LeaseRequest }
+	// CatchUp asks to look for what the journal holds up to this sequence: a lease hangs on it (R4).
+	CatchUp struct {
+		Epoch string
+		Seq   uint64
+	}
+	// Hold lets the pollers serve until a moment and no longer, and has the kernel end the process at the lease's end if
+	// it does not come to a Lapse before (R12): the timer comes first. Answered by Lost if that does not come about.
+	Hold struct{ Until, End time.Time }
+	// Lapse forbids to serve, at once, and asks to reset every leg and to drop every dial (R3). Answered by Lapsed; the
+	// kernel's timer stands until then.
+	Lapse struct{}
+	// Free lets the pollers serve without a lease: ownership is available.
+	Free struct{}
 )
 
 func (Install) isOutput() {}
 func (Store) isOutput()   {}
 func (Evict) isOutput()   {}
 func (Report) isOutput()  {}
+func (Ask) isOutput()     {}
+func (CatchUp) isOutput() {}
+func (Hold) isOutput()    {}
+func (Lapse) isOutput()   {}
+func (Free) isOutput()    {}

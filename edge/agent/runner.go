@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/unitgate/unitgate/edge/deadman"
 	"github.com/unitgate/unitgate/edge/handshake"
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
@@ -31,6 +32,13 @@ type Relay interface {
 	CountRouter(unitType, routerID string) int
 	// EvictRouter starts to close one user's sessions and returns how many they are.
 	EvictRouter(unitType, routerID string) int
+	// Serve lets it serve until a moment on Config.Clock and no longer; false: it has come to the end of what was allowed
+	// before, and only Forbid helps.
+	Serve(until time.Duration) bool
+	// ServeFreely lets it serve without a lease, as from the start.
+	ServeFreely()
+	// Forbid ends the service at once; the channel is closed when no leg is left.
+	Forbid() <-chan struct{}
 }
 
 // NATS says how to reach the bus: by a connection of the caller's, which stays open, or by one of the agent's own.
@@ -53,8 +61,10 @@ type Config struct {
 	NATS                     NATS
 	Relay                    Relay
 	Try                      Try
-	Dev                      Dev          // zero outside `dev`
-	Logger                   *slog.Logger // nil: none
+	Clock                    func() time.Duration // CLOCK_BOOTTIME; nil: that
+	Deadman                  Deadman              // nil: nothing ends a process that stands still beyond its lease
+	Dev                      Dev                  // zero outside `dev`
+	Logger                   *slog.Logger         // nil: none
 }
 
 // Runner is the process around an Agent. Run owns the machine; Status may be called by any goroutine.
@@ -77,6 +87,9 @@ type Runner struct {
 func Start(cfg Config) (*Runner, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = deadman.Now
 	}
 	r := &Runner{
 		cfg: cfg, secret: rand.Text(), log: cfg.Logger.With("edge", cfg.Dir.ID()),
@@ -152,6 +165,12 @@ func (r *Runner) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	leases, err := r.loop.hearLeases(ctx)
+	if err != nil {
+		answers.close()
+		return err
+	}
+	defer leases()
 	if err := r.follower.listen(ctx); err != nil {
 		answers.close()
 		return fmt.Errorf("listen to the beacons of %s: %w", r.self.Namespace, err)

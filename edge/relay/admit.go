@@ -101,6 +101,10 @@ func (e *engine) decide(s *session) {
 		e.refuseBusy(s, "shutting_down", "this edge is shutting down, try again")
 		return
 	}
+	if !e.leased() { // R9: not even a redirect
+		e.refuseBusy(s, "no_lease", "this edge may not serve at this moment, try again")
+		return
+	}
 	vd := handshake.Decide(s.hs.req, e.view, s.hs.peer, s.tls != nil)
 	switch vd.Action {
 	case handshake.Hold:

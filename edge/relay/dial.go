@@ -141,10 +141,9 @@ func (e *engine) connected(s *session) {
 		return
 	}
 	switch {
-	case !e.stillServed(s):
-		// R10: ask before the first byte to the origin. Today install has asked already: it runs on this goroutine and
-		// takes every dial on a lost key out of stDial. The protocol wants the question here all the same, and here is the
-		// place for whatever a view cannot tell in advance, such as a lease that has run out.
+	case !e.leased() || !e.stillServed(s):
+		// R10: ask before the first byte to the origin. Of the view install has asked already: it runs on this goroutine
+		// and takes every dial on a lost key out of stDial. The lease may have run out since.
 		e.decideAgain(s)
 	case e.left(s.legs[client].fd()): // a FIN that came along with the request had no event of its own
 		e.fail(s, client)

@@ -53,6 +53,7 @@ type engine struct {
 
 	refusing bool       // Drain has begun: nobody is admitted any more
 	parting  []*session // those that Drain has not come to, in no order; may hold some that have ended
+	lapsed   bool       // there is no lease, and everything was let go: see observeLease
 	closing  bool       // Close has begun
 	drained  chan struct{}
 
@@ -256,8 +257,11 @@ func (e *engine) add(c *nbio.Conn, s *session) error {
 	return nil
 }
 
-// onRead is nbio's hook for readable connections, on the poller goroutine.
+// onRead is nbio's hook for readable connections, on the poller goroutine. R12: the lease comes first. What nbio itself
+// sends of a leg's queue before, when the process has stood still beyond the lease's end, nobody here can stop: it is why
+// such a process is ended by the kernel.
 func (e *engine) onRead(c *nbio.Conn) {
+	e.observeLease()
 	switch v := c.Session().(type) {
 	case *session:
 		if i := v.side(c); i >= 0 {

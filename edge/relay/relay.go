@@ -72,6 +72,9 @@ type Relay struct {
 	changed  chan struct{}
 	emptied  chan struct{} // signalled when an engine that does not accept has lost its last session
 
+	until     atomic.Int64 // until when may be served: a moment on deadman.Now's clock, untilever or never
+	forbidden atomic.Bool  // until is never, and every poller has let go: a new lease may begin
+
 	installing sync.Mutex // makes views arrive in the same order everywhere
 	view       *handshake.View
 

@@ -46,7 +46,7 @@ func (e *engine) badReply(s *session) {
 
 // establish makes the session a tunnel. b is what the origin sent: its 101, n bytes long, and maybe the first frames.
 func (e *engine) establish(s *session, b []byte, n int) {
-	if !e.stillServed(s) { // R10: ask before the 101, though install has done so already, as in dialed
+	if !e.leased() || !e.stillServed(s) { // R10: ask before the 101; of the view install has asked already, see connected
 		e.decideAgain(s)
 		return
 	}

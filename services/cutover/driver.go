@@ -22,9 +22,10 @@ const (
 	// Patience is how long one edge may show no progress on a fence before the wave is unfenced; see Driver.
 	Patience = 60 * time.Second
 
-	retryAfter  = 250 * time.Millisecond // pause before a command of unknown fate is sent again
-	refusedWait = time.Second            // pause after a refusal that the next state does not explain
-	answerWait  = 10 * time.Second       // an answer that has not come by then will not come
+	retryAfter   = 250 * time.Millisecond // pause before a command of unknown fate is sent again
+	refusedWait  = time.Second            // pause after a refusal that the next state does not explain
+	answerWait   = 10 * time.Second       // an answer that has not come by then will not come
+	silenceSlack = 10 * time.Second       // beyond L+m, before an edge that makes no progress ends a fence
 )
 
 // Driver is the process manager of a namespace's cutovers as a pure machine: its owner is one goroutine, which calls
@@ -39,7 +40,7 @@ const (
 //
 // One cutover, while serving; states and waves are the journal's, so that a successor goes on where this one ended:
 //
-//	started ──FenceWave──▶ fenced ──every needed edge reported, or skipped──▶ CommitWave ──▶ next wave … CompleteCutover
+//	started ──FenceWave──▶ fenced ──every needed edge reported, skipped or silent──▶ CommitWave ──▶ next wave … CompleteCutover
 //	                          └──── an edge without progress for Patience ──▶ PauseCutover (unfences, R11)
 //
 // The deadline. While a wave is fenced its users have no service: they were evicted and every handshake of theirs is
@@ -48,7 +49,8 @@ const (
 // nor evicted anyone nor drained. That is long enough for a restart of the edge, for an election in the journal, and
 // for an operator who watches to skip or retire the edge by name. An edge that goes on evicting has its time restarted,
 // up to Patience plus twice the expected eviction time (the sessions that the preview counted, at the cutover's rate,
-// as if all were on one edge) after the fence. Times run on this driver's clock from the moment at which it saw the
+// as if all were on one edge) after the fence. Under exclusive ownership an edge that is given no lease is silent after
+// L+m (R5): then Patience is at least that and silenceSlack, so that waiting for silence does not end in vain. Times run on this driver's clock from the moment at which it saw the
 // fence in office; a successor gives every edge the full time anew.
 type Driver struct {
 	cfg    DriverConfig
@@ -59,6 +61,7 @@ type Driver struct {
 	voices map[string]Voice  // what registered edges last said, by edge id
 	fences map[string]*fence // waiting, by cutover id; valid while serving
 	rests  map[string]rest   // between two waves, by cutover id; valid while serving
+	tenure tenure            // of the term in which this driver last served
 	ids    uint64            // command ids handed out
 	out    []Output          // of the Step being done
 }
@@ -70,6 +73,8 @@ type DriverConfig struct {
 	Key      string                // of the office's beacons, see events.Office; "": it sends none
 	ID       func(n uint64) string // the n-th command id, a UUID; distinct incarnations must give distinct ids
 	Patience time.Duration         // 0: Patience
+	// LeaseMargin is m of the lease protocol; 0: events.LeaseMargin.
+	LeaseMargin time.Duration
 }
 
 // Input is something that a Driver is told. Each carries the moment at which it was handed over, on a clock that never
@@ -116,6 +121,12 @@ type (
 		At
 		Report events.EdgeReport
 	}
+	// Asked is an edge's request for a lease as it came in, also late, doubled or out of order.
+	Asked struct {
+		At
+		Request events.LeaseRequest
+		Reply   string // where an AnswerLease goes: the owner's business
+	}
 	// Stop asks for a clean end: nothing new is begun and the office is given back once nothing is under way.
 	Stop struct{ At }
 )
@@ -147,16 +158,25 @@ type (
 	}
 	// Submit wants the command carried out, and a Submitted.
 	Submit struct{ Envelope events.Envelope }
+	// AnswerLease wants this said to whoever has Asked.
+	AnswerLease struct {
+		Reply  string
+		Answer events.LeaseAnswer
+	}
 )
 
 func (ReadOffice) isOutput()  {}
 func (WriteOffice) isOutput() {}
 func (Submit) isOutput()      {}
+func (AnswerLease) isOutput() {}
 
 // NewDriver is a driver that stands by.
 func NewDriver(cfg DriverConfig) *Driver {
 	if cfg.Patience == 0 {
 		cfg.Patience = Patience
+	}
+	if cfg.LeaseMargin == 0 {
+		cfg.LeaseMargin = events.LeaseMargin
 	}
 	return &Driver{cfg: cfg, jobs: map[string]*job{}, voices: map[string]Voice{}, fences: map[string]*fence{}, rests: map[string]rest{}}
 }
@@ -175,6 +195,10 @@ func (d *Driver) Step(in Input) []Output {
 		d.submitted(in)
 	case Reported:
 		d.hear(in.Report)
+	case Asked:
+		if d.state != nil {
+			d.asked(in)
+		}
 	case Stop:
 		d.office.stopping = true
 	}
@@ -182,6 +206,7 @@ func (d *Driver) Step(in Input) []Output {
 		return nil // nothing to drive, and no telling which term comes next
 	}
 	d.office.step(d)
+	d.enter()
 	switch {
 	case !d.Serving():
 		clear(d.fences) // what was not heard meanwhile counts against no edge
@@ -241,10 +266,12 @@ func (d *Driver) drive() {
 		}
 	}
 	for id := range d.jobs {
-		if c, ok := d.state.Cutovers[id]; id != "" && (!ok || c.State != events.Started) && d.jobs[id].phase != sent {
+		if c, ok := d.state.Cutovers[id]; id != "" && id != "ownership" && (!ok || c.State != events.Started) && d.jobs[id].phase != sent {
 			delete(d.jobs, id)
 		}
 	}
+	d.establish()
+	settled := d.state.Policy.Ownership != "exclusive" || d.state.Exclusive.Counts() // R13
 	for _, c := range d.state.CutoverList() {
 		if c.State != events.Started {
 			continue
@@ -254,6 +281,9 @@ func (d *Driver) drive() {
 		} else if next := c.NextWave(); d.resting(&c, next) {
 			continue
 		} else if next < len(c.Waves) {
+			if !settled {
+				continue
+			}
 			d.want(&c, wish{"fence", next, c.Waves[next].FenceSeq}, events.FenceWave{Cutover: c.ID, Wave: next, Term: d.office.term})
 		} else {
 			d.want(&c, wish{"complete", next, 0}, events.CompleteCutover{Cutover: c.ID, Term: d.office.term})

@@ -38,10 +38,15 @@ type job struct {
 // want sees to it that a command is carried out once: one at a time for each cutover, with the same id after an
 // unknown fate, and not again before the state read back shows what came of it.
 func (d *Driver) want(c *events.Cutover, w wish, cmd events.Command) {
-	key, trace := "", ""
-	if c != nil {
-		key, trace = c.ID, c.Traceparent
+	if c == nil {
+		d.wantAs("", "", w, cmd)
+	} else {
+		d.wantAs(c.ID, c.Traceparent, w, cmd)
 	}
+}
+
+// wantAs is want under a key of d.jobs.
+func (d *Driver) wantAs(key, trace string, w wish, cmd events.Command) {
 	j := d.jobs[key]
 	if j != nil && d.busy(j) {
 		return

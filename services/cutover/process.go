@@ -149,6 +149,16 @@ func (m *Manager) Run(ctx context.Context) error {
 		return fmt.Errorf("subscribe to the reports of %s: %w", m.cfg.Namespace, err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
+	// No queue: every controller hears every request, which is a report, and the one in office answers.
+	asks, err := m.cfg.NC.Subscribe(fmt.Sprintf("unitgate.edge.%s.*.*.lease", m.cfg.Namespace), func(msg *nats.Msg) {
+		if r, ok := decodeRequest(msg.Subject, msg.Data); ok {
+			m.post(io, func(at At) Input { return Asked{at, r, msg.Reply} })
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("subscribe to the requests for leases of %s: %w", m.cfg.Namespace, err)
+	}
+	defer func() { _ = asks.Unsubscribe() }()
 	defer m.leads.Store(false)
 	defer m.vouch(0)
 
@@ -178,6 +188,25 @@ func decodeReport(subject string, data []byte) (r events.EdgeReport, ok bool) {
 		return r, false
 	}
 	return r, r.Namespace == t[2] && r.Unit == t[3] && r.Edge == t[4]
+}
+
+func decodeRequest(subject string, data []byte) (r events.LeaseRequest, ok bool) {
+	t := strings.Split(subject, ".")
+	if json.Unmarshal(data, &r) != nil || len(t) != 6 {
+		return r, false
+	}
+	return r, r.Namespace == t[2] && r.Unit == t[3] && r.Edge == t[4]
+}
+
+// answer says to an edge what the driver answers.
+func (m *Manager) answer(out AnswerLease) {
+	b, err := json.Marshal(out.Answer)
+	if err == nil && out.Reply != "" {
+		err = m.cfg.NC.Publish(out.Reply, b)
+	}
+	if err != nil { // the edge asks again
+		m.cfg.Logger.Warn("a request for a lease could not be answered", "namespace", m.cfg.Namespace, "edge", out.Answer.Edge, "err", err)
+	}
 }
 
 func (m *Manager) clock() time.Duration { return time.Since(m.start) }
@@ -235,16 +264,24 @@ func (l *loop) step(in Input) {
 	for _, out := range l.driver.Step(in) {
 		go l.perform(out)
 	}
-	if r, ok := in.(Reported); ok {
-		if v, ok := l.driver.Voice(r.Report.Edge); ok {
-			l.mu.Lock()
-			l.reports[r.Report.Edge] = v
-			l.mu.Unlock()
-		}
+	switch in := in.(type) {
+	case Reported:
+		l.note(in.Report.Edge)
+	case Asked:
+		l.note(in.Request.Edge)
 	}
 	l.vouch(l.driver.Vouched())
 	if serving := l.driver.Serving(); serving != l.leads.Swap(serving) {
 		l.cfg.Logger.Info("office", "namespace", l.cfg.Namespace, "serving", serving, "term", l.driver.Term(), "holder", l.cfg.Incarnation)
+	}
+}
+
+// note keeps what an edge last said for Reports.
+func (l *loop) note(edge string) {
+	if v, ok := l.driver.Voice(edge); ok {
+		l.mu.Lock()
+		l.reports[edge] = v
+		l.mu.Unlock()
 	}
 }
 
@@ -260,6 +297,8 @@ func (l *loop) perform(out Output) {
 	case Submit:
 		in := l.submit(out.Envelope)
 		l.post(l.io, func(at At) Input { in.At = at; return in })
+	case AnswerLease:
+		l.answer(out)
 	}
 }
 

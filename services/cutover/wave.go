@@ -18,6 +18,9 @@ type Voice struct {
 	Rival time.Duration // when another incarnation of this edge was last heard; valid if Rivals
 	// Rivals reports whether there was another incarnation at all.
 	Rivals bool
+	// Held is L of the lease that it said to hold when it last asked for one, 0: none; HeldAt what it had applied then.
+	Held   events.Duration
+	HeldAt uint64
 }
 
 // Doubtful reports whether two processes have spoken under this edge's id a moment ago. Then neither counts: after a
@@ -25,23 +28,25 @@ type Voice struct {
 func (v *Voice) Doubtful(now time.Duration) bool { return v.Rivals && now-v.Rival < rivalWindow }
 
 // hear takes a report. Those of another journal, of edges that the journal does not know, of a process that has an edge's
-// id and another state directory (R7), and those that are older than what the same process has said already, say nothing.
-func (d *Driver) hear(r events.EdgeReport) {
+// id and another state directory (R7), and those that are older than what the same process has said already, say nothing:
+// then it is false.
+func (d *Driver) hear(r events.EdgeReport) bool {
 	if d.state == nil || r.Namespace != d.state.Namespace || r.Epoch != d.cfg.Epoch {
-		return
+		return false
 	}
 	if e, ok := d.state.Edges[r.Edge]; !ok || e.Gone != "" || e.Unit != r.Unit || e.Directory != r.Directory {
-		return
+		return false
 	}
 	v, known := d.voices[r.Edge]
 	switch {
 	case known && v.Incarnation == r.Incarnation && r.Applied < v.Applied:
-		return
+		return false
 	case known && v.Incarnation != r.Incarnation:
-		v.Rival, v.Rivals = v.Heard, true
+		v = Voice{Rival: v.Heard, Rivals: true}
 	}
 	v.EdgeReport, v.Heard = r, d.now
 	d.voices[r.Edge] = v
+	return true
 }
 
 // Voice is what an edge last said, if it was heard.
@@ -68,7 +73,7 @@ func judge(c *events.Cutover, i int, e events.NeededEdge, r *events.EdgeReport) 
 		}
 	}
 	_, res.Skipped = w.SkipEdges[e.ID]
-	return res, res.Skipped || res.Applied >= w.FenceSeq && (res.Drained || !e.Loses)
+	return res, res.Skipped || !e.Awaited && res.Applied >= w.FenceSeq && (res.Drained || !e.Loses)
 }
 
 // fence is what the driver remembers of a fence that it waits for.
@@ -126,11 +131,11 @@ func (d *Driver) await(c *events.Cutover, i int) {
 			continue
 		}
 		missing = append(missing, e.ID)
-		if d.now-f.edges[e.ID].when >= d.cfg.Patience {
+		if d.now-f.edges[e.ID].when >= d.patience() {
 			late = append(late, e.ID)
 		}
 	}
-	limit := d.cfg.Patience + 2*expectedEviction(c)
+	limit := d.patience() + 2*expectedEviction(c)
 	switch deserted := d.state.Deserted(c, i); {
 	case len(deserted) > 0: // the last edges were retired in mid-wave: its users go back to where they are served
 		d.giveUp(c, i, fmt.Sprintf("unit %s has no edge left to serve its new users", few(deserted, ", ")))
@@ -138,19 +143,31 @@ func (d *Driver) await(c *events.Cutover, i int) {
 		d.want(c, wish{"commit", i, f.seq}, events.CommitWave{Cutover: c.ID, Wave: i, Term: d.office.term, Edges: results})
 	case d.excuse(c, i, f, missing):
 	case len(late) > 0:
-		d.giveUp(c, i, fmt.Sprintf("no progress for %s at edge %s", d.cfg.Patience, few(late, ", ")))
+		d.giveUp(c, i, fmt.Sprintf("no progress for %s at edge %s", d.patience(), few(late, ", ")))
 	case d.now-f.seen >= limit:
 		d.giveUp(c, i, fmt.Sprintf("not drained %s after the fence: edge %s", limit, few(missing, ", ")))
 	}
 }
 
-// weigh judges one edge's voice and notes its progress.
+// patience is how long one edge may show no progress on a fence, see Driver.
+func (d *Driver) patience() time.Duration {
+	if !d.exclusive() {
+		return d.cfg.Patience
+	}
+	return max(d.cfg.Patience, time.Duration(d.state.Exclusive.Lease)+d.cfg.LeaseMargin+silenceSlack)
+}
+
+// weigh judges one edge's voice and notes its progress. R5: silence stands for both reports; nothing else does for an
+// edge that was retired (R7).
 func (d *Driver) weigh(c *events.Cutover, i int, f *fence, e events.NeededEdge) (events.EdgeResult, bool) {
 	var r *events.EdgeReport
 	if v, ok := d.voices[e.ID]; ok && !v.Doubtful(d.now) {
 		r = &v.EdgeReport
 	}
 	res, done := judge(c, i, e, r)
+	if !done && d.exclusive() && d.silentIn(e.ID) <= 0 {
+		res.Silent, done = true, true
+	}
 	p := f.edges[e.ID]
 	if p == nil {
 		p = &progress{when: d.now}
