@@ -42,7 +42,7 @@ func (r *Relay) listen(addr string, tls bool) (string, error) {
 	if left := r.leftFor(addr, tls); left != nil {
 		return r.inherit(left)
 	}
-	lc := net.ListenConfig{KeepAlive: -1, Control: tuneListener}
+	lc := net.ListenConfig{KeepAlive: -1, Control: r.tuneListener}
 	bound := addr
 	for i, e := range r.engines {
 		ln, err := bind(&lc, bound)
@@ -55,7 +55,7 @@ func (r *Relay) listen(addr string, tls bool) (string, error) {
 				_ = ln.Close()
 				return "", err
 			}
-			lc.Control = tuneSharedListener
+			lc.Control = r.tuneSharedListener
 		}
 		if err := e.listenOn(ln, tls); err != nil {
 			return "", err

@@ -20,13 +20,14 @@ import (
 type adopter struct {
 	fd, typ uintptr // offsets in nbio.Conn
 	fast    bool    // they are known
+	tune    func(fd int) error
 }
 
-func newAdopter() adopter {
+func newAdopter(tune func(fd int) error) adopter {
 	t := reflect.TypeFor[nbio.Conn]()
 	fd, ok1 := t.FieldByName("fd")
 	typ, ok2 := t.FieldByName("typ")
-	a := adopter{fd: fd.Offset, typ: typ.Offset}
+	a := adopter{fd: fd.Offset, typ: typ.Offset, tune: tune}
 	if !ok1 || !ok2 || fd.Type.Kind() != reflect.Int || typ.Type != reflect.TypeFor[nbio.ConnType]() {
 		return a
 	}
@@ -42,7 +43,7 @@ func (a *adopter) conn(fd int) (*nbio.Conn, error) {
 	if a.fast {
 		return a.shortWay(fd), nil
 	}
-	return longWay(fd)
+	return a.longWay(fd)
 }
 
 func (a *adopter) shortWay(fd int) *nbio.Conn {
@@ -52,7 +53,7 @@ func (a *adopter) shortWay(fd int) *nbio.Conn {
 	return c
 }
 
-func longWay(fd int) (*nbio.Conn, error) {
+func (a *adopter) longWay(fd int) (*nbio.Conn, error) {
 	f := os.NewFile(uintptr(fd), "tcp")
 	conn, err := net.FileConn(f)
 	_ = f.Close()
@@ -69,7 +70,7 @@ func longWay(fd int) (*nbio.Conn, error) {
 			*t = net.TCPAddr{}
 		}
 	}
-	if err := tune(c.Hash()); err != nil { // net has keepalive its own way
+	if err := a.tune(c.Hash()); err != nil { // net has keepalive its own way
 		_ = c.Close()
 		return nil, err
 	}

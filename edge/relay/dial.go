@@ -76,7 +76,7 @@ func (e *engine) open(to netip.AddrPort) (*nbio.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := tune(fd); err != nil {
+	if err := e.r.tune(fd); err != nil {
 		_ = unix.Close(fd)
 		return nil, err
 	}

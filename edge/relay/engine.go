@@ -40,6 +40,8 @@ type engine struct {
 	tls       tlsBuffers
 	pollFd    [1]unix.PollFd
 	congested []*session // those that had pending bytes lately
+	owing     []*session // those that were written to, see owe; their order means nothing
+	glance    uint8      // number of the present look at them
 	turn      uint32     // rotates origins
 
 	adopt     adopter
@@ -58,9 +60,10 @@ type engine struct {
 	drained  chan struct{}
 
 	heads, held, connects, replies, lingering, aborting, evicting fifo
-	watch, pauses                                                 fifo
+	watch, pauses, looks                                          fifo
 	watching                                                      deadline // in watch while congested is not empty
 	resting                                                       deadline // in pauses while no client is accepted
+	looking                                                       deadline // in looks while owing is not empty
 	timer                                                         *time.Timer
 	wakeAt                                                        time.Duration // when timer fires; 0: it does not
 
@@ -82,7 +85,7 @@ type (
 
 func newEngine(r *Relay, index int) (*engine, error) {
 	e := &engine{
-		r: r, index: index, epoch: time.Now(), adopt: newAdopter(),
+		r: r, index: index, epoch: time.Now(), adopt: newAdopter(r.tune),
 		all:     map[*session]struct{}{},
 		awaited: map[uint32]*session{},
 		names:   map[string]*name{},
@@ -99,6 +102,7 @@ func newEngine(r *Relay, index int) (*engine, error) {
 		evicting:  fifo{timeout: evictTimeout},
 		watch:     fifo{timeout: watchInterval},
 		pauses:    fifo{timeout: acceptPause},
+		looks:     fifo{timeout: r.cfg.silence.look},
 	}
 	e.timer = time.AfterFunc(time.Hour, func() { e.post(func() { e.wakeAt = 0 }) })
 	e.timer.Stop()
@@ -329,11 +333,14 @@ func (e *engine) tick() {
 	if e.watch.expired(now) != nil {
 		e.watchCongested()
 	}
+	if e.looks.expired(now) != nil {
+		e.lookAtOwing()
+	}
 	if e.pauses.expired(now) != nil {
 		e.acceptAgain()
 	}
 	for _, q := range [...]*fifo{
-		&e.heads, &e.held, &e.connects, &e.replies, &e.lingering, &e.aborting, &e.evicting, &e.watch, &e.pauses,
+		&e.heads, &e.held, &e.connects, &e.replies, &e.lingering, &e.aborting, &e.evicting, &e.watch, &e.pauses, &e.looks,
 	} {
 		if q.first != nil {
 			e.schedule(q.first.at)

@@ -86,7 +86,7 @@ func (r *Relay) leftFor(addr string, tls bool) *Listener {
 func (r *Relay) inherit(left *Listener) (string, error) {
 	bound := ""
 	for i, f := range left.Sockets {
-		fd, addr, err := listening(f)
+		fd, addr, err := r.listening(f)
 		if err == nil && bound != "" && addr != bound {
 			err = fmt.Errorf("it listens on %s, another one on %s", addr, bound)
 			_ = unix.Close(fd)
@@ -107,7 +107,7 @@ func (r *Relay) inherit(left *Listener) (string, error) {
 }
 
 // listening takes a descriptor of a listening TCP socket, with the options that this program gives its own.
-func listening(f *os.File) (fd int, addr string, err error) {
+func (r *Relay) listening(f *os.File) (fd int, addr string, err error) {
 	rc, err := f.SyscallConn()
 	if err != nil {
 		return 0, "", err
@@ -119,7 +119,7 @@ func listening(f *os.File) (fd int, addr string, err error) {
 		if addr, err = boundTo(from); err != nil {
 			return err
 		}
-		if err := errors.Join(unix.SetNonblock(from, true), tune(from)); err != nil {
+		if err := errors.Join(unix.SetNonblock(from, true), r.tune(from)); err != nil {
 			return err
 		}
 		fd, err = another(from)
@@ -160,7 +160,7 @@ type narrow struct {
 // widen gives the engines sockets of their own that have inherited none. Only who accepts may do so: clients are dealt
 // to them from this moment on.
 func (r *Relay) widen() {
-	lc := net.ListenConfig{KeepAlive: -1, Control: tuneSharedListener}
+	lc := net.ListenConfig{KeepAlive: -1, Control: r.tuneSharedListener}
 	for _, n := range r.narrow {
 		for _, e := range r.engines[n.sockets:] {
 			ln, err := bind(&lc, n.bound)

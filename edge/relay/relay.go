@@ -44,6 +44,8 @@ type Config struct {
 	Inherited []Listener
 	Wait      bool // listen, but accept nobody until Accept
 
+	silence silence // of a peer that is there; other than the defaults in tests
+
 	// Certificate chooses the certificate for a TLS client; needed with TLSAddrs. It is called by any goroutine, and what
 	// it returns must not change any more.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -109,6 +111,7 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.DialBudget <= 0 {
 		cfg.DialBudget = 15 * time.Second
 	}
+	cfg.silence = cfg.silence.withDefaults()
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

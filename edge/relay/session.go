@@ -97,6 +97,8 @@ type session struct {
 	open      bool        // counted in stats.sessions
 	admitted  bool        // counted in the relay's capacity
 	congested bool        // in the engine's list
+	glance    uint8       // in which it was looked at last, see lookFrom
+	owed      int32       // its place in the engine's list of those written to, from 1; 0: it is not there
 	aborted   bool        // one leg broke off, and the other one has to learn it
 	counted   bool        // counted in stats.evicted
 }
@@ -136,6 +138,7 @@ const (
 	finish                      // its sending side is to be shut once nothing is pending; nothing is written any more
 	shut                        // that has happened
 	broken                      // a write failed: nothing is written any more
+	silent                      // the last look found that its peer has said nothing for too long, see owes
 )
 
 func (l *leg) is(f legFlags) bool { return l.flags&f != 0 }
@@ -204,6 +207,7 @@ func (e *engine) release(s *session) {
 		return
 	}
 	delete(e.all, s)
+	e.settle(s)
 	s.deadline.stop()
 	e.unhold(s)
 	s.state = stDropped
@@ -232,6 +236,7 @@ func (e *engine) shutdown(s *session, i int) {
 		}
 	}
 	l.flags |= finish
+	e.owe(s)
 	if l.pending == 0 {
 		e.sendFin(l)
 		e.closeEnded(s, i)

@@ -16,42 +16,30 @@ const (
 	notSent = 64 << 10
 )
 
-// Keepalive finds peers that vanished: after idle seconds of silence a probe every interval seconds, count in vain end
-// the connection. This is the only thing that watches over idle sessions; it costs no user-space timer.
-const (
-	keepIdle     = 60
-	keepInterval = 15
-	keepCount    = 4
-)
-
 // tune sets the options of a listener, whose connections inherit them all, or of a socket about to be connected: the
 // window scale depends on the receive buffer at the moment of the SYN.
-func tune(fd int) error {
+func (r *Relay) tune(fd int) error {
 	for _, o := range [...]struct{ level, name, value int }{
 		{unix.SOL_SOCKET, unix.SO_RCVBUF, rcvBuf},
 		{unix.SOL_SOCKET, unix.SO_SNDBUF, sndBuf},
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, notSent},
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepInterval},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepCount},
 	} {
 		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
 			return err
 		}
 	}
-	return nil
+	return r.cfg.silence.keepalive(fd)
 }
 
-func tuneListener(_, _ string, rc syscall.RawConn) error { return control(rc, tune) }
+func (r *Relay) tuneListener(_, _ string, rc syscall.RawConn) error { return control(rc, r.tune) }
 
 // tuneSharedListener lets every engine bind the same port: the kernel deals the connections out.
-func tuneSharedListener(_, _ string, rc syscall.RawConn) error {
+func (r *Relay) tuneSharedListener(_, _ string, rc syscall.RawConn) error {
 	if err := control(rc, reusePort); err != nil {
 		return err
 	}
-	return control(rc, tune)
+	return control(rc, r.tune)
 }
 
 func reusePort(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }

@@ -161,6 +161,7 @@ func (e *engine) writeRaw(s *session, i int, b []byte) {
 	if fd < 0 || l.is(broken|finish) || len(b) == 0 {
 		return
 	}
+	e.owe(s)
 	if l.pending == 0 {
 		n, err := syscall.Write(fd, b)
 		switch {
