@@ -18,8 +18,8 @@ const (
 	// there is something that it should have received.
 	idleCheck = 2 * time.Second
 
-	// confirm is how long a journal must look gone or truncated before it is believed. A server that has just restarted
-	// or just become the leader says so for a moment, while it loads what it has.
+	// confirm is how long a journal must look gone or truncated, at every look, before it is believed. A server that has
+	// just restarted or just become the leader says so for a moment, while it loads what it has.
 	confirm = 3 * time.Second
 
 	minBackoff, maxBackoff = 50 * time.Millisecond, 2 * time.Second
@@ -41,9 +41,10 @@ func (s *Stream) Read(ctx context.Context, from uint64, fn func(events.Record) e
 		return err
 	}
 	c := chain{ns: s.ns, epoch: s.epoch}
+	f := follower{s: s, chain: c, until: head, fn: fn}
 	if from = max(from, 1); from > 1 {
 		c.seq = from - 1
-		if err := c.enter(s.epoch, head); err != nil {
+		if _, err := f.look(ctx, &c); err != nil {
 			return err
 		}
 		base, ok, err := s.get(ctx, messageQuery{Seq: c.seq})
@@ -58,7 +59,7 @@ func (s *Stream) Read(ctx context.Context, from uint64, fn func(events.Record) e
 	if head <= c.seq {
 		return ctx.Err()
 	}
-	f := follower{s: s, chain: c, until: head, fn: fn}
+	f.chain = c
 	return f.run(ctx)
 }
 
@@ -84,6 +85,7 @@ func (s *Stream) Follow(ctx context.Context, cur Cursor, fn func(events.Record) 
 type follower struct {
 	s     *Stream
 	chain chain  // owned by the session's handler while there is one, else by run
+	doubt doubt  // of run's goroutine
 	until uint64 // last record wanted; 0: follow for ever
 	fn    func(events.Record) error
 }
@@ -91,7 +93,6 @@ type follower struct {
 // run holds sessions until one ends for good.
 func (f *follower) run(ctx context.Context) error {
 	backoff := minBackoff
-	var doubt doubt
 	reconnects := f.s.conn().Stats().Reconnects
 	for {
 		if err := f.s.awaitConnection(ctx); err != nil {
@@ -111,11 +112,11 @@ func (f *follower) run(ctx context.Context) error {
 			return ctx.Err()
 		case errors.Is(err, errDone):
 			return nil
-		case errors.As(err, &broken) && doubt.remains(broken):
+		case errors.As(err, &broken) && f.doubt.remains(broken):
 		case !errors.Is(err, errAgain):
 			return err
 		default:
-			doubt.clear()
+			f.doubt.clear()
 		}
 		if f.chain.seq > before {
 			backoff = minBackoff
@@ -127,7 +128,7 @@ func (f *follower) run(ctx context.Context) error {
 	}
 }
 
-// doubt remembers since when the journal looks gone or truncated.
+// doubt remembers since when every look shows the journal gone or truncated.
 type doubt struct {
 	kind  Break
 	since time.Time
@@ -181,7 +182,7 @@ func (s *Stream) awaitConnection(ctx context.Context) error {
 }
 
 // look compares what the server says of the stream with the chain's place in it, and returns the last sequence.
-// An unanswered question is errAgain; only an answer counts.
+// An unanswered question is errAgain, and so is an answer that proves nothing.
 func (f *follower) look(ctx context.Context, c *chain) (uint64, error) {
 	info, err := f.s.info(ctx)
 	switch {
@@ -190,7 +191,14 @@ func (f *follower) look(ctx context.Context, c *chain) (uint64, error) {
 	case err != nil:
 		return 0, fmt.Errorf("%w: %w", errAgain, err)
 	}
-	return info.State.LastSeq, c.enter(info.Config.Metadata[metadataEpoch], info.State.LastSeq)
+	err = c.enter(info.Config.Metadata[metadataEpoch], info.State.LastSeq)
+	var broken *BreakError
+	if errors.As(err, &broken) && broken.Kind == BreakTruncated {
+		if unproven := proves(info); unproven != nil {
+			err = fmt.Errorf("%w: %w", errAgain, unproven)
+		}
+	}
+	return info.State.LastSeq, err
 }
 
 // session follows with one consumer until ctx ends, the records wanted are read, something is wrong with the journal or
@@ -199,6 +207,7 @@ func (f *follower) session(ctx context.Context) error {
 	if _, err := f.look(ctx, &f.chain); err != nil {
 		return err
 	}
+	f.doubt.clear() // it is itself again
 	x := &session{follower: f, verify: f.chain.seq > 0, trouble: make(chan error, 1), over: make(chan struct{})}
 	x.reached.Store(f.chain.seq)
 	start := f.chain // a copy: the chain itself is the handler's from here on
