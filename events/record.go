@@ -43,7 +43,9 @@ func (r *Record) Hash() string {
 		b = appendField(b, f)
 	}
 	sum := sha256.Sum256(appendField(b, r.Data))
-	return hex.EncodeToString(sum[:])
+	var digits [2 * sha256.Size]byte
+	hex.Encode(digits[:], sum[:])
+	return string(digits[:])
 }
 
 // appendField appends a field with its length in front.
