@@ -32,10 +32,13 @@ type chatter struct {
 // chat is one connection of a chatter. Its fields are the chatter's, under mu.
 type chat struct {
 	name   string // the value of chatHeader
+	edge   string // whom we dialled
 	unit   string // who welcomed us
 	sent   int    // messages, numbered from 0
 	echoed int    // echoes seen, without a gap
 	end    error  // nil while it lasts; a *harness.CloseError after a Close
+
+	welcomed, ended time.Time
 }
 
 // last returns a copy of the current chat and how many there were.
@@ -54,6 +57,7 @@ func (c *chatter) run(ctx context.Context) {
 		c.mu.Lock()
 		current := &chat{name: fmt.Sprintf("%s/%d", c.id, len(c.chats))}
 		addr := c.addr
+		current.edge = addr
 		c.mu.Unlock()
 		client, response, err := harness.Dial(harness.Handshake{Addr: addr, RouterID: c.id, Header: [][2]string{{chatHeader, current.name}}})
 		switch {
@@ -118,7 +122,7 @@ func (c *chatter) talk(ctx context.Context, client *harness.Client, current *cha
 		err := c.listen(client, current)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		current.end = err
+		current.end, current.ended = err, time.Now()
 	}()
 	// Not all at one beat.
 	timer := time.NewTimer(rand.N(c.every))
@@ -149,7 +153,7 @@ func (c *chatter) listen(client *harness.Client, current *chat) error {
 	}
 	unit := strings.TrimPrefix(string(welcome), "Welcome to the server! ")
 	c.mu.Lock()
-	current.unit = unit
+	current.unit, current.welcomed = unit, time.Now()
 	c.mu.Unlock()
 	for n := 0; ; n++ {
 		text, err := client.Read(0)

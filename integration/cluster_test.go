@@ -24,7 +24,7 @@ const (
 	// recovers bounds what a cluster of NATS servers and everything on it need after a fault: an election takes 3 to
 	// 7 s, a client that waits for an answer that got lost asks again after 5 s.
 	recovers = time.Minute
-	askEvery = 50 * time.Millisecond // each client's pace: two cores run ten processes here
+	askEvery = 50 * time.Millisecond // a client's pace: two cores run ten processes here
 	askFor   = 15 * time.Second      // one Do of a client; then it asks again with the same id
 )
 
@@ -60,7 +60,7 @@ func startClustered(t *testing.T, namespace string) *clustered {
 		t.Fatal(err)
 	}
 	c.js = js
-	c.askers = askers{outcomes: map[string]uint64{}, stop: make(chan struct{})}
+	c.askers = askers{every: askEvery, outcomes: map[string]uint64{}, stop: make(chan struct{})}
 	return c
 }
 
@@ -97,6 +97,7 @@ func (c *clustered) current(t *testing.T) {
 
 // askers are clients that give commands, and what they know of them.
 type askers struct {
+	every   time.Duration // each client's pace
 	running sync.WaitGroup
 	stop    chan struct{}
 
@@ -111,7 +112,7 @@ type askers struct {
 func (c *askers) join(t *testing.T, nc *nats.Conn, namespace, unit string) {
 	client := command.NewClient(nc, namespace)
 	c.running.Go(func() {
-		tick := time.NewTicker(askEvery)
+		tick := time.NewTicker(c.every)
 		defer tick.Stop()
 		for n := 0; ; n++ {
 			select {

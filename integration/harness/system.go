@@ -191,6 +191,7 @@ type Config struct {
 	Domain    string
 	Path      string // of the only URI; "": /
 	Scheme    string // of Location; "": http
+	Policy    string // what differs from the defaults: "ownership: exclusive, lease: 15s"
 	Units     []Unit
 }
 
@@ -227,8 +228,11 @@ func (c Config) YAML() string {
 	if path == "" {
 		path = "/"
 	}
-	text := "namespace: " + c.Namespace + `
-unitTypes:
+	policy := ""
+	if c.Policy != "" {
+		policy = "policy: {" + c.Policy + "}\n"
+	}
+	text := "namespace: " + c.Namespace + "\n" + policy + `unitTypes:
   - {name: unit_type, slots: 10000, routerId: ["header:routerId"], unmarked: local}
 units:
 ` + head.String() + "clusters:\n" + clusters.String() + `domains:

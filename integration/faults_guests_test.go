@@ -1,0 +1,160 @@
+package integration_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/unitgate/unitgate/integration/harness"
+)
+
+// town is where the guests of the fault tests live: the edges' addresses, as a name server gives them.
+type town struct {
+	host    string
+	edges   map[string][]string // addresses by unit; "": of all
+	evicted atomic.Int64        // Closes that an eviction sent
+	guests  []*guest
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// guest is one user's device: a chatter that stands everything. It comes back after whatever ended its connection, by way
+// of any edge, and lets one that does not answer be.
+type guest struct {
+	chatter
+	n     int // routerId
+	town  *town
+	moves bool // the cutovers are about it
+}
+
+const (
+	comeBack      = 100 * time.Millisecond // before a device tries another edge, at most
+	longestRefuse = 5 * time.Second        // more than any Retry-After of the edges
+)
+
+// invite has n guests come, spread evenly over all slots; those in the range move. They chat until the test ends.
+func (w *town) invite(t *testing.T, n, from, to int, every time.Duration) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	w.stop = stop
+	for i := range n {
+		id := i * 10000 / n
+		g := &guest{chatter: chatter{id: strconv.Itoa(id), every: every}, n: i, town: w, moves: from <= id && id <= to}
+		w.guests = append(w.guests, g)
+		w.done.Go(func() { g.run(ctx) })
+	}
+	t.Cleanup(func() { stop(); w.done.Wait() })
+}
+
+func (g *guest) run(ctx context.Context) {
+	unit, turn := "", rand.Int()
+	for ctx.Err() == nil {
+		addrs := g.town.edges[unit]
+		addr := addrs[(g.n+turn)%len(addrs)]
+		current := &chat{name: fmt.Sprintf("%s/%d", g.id, turn), edge: addr}
+		client, response, err := harness.Dial(harness.Handshake{
+			Addr: addr, Host: g.town.host, RouterID: g.id, Header: [][2]string{{chatHeader, current.name}},
+		})
+		turn++
+		switch {
+		case err != nil: // the edge is away, or stands still
+			pause(ctx, rand.N(comeBack))
+		case client != nil:
+			g.mu.Lock()
+			g.chats = append(g.chats, current)
+			g.mu.Unlock()
+			g.talk(ctx, client, current)
+			if closedWith(current.end, 1012, "moved to "+g.town.other(current.unit)) {
+				g.town.evicted.Add(1)
+			}
+			unit = ""
+		default:
+			unit = g.follow(ctx, addr, response)
+		}
+	}
+}
+
+// follow does what an answer other than 101 asks for, and says which unit's edges are to be dialled next.
+func (g *guest) follow(ctx context.Context, addr string, response *http.Response) (unit string) {
+	wait, err := strconv.Atoi(response.Header.Get("Retry-After"))
+	switch {
+	case response.StatusCode == http.StatusFound:
+		location, err := url.Parse(response.Header.Get("Location"))
+		unit, _, ok := strings.Cut(location.Host, ".")
+		if err != nil || !ok || len(g.town.edges[unit]) == 0 {
+			g.fail(fmt.Errorf("%s answered %s with Location %q", addr, response.Status, response.Header.Get("Location")))
+			return ""
+		}
+		return unit
+	case response.StatusCode == http.StatusServiceUnavailable && err == nil && time.Duration(wait)*time.Second <= longestRefuse:
+		pause(ctx, time.Duration(wait)*time.Second)
+	default:
+		g.fail(fmt.Errorf("%s answered %s", addr, response.Status))
+		pause(ctx, comeBack)
+	}
+	return ""
+}
+
+// other is the second unit.
+func (w *town) other(unit string) string {
+	for name := range w.edges {
+		if name != "" && name != unit {
+			return name
+		}
+	}
+	return ""
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// stay is how a guest stood at one moment.
+type stay struct {
+	chat
+	chats int
+}
+
+func (w *town) stays() []stay {
+	all := make([]stay, len(w.guests))
+	for i, g := range w.guests {
+		all[i].chat, all[i].chats = g.last()
+	}
+	return all
+}
+
+// unserved lists guests that nobody serves at this moment, that are served by another unit than owner says, or that have
+// heard nothing since.
+func (w *town) unserved(since []stay, owner func(*guest) string) (some []string) {
+	for i, g := range w.guests {
+		now, chats := g.last()
+		fresh := now.echoed > 0 && (since == nil || chats > since[i].chats || now.echoed > since[i].echoed)
+		if chats == 0 || now.end != nil || !fresh || now.unit != owner(g) {
+			some = append(some, fmt.Sprintf("%s: connection %d to %s in %q, %d sent, %d echoed, ended with %v", g.id, chats, now.edge, now.unit, now.sent, now.echoed, now.end))
+		}
+	}
+	return some
+}
+
+// awaitServed waits until every guest is served where it belongs, and has had an answer since.
+func (w *town) awaitServed(t *testing.T, within time.Duration, since []stay, owner func(*guest) string) {
+	t.Helper()
+	var some []string
+	if !harness.Poll(within, func() bool {
+		some = w.unserved(since, owner)
+		return len(some) == 0
+	}) {
+		t.Fatalf("after %v %d of %d guests are not served, %s", within, len(some), len(w.guests), strings.Join(some[:min(3, len(some))], "; "))
+	}
+}
