@@ -53,11 +53,11 @@ func (c cell) away(s scale) time.Duration {
 	case c.hits(theLeader):
 		return 5 * time.Second
 	case c.hits(theDriver):
-		return 6 * time.Second // an office outlives its holder by 3.5
+		return s.office
 	case c.Fault == stopped:
 		return s.still
 	}
-	return time.Second
+	return s.restart
 }
 
 // scale is how large and how slow everything is.
@@ -67,15 +67,19 @@ type scale struct {
 	drain    time.Duration // of a wave
 	interval time.Duration // between waves
 	still    time.Duration // for which an edge is stopped
+	restart  time.Duration // before a killed edge is started again
+	office   time.Duration // for which a driver is struck
 }
 
 func full() scale {
-	return scale{guests: 2000, every: 2 * time.Second, drain: time.Second, interval: 1500 * time.Millisecond, still: 5 * time.Second}
+	return scale{guests: 2000, every: 2 * time.Second, drain: time.Second, interval: 1500 * time.Millisecond,
+		still: 5 * time.Second, restart: time.Second, office: 6 * time.Second /* it outlives its holder by 3.5 */}
 }
 
 // small is for the few cells that are run in any case.
 func small() scale {
-	return scale{guests: 200, every: 250 * time.Millisecond, drain: 500 * time.Millisecond, interval: 100 * time.Millisecond, still: time.Second}
+	return scale{guests: 200, every: 250 * time.Millisecond, drain: 500 * time.Millisecond, interval: 100 * time.Millisecond,
+		still: time.Second, restart: 100 * time.Millisecond, office: time.Second}
 }
 
 func matrix() (cells []cell) {
