@@ -21,6 +21,10 @@ const natsArg = "run-nats-server"
 const (
 	connectPause = 100 * time.Millisecond // between tries to reconnect
 	connectPing  = time.Second            // a connection to a paused server stays open for ever
+
+	// routePing makes a server leave another one that hangs after three of them. NATS does so after 90 s (30 s each), and
+	// for that long it still hands requests to subscribers behind the hanging one, controllers for instance.
+	routePing = 2 * time.Second
 )
 
 // Cluster is three NATS servers with JetStream, each a process of its own: a server that is shut down inside the test
@@ -47,8 +51,8 @@ func StartCluster(t testing.TB) *Cluster {
 	for i, name := range names {
 		addr, dir := "127.0.0.1:"+strconv.Itoa(FreePort(t)), t.TempDir()
 		s := &natsServer{url: "nats://" + addr, config: filepath.Join(dir, "nats.conf")}
-		text := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream: {store_dir: %q}\ncluster: {name: test, listen: %q, routes: [\"nats://%s\"]}\n",
-			name, addr, filepath.Join(dir, "js"), routes[i], strings.Join(routes, `", "nats://`))
+		text := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream: {store_dir: %q}\ncluster: {name: test, listen: %q, ping_interval: \"%v\", ping_max: 2, routes: [\"nats://%s\"]}\n",
+			name, addr, filepath.Join(dir, "js"), routes[i], routePing, strings.Join(routes, `", "nats://`))
 		if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
