@@ -62,7 +62,9 @@ type (
 
 // Commands of edges and of the driver.
 type (
-	// JoinEdge registers an edge, or renews its address and capacity.
+	// JoinEdge registers an edge, or renews its address and capacity. An edge that has been given the listening sockets of
+	// another one, of its unit and cluster, names it: the other one accepts nobody any more and loses its address to it,
+	// in the same event, but stays registered until its last session has ended.
 	JoinEdge struct {
 		ID        string `json:"id"`
 		Directory string `json:"directory"` // UUID of the edge's state directory; an id stays with the one it first came from (R7)
@@ -70,6 +72,9 @@ type (
 		Cluster   string `json:"cluster"`
 		Address   string `json:"address"`            // HOST:PORT that other edges and probes dial; of no other edge
 		Capacity  int    `json:"capacity,omitempty"` // most sessions; 0: not limited
+
+		Succeeds          string `json:"succeeds,omitempty"`          // id of the other edge; "": none
+		SucceedsDirectory string `json:"succeedsDirectory,omitempty"` // its state directory, which it has told
 	}
 	// LeaveEdge ends an edge's membership for good. Only the edge itself can say so, and only where no wave waits for it.
 	LeaveEdge struct {

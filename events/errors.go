@@ -91,6 +91,7 @@ var (
 	ErrEdgeGone      = &Error{Code: "edge_gone"}      // a retired or left id never rejoins (R7)
 	ErrEdgeMoved     = &Error{Code: "edge_moved"}     // an id stays in its unit and cluster
 	ErrEdgeElsewhere = &Error{Code: "edge_elsewhere"} // an id stays with its state directory (R7)
+	ErrEdgeSucceeded = &Error{Code: "edge_succeeded"} // another edge has taken over from this one
 	ErrAddressTaken  = &Error{Code: "address_taken"}  // another edge has joined with this address
 	ErrStaleTerm     = &Error{Code: "stale_term"}     // the sender is not in office (R1)
 	ErrBehind        = &Error{Code: "behind"}         // no lease for an edge that has not applied the newest fence (R4)

@@ -66,7 +66,7 @@ type (
 
 // Events of edges and of the driver.
 type (
-	// EdgeJoined registered an edge, or renewed its address and capacity.
+	// EdgeJoined registered an edge, or renewed its address and capacity, or gave it those of the edge that it succeeds.
 	EdgeJoined struct {
 		ID        string `json:"id"`
 		Directory string `json:"directory"`
@@ -74,6 +74,9 @@ type (
 		Cluster   string `json:"cluster"`
 		Address   string `json:"address"`
 		Capacity  int    `json:"capacity,omitempty"`
+
+		Succeeds          string `json:"succeeds,omitempty"`
+		SucceedsDirectory string `json:"succeedsDirectory,omitempty"`
 	}
 	// EdgeLeft ended a membership.
 	EdgeLeft struct {

@@ -63,17 +63,7 @@ func (s *State) apply(rec Record, e Event) error {
 	case RulesInitialized:
 		s.change(rec, Changes{Rules: map[string]*routing.Rules{e.UnitType: e.Rules}})
 	case EdgeJoined:
-		joined := rec.Seq
-		if old, ok := s.Edges[e.ID]; ok {
-			if old.Gone != "" { // R7
-				return ErrEdgeGone.With("edge %q has %s", e.ID, old.Gone)
-			}
-			if err := old.CheckDirectory(e.Directory); err != nil {
-				return err
-			}
-			joined = old.Joined
-		}
-		s.Edges[e.ID] = Edge{ID: e.ID, Directory: e.Directory, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity, Joined: joined}
+		return s.joined(rec.Seq, e)
 	case EdgeLeft:
 		return s.gone(e.ID, "left")
 	case EdgeRetired:

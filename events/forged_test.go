@@ -88,6 +88,8 @@ func TestForgedRecords(t *testing.T) {
 		{name: "edge that never joined", typ: "EdgeLeft", data: `{"id":"mars"}`},
 		{name: "edge that is back from the dead", typ: "EdgeJoined", data: `{"id":"bj-2","unit":"unbj"}`, after: func(w *world) { w.do(LeaveEdge{ID: "bj-2", Directory: directoryOf("bj-2")}) }},
 		{name: "edge from another directory", typ: "EdgeJoined", data: `{"id":"bj-2","directory":"` + directoryOf("bj-9") + `","unit":"unbj"}`},
+		{name: "successor of nobody", typ: "EdgeJoined", data: `{"id":"bj-9","unit":"unbj","cluster":"ws-bj-2","succeeds":"bj-7","succeedsDirectory":"` + directoryOf("bj-7") + `"}`},
+		{name: "successor in another unit", typ: "EdgeJoined", data: `{"id":"bj-9","unit":"unbj","cluster":"ws-bj-2","succeeds":"hz-1","succeedsDirectory":"` + directoryOf("hz-1") + `"}`},
 
 		{name: "good proposal", typ: "CutoverProposed", data: proposal("c1", "unit_type", moved, good), harmless: true},
 		{name: "proposal out of turn", typ: "CutoverProposed", data: proposal("c7", "unit_type", moved, good)},

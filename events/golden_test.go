@@ -63,7 +63,8 @@ func samples(t *testing.T) []Event {
 		ConfigApplied{Namespace: "shop", Changes: ch},
 		UnitPut{Unit{ID: "center", Name: "杭州中心", Center: true}}, ClusterPut{ch.Clusters[0]}, LoadBalancerPut{ch.LoadBalancers[0]}, DomainPut{d}, DomainPut{probed},
 		DomainActivated{Host: "a.example"}, DomainRemoved{Host: "a.example"}, RulesInitialized{UnitType: "unit_type", Rules: rules},
-		EdgeJoined{ID: "hz-1", Directory: directoryOf("hz-1"), Unit: "center", Cluster: "ws-hz-2", Address: "10.0.0.1:7101", Capacity: 10}, EdgeLeft{ID: "hz-1"}, EdgeRetired{ID: "hz-1", Reason: "burnt"},
+		EdgeJoined{ID: "hz-1", Directory: directoryOf("hz-1"), Unit: "center", Cluster: "ws-hz-2", Address: "10.0.0.1:7101", Capacity: 10}, EdgeLeft{ID: "hz-1"},
+		EdgeJoined{ID: "hz-2", Directory: directoryOf("hz-2"), Unit: "center", Cluster: "ws-hz-2", Address: "10.0.0.1:7101", Succeeds: "hz-1", SucceedsDirectory: directoryOf("hz-1")}, EdgeRetired{ID: "hz-1", Reason: "burnt"},
 		DriverTookOffice{Term: 7, Holder: "driver-a", Key: strings.Repeat("5a", 32)},
 		CutoverProposed{
 			Cutover: "c1", UnitType: "unit_type", RuleFrom: 1, RuleTo: 2, Rules: rules, Moves: []routing.Move{{From: 5, To: 6, Source: "unbj", Target: "center"}},

@@ -65,14 +65,20 @@ type Edge struct {
 	Directory string `json:"directory"` // UUID of its state directory: a process with another one is not this edge (R7)
 	Unit      string `json:"unit"`
 	Cluster   string `json:"cluster"`
-	Address   string `json:"address"`
+	Address   string `json:"address"` // "": a successor has it
 	Capacity  int    `json:"capacity,omitempty"`
 	Joined    uint64 `json:"joined"`         // sequence of its first join
 	Gone      string `json:"gone,omitempty"` // "left" or "retired"
+	// Successor is the edge that has taken over the listeners, and with them the address. This one serves its sessions to
+	// their end, applies, reports, and is waited for like any other. "": there is none.
+	Successor string `json:"successor,omitempty"`
 	// Awaited: retired under exclusive ownership, and no commit has recorded its silence yet. Until then its last lease may
 	// still run, so that commits wait for R5's silence (R7).
 	Awaited bool `json:"awaited,omitempty"`
 }
+
+// Accepts reports whether clients come to the edge.
+func (e Edge) Accepts() bool { return e.Gone == "" && e.Address != "" }
 
 // Exclusive is how far exclusive ownership has come; the zero value under "available".
 type Exclusive struct {
@@ -279,7 +285,7 @@ func (s *State) NeededEdges(c *Cutover, wave int) []NeededEdge {
 	return out
 }
 
-// Deserted are the units that gain keys from a wave and have no registered edge to serve them, sorted. A cutover whose
+// Deserted are the units that gain keys from a wave and have no registered edge to which clients could come, sorted. A cutover whose
 // precheck rules-complete was skipped has none: its operator knows.
 func (s *State) Deserted(c *Cutover, wave int) []string {
 	if _, ok := c.Skips["rules-complete"]; ok {
@@ -287,7 +293,9 @@ func (s *State) Deserted(c *Cutover, wave int) []string {
 	}
 	_, gains := c.sides(wave)
 	for _, e := range s.LiveEdges() {
-		delete(gains, e.Unit)
+		if e.Accepts() {
+			delete(gains, e.Unit)
+		}
 	}
 	return sortedKeys(gains)
 }

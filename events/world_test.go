@@ -48,6 +48,13 @@ func joinOf(edge string) JoinEdge {
 	return j
 }
 
+// successor is the join of an edge that takes over from another one.
+func successor(edge, of string) JoinEdge {
+	j := joinOf(edge)
+	j.Address, j.Succeeds, j.SucceedsDirectory = joinOf(of).Address, of, directoryOf(of)
+	return j
+}
+
 func shopConfig() Config {
 	return Config{
 		Namespace: "shop",

@@ -154,14 +154,14 @@ func (v *views) site(s *events.State, d *events.Domain, view *handshake.View, ad
 	return site
 }
 
-// advertised is, by unit, the address of the edge that joined first and is not gone; empty unless the option is set.
+// advertised is, by unit, the address of the edge that joined first of those to which clients come; empty unless the option is set.
 func (v *views) advertised(s *events.State) map[string]string {
 	if !v.dev.AdvertisedLocations {
 		return nil
 	}
 	first := map[string]events.Edge{}
 	for _, e := range s.LiveEdges() {
-		if f, ok := first[e.Unit]; !ok || e.Joined < f.Joined {
+		if f, ok := first[e.Unit]; e.Accepts() && (!ok || e.Joined < f.Joined) {
 			first[e.Unit] = e
 		}
 	}

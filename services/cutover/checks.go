@@ -79,7 +79,7 @@ func cannotServe(s *events.State, d *events.Domain, unit string) string {
 	if c, ok := s.Clusters[u.Cluster]; !ok || c.Unit != unit {
 		return fmt.Sprintf("cluster %s is not one of its clusters", u.Cluster)
 	}
-	if !slices.ContainsFunc(s.LiveEdges(), func(e events.Edge) bool { return e.Unit == unit && e.Cluster == u.Cluster }) {
+	if !slices.ContainsFunc(s.LiveEdges(), func(e events.Edge) bool { return e.Unit == unit && e.Cluster == u.Cluster && e.Accepts() }) {
 		return fmt.Sprintf("no edge has joined its effective cluster %s: start one", u.Cluster)
 	}
 	return ""

@@ -27,7 +27,7 @@ func (p *Preparer) targetOrigins(ctx context.Context, s *events.State, c *events
 			continue
 		}
 		total += len(all)
-		edges := slices.DeleteFunc(s.LiveEdges(), func(e events.Edge) bool { return e.Unit != unit })
+		edges := edgesOf(s, unit)
 		bad, n := p.probe(ctx, edges, all)
 		asked, answered = asked+len(edges), answered+n
 		if n == 0 {
@@ -155,8 +155,10 @@ func (p *Preparer) incoming(ctx context.Context, s *events.State, c *events.Cuto
 	return sessions, mute
 }
 
+// edgesOf are the edges of a unit to which clients come: one that another process has taken over from only serves its
+// sessions to their end.
 func edgesOf(s *events.State, unit string) []events.Edge {
-	return slices.DeleteFunc(s.LiveEdges(), func(e events.Edge) bool { return e.Unit != unit })
+	return slices.DeleteFunc(s.LiveEdges(), func(e events.Edge) bool { return e.Unit != unit || !e.Accepts() })
 }
 
 // maxServices bounds the services that are tried at every edge: a domain's URIs often share their origins.

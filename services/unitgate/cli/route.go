@@ -96,7 +96,7 @@ func explain(s *events.State, unitType, id string) (routeView, error) {
 		}
 	}
 	for _, e := range s.LiveEdges() {
-		if e.Unit == v.Unit {
+		if e.Unit == v.Unit && e.Accepts() {
 			v.Edges = append(v.Edges, e.Address)
 		}
 	}

@@ -1,0 +1,120 @@
+package events
+
+import "slices"
+
+func (s *State) decideJoin(c JoinEdge) (Event, error) {
+	if err := CheckID(c.ID, "id"); err != nil {
+		return nil, err
+	}
+	if _, ok := s.Units[c.Unit]; !ok {
+		return nil, ErrUnknownUnit.With("there is no unit %q; known are %v", c.Unit, sortedKeys(s.Units)).At("unit")
+	}
+	cl, ok := s.Clusters[c.Cluster]
+	if !ok {
+		return nil, ErrUnknownCluster.With("there is no cluster %q; known are %v", c.Cluster, sortedKeys(s.Clusters)).At("cluster")
+	}
+	if cl.Unit != c.Unit {
+		return nil, ErrUnknownCluster.With("cluster %q belongs to unit %q", c.Cluster, cl.Unit).At("cluster")
+	}
+	if len(cl.Instances) > 0 && !slices.Contains(cl.Instances, c.ID) {
+		return nil, ErrNotAllowed.With("cluster %q admits only %v", c.Cluster, cl.Instances).At("id")
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if c.Succeeds != "" {
+		if err := s.succession(EdgeJoined(c)); err != nil {
+			return nil, err
+		}
+	}
+	if old, ok := s.Edges[c.ID]; ok {
+		if old.Gone != "" {
+			return nil, ErrEdgeGone.With("edge %q has %s: start one with a new id and a new state directory", c.ID, old.Gone).At("id")
+		}
+		if err := old.CheckDirectory(c.Directory); err != nil {
+			return nil, err
+		}
+		if old.Unit != c.Unit || old.Cluster != c.Cluster {
+			return nil, ErrEdgeMoved.With("edge %q belongs to unit %q, cluster %q: use a new id", c.ID, old.Unit, old.Cluster).At("id")
+		}
+		if next := s.Edges[old.Successor]; old.Successor != "" && next.Gone == "" {
+			return nil, ErrEdgeSucceeded.With("edge %q has taken over from %s: clients come to that one", next.ID, c.ID).At("id")
+		}
+		if old.Address == c.Address && old.Capacity == c.Capacity && (c.Succeeds == "" || s.Edges[c.Succeeds].Successor == c.ID) {
+			return nil, ErrNothingChanges.With("edge %q has joined already", c.ID)
+		}
+	}
+	for _, other := range s.LiveEdges() {
+		if other.ID != c.ID && other.ID != c.Succeeds && other.Address == c.Address {
+			return nil, ErrAddressTaken.With("edge %q has joined with %s: retire it if it is gone for good, or use another address", other.ID, c.Address).At("address")
+		}
+	}
+	return EdgeJoined(c), nil
+}
+
+// joined evolves the state by a join.
+func (s *State) joined(seq uint64, e EdgeJoined) error {
+	if old, ok := s.Edges[e.ID]; ok {
+		if old.Gone != "" { // R7
+			return ErrEdgeGone.With("edge %q has %s", e.ID, old.Gone)
+		}
+		if err := old.CheckDirectory(e.Directory); err != nil {
+			return err
+		}
+		seq = old.Joined
+	}
+	if e.Succeeds != "" {
+		if err := s.succession(e); err != nil {
+			return err
+		}
+		old := s.Edges[e.Succeeds]
+		old.Address, old.Successor = "", e.ID
+		s.Edges[old.ID] = old
+	}
+	s.Edges[e.ID] = Edge{ID: e.ID, Directory: e.Directory, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity, Joined: seq}
+	return nil
+}
+
+// succession checks that an edge may take the place of the one that it names. Only that one can have told it its state
+// directory, in handing its sockets over.
+func (s *State) succession(e EdgeJoined) error {
+	old, ok := s.Edges[e.Succeeds]
+	switch {
+	case !ok || old.Gone != "":
+		return ErrUnknownEdge.With("there is no edge %q to take over from; see get edges", e.Succeeds).At("succeeds")
+	case old.ID == e.ID:
+		return ErrBadValue.With("an edge does not take over from itself: use a new id").At("succeeds")
+	case old.Unit != e.Unit || old.Cluster != e.Cluster:
+		return ErrEdgeMoved.With("edge %q belongs to unit %q, cluster %q, and so do its listeners", old.ID, old.Unit, old.Cluster).At("succeeds")
+	case old.Directory != e.SucceedsDirectory:
+		return ErrEdgeElsewhere.With("edge %q has another state directory than the one that is named", old.ID).At("succeedsDirectory")
+	}
+	return nil
+}
+
+// check validates what stands in the command itself, but for its ids.
+func (c JoinEdge) check() error {
+	if c.Directory == "" {
+		return ErrMissingField.With("say which state directory the edge has, by its UUID").At("directory")
+	}
+	if !uuidForm.MatchString(c.Directory) {
+		return ErrBadValue.With("%q: want the state directory's UUID in lower case", c.Directory).At("directory")
+	}
+	if (c.Succeeds == "") != (c.SucceedsDirectory == "") {
+		return ErrMissingField.With("name the edge that is succeeded, and its state directory, or neither").At("succeeds")
+	}
+	if c.Capacity < 0 {
+		return ErrBadValue.With("want 0 (no limit) or more").At("capacity")
+	}
+	return CheckAddress(c.Address, "address")
+}
+
+// CheckDirectory refuses a process that comes under this edge's id with another state directory (R7): what the edge had
+// promised stands in its own one only, and its process may still serve. The error is ErrEdgeElsewhere.
+func (e Edge) CheckDirectory(directory string) error {
+	if e.Directory != directory {
+		return ErrEdgeElsewhere.With("the id %q belongs to another state directory, and its process may still serve: "+
+			"start with a new id and a new state directory, and retire %[1]q once it serves nobody", e.ID).At("id")
+	}
+	return nil
+}
