@@ -85,44 +85,60 @@ func OpenStateDir(path, id string) (*StateDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	lock, err := acquire(filepath.Join(path, lockFile))
+	return openStateDir(path, id, os.O_CREATE)
+}
+
+// reopen opens a state directory that there is, with whatever id it has; fs.ErrNotExist: it has just been removed.
+func reopen(path string) (*StateDir, error) {
+	return openStateDir(path, filepath.Base(path), 0)
+}
+
+// openStateDir makes what is missing if create is os.O_CREATE, and not if it is 0.
+func openStateDir(path, id string, create int) (*StateDir, error) {
+	lock, err := acquire(filepath.Join(path, lockFile), create)
 	if err != nil {
 		return nil, fmt.Errorf("state directory %s: %w", path, err)
 	}
 	d := &StateDir{path: path, lock: lock, disk: disk{(*os.File).Sync, os.Rename}}
-	if err = d.begin(id); err != nil {
+	if err = d.begin(id, create != 0); err != nil {
 		return nil, errors.Join(fmt.Errorf("state directory %s: %w", path, err), d.Close())
 	}
 	return d, nil
 }
 
-// acquire takes the lock, which the kernel drops with the process, however that ends.
-func acquire(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+// acquire takes the lock, which the kernel drops with the process, however that ends. create is os.O_CREATE, or 0 if the
+// file must be there.
+func acquire(path string, create int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|create, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		defer f.Close()
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock it: %w", err)
-		}
-		var pid [20]byte
-		n, _ := f.Read(pid[:]) // only for the message
-		return nil, fmt.Errorf("%w: process %s", ErrLocked, bytes.TrimSpace(pid[:n]))
-	}
-	if err = f.Truncate(0); err == nil {
-		_, err = fmt.Fprintln(f, os.Getpid())
-	}
-	if err != nil {
+	if err := hold(f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
+// hold locks a file and notes in it which process has it.
+func hold(f *os.File) error {
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return fmt.Errorf("lock it: %w", err)
+		}
+		var pid [20]byte
+		n, _ := f.ReadAt(pid[:], 0) // only for the message
+		return fmt.Errorf("%w: process %s", ErrLocked, bytes.TrimSpace(pid[:n]))
+	}
+	err := f.Truncate(0)
+	if err == nil {
+		_, err = f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
+	}
+	return err
+}
+
 // begin reads who the directory belongs to; a new directory gets the wanted id, or a new one if none is wanted. The id
 // is written last, so that what a crash leaves half made has none, and is begun anew.
-func (d *StateDir) begin(want string) error {
+func (d *StateDir) begin(want string, create bool) error {
 	var err error
 	if d.id, err = d.read(idFile); err != nil {
 		return err
@@ -130,10 +146,11 @@ func (d *StateDir) begin(want string) error {
 	if d.identity, err = d.read(ownFile); err != nil {
 		return err
 	}
-	if d.id == "" {
-		return d.found(want)
-	}
 	switch {
+	case d.id == "" && create:
+		return d.found(want)
+	case d.id == "":
+		return fs.ErrNotExist
 	case events.CheckID(d.id, "id") != nil:
 		return fmt.Errorf("%w: its id is %.80q", ErrDamaged, d.id)
 	case want != "" && want != d.id:
@@ -262,3 +279,13 @@ func (d *StateDir) file(name string) string { return filepath.Join(d.path, name)
 
 // Close lets another process have the directory.
 func (d *StateDir) Close() error { return d.lock.Close() }
+
+// Remove closes the directory and deletes it: its edge has left for good.
+func (d *StateDir) Remove() error {
+	gone := filepath.Join(filepath.Dir(d.path), gonePrefix+filepath.Base(d.path))
+	err := os.Rename(d.path, gone) // whoever looks at it sees all of it, or nothing
+	if err == nil {
+		err = os.RemoveAll(gone)
+	}
+	return errors.Join(err, d.Close())
+}
