@@ -38,10 +38,17 @@ func DefaultPolicy() Policy {
 
 // UnitType is a way to split users: its own slots and rules.
 type UnitType struct {
-	Name     string   `json:"name"`               // wire name in the unitType header
-	Slots    uint32   `json:"slots"`              // number of slots, fixed once rules exist
-	RouterID []string `json:"routerId,omitempty"` // sources in order: "header:NAME", "cookie:NAME", "query:NAME"
-	Unmarked string   `json:"unmarked,omitempty"` // "local", "reject" or "split"
+	Name  string `json:"name"`  // wire name in the unitType header
+	Slots uint32 `json:"slots"` // number of slots, fixed once rules exist
+	// Substring is the part of a routerId that counts for its slot, fixed once rules exist; exact IDs are whole ones.
+	Substring routing.Part `json:"substring,omitzero"`
+	RouterID  []string     `json:"routerId,omitempty"` // sources in order: "header:NAME", "cookie:NAME", "query:NAME", "path:N", "subprotocol"
+	Unmarked  string       `json:"unmarked,omitempty"` // "local", "reject" or "split"
+}
+
+// Slotting is how the type's routerIds are dealt out to its slots.
+func (t UnitType) Slotting() routing.Slotting {
+	return routing.Slotting{Slots: t.Slots, Part: t.Substring}
 }
 
 // Unit is a region.

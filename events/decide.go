@@ -136,7 +136,7 @@ func (s *State) decideRules(c InitRules) (Event, error) {
 	if _, ok := s.Rules[t.Name]; ok {
 		return nil, ErrRulesExist.With("unit type %q has rules: they change through a cutover", t.Name)
 	}
-	r, err := routing.NewRules(t.Slots, c.Ranges, c.Exact)
+	r, err := t.Slotting().Rules(c.Ranges, c.Exact)
 	if err != nil {
 		return nil, fromRouting(err, "ranges", "exact")
 	}
@@ -312,6 +312,9 @@ func (s *State) soundRules(ut string) error {
 	r := s.Rules[ut].Current
 	if r.Slots() != t.Slots {
 		return ErrBadSlots.With("the rules of %q have %d slots: their number cannot change", ut, r.Slots()).At(fmt.Sprintf("unitTypes[%s].slots", ut))
+	}
+	if r.Slotting() != t.Slotting() {
+		return ErrBadSlots.With("the rules of %q count another part of the routerId: it cannot change", ut).At(fmt.Sprintf("unitTypes[%s].substring", ut))
 	}
 	for _, u := range r.Units() {
 		if _, ok := s.Units[u]; !ok {

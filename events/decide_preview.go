@@ -161,7 +161,7 @@ func (s *State) wanted(t UnitType, have *routing.Rules, c PreviewCutover) (*rout
 			}
 		}
 	}
-	rules, err := routing.NewRules(t.Slots, ranges, exact)
+	rules, err := t.Slotting().Rules(ranges, exact)
 	if err != nil {
 		return nil, fromRouting(err, "ranges", "exact")
 	}

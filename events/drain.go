@@ -37,7 +37,7 @@ func (s *State) drained(t UnitType, have *routing.Rules, c PreviewCutover) (*rou
 		return nil, ErrMissingField.With("no other unit has slots: say which one takes over").At("drainTo")
 	}
 	inherit(ranges, lost, heirs)
-	rules, err := routing.NewRules(t.Slots, ranges, exact)
+	rules, err := t.Slotting().Rules(ranges, exact)
 	if err != nil {
 		return nil, fromRouting(err, "drain", "drain")
 	}

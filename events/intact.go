@@ -61,7 +61,7 @@ func (s *State) intact() error {
 	return nil
 }
 
-// rulesFit checks that rules are there and have as many slots as their unit type.
+// rulesFit checks that rules are there and have the slots of their unit type.
 func rulesFit(types []UnitType, rules map[string]RuleSet) error {
 	s := State{UnitTypes: types}
 	for ut, r := range rules {
@@ -69,8 +69,8 @@ func rulesFit(types []UnitType, rules map[string]RuleSet) error {
 		if !ok || t.Name != ut {
 			return fmt.Errorf("there are rules of unit type %q, which does not exist", ut)
 		}
-		if r.Baseline == nil || r.Current == nil || r.Baseline.Slots() != t.Slots || r.Current.Slots() != t.Slots {
-			return fmt.Errorf("unit type %q has %d slots, its rules do not", ut, t.Slots)
+		if r.Baseline == nil || r.Current == nil || r.Baseline.Slotting() != t.Slotting() || r.Current.Slotting() != t.Slotting() {
+			return fmt.Errorf("unit type %q deals out routerIds by %+v, its rules do not", ut, t.Slotting())
 		}
 	}
 	return nil
@@ -79,7 +79,7 @@ func rulesFit(types []UnitType, rules map[string]RuleSet) error {
 // cutoverFits checks what a cutover's table and its needed edges are computed from.
 func (s *State) cutoverFits(c Cutover) error {
 	r, ok := s.Rules[c.UnitType]
-	if !ok || c.From == nil || c.To == nil || c.From.Slots() != r.Current.Slots() {
+	if !ok || c.From == nil || c.To == nil || c.From.Slotting() != r.Current.Slotting() {
 		return fmt.Errorf("its rules are missing or do not fit those of unit type %q", c.UnitType)
 	}
 	keys := make([]routing.Keys, len(c.Waves))

@@ -213,7 +213,7 @@ func (p *planner) rules(cfg Config) error {
 		if !ok || t.Name != ut { // an empty name would stand for the default one
 			return ErrUnknownUnitType.With("there is no unit type %q", ut).At(at)
 		}
-		r, err := routing.NewRules(t.Slots, cfg.Rules[ut].Ranges, cfg.Rules[ut].Exact)
+		r, err := t.Slotting().Rules(cfg.Rules[ut].Ranges, cfg.Rules[ut].Exact)
 		if err != nil {
 			return fromRouting(err, at, at)
 		}

@@ -32,6 +32,7 @@ var (
 	uuidForm     = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
 	tokenForm    = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$") // RFC 9110 section 5.6.2
 	hostForm     = regexp.MustCompile(`^([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$`)
+	segmentForm  = regexp.MustCompile(`^[1-9][0-9]?$`)
 	pathForm     = regexp.MustCompile(`^/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*$`) // RFC 3986 section 3.3
 )
 
@@ -116,6 +117,9 @@ func (t *UnitType) normalize(field string) error {
 	if t.Slots < 1 || t.Slots > 1<<20 {
 		return ErrBadSlots.With("%d: want 1 to %d", t.Slots, 1<<20).At(join(field, "slots"))
 	}
+	if err := t.Substring.Check(); err != nil {
+		return ErrBadValue.With("%v", err).At(join(field, "substring"))
+	}
 	if len(t.RouterID) == 0 {
 		t.RouterID = []string{"header:routerId", "cookie:routerId", "query:routerId"}
 	}
@@ -123,9 +127,8 @@ func (t *UnitType) normalize(field string) error {
 		return ErrBadValue.With("%d sources, at most %d are allowed", len(t.RouterID), maxSources).At(join(field, "routerId"))
 	}
 	for i, src := range t.RouterID {
-		from, name, _ := strings.Cut(src, ":")
-		if !slices.Contains([]string{"header", "cookie", "query"}, from) || !tokenForm.MatchString(name) {
-			return ErrBadValue.With("%q: want header:NAME, cookie:NAME or query:NAME", src).At(fmt.Sprintf("%s[%d]", join(field, "routerId"), i))
+		if !isSource(src) {
+			return ErrBadValue.With("%q: want header:NAME, cookie:NAME, query:NAME, path:N (the N-th segment, from 1) or subprotocol", src).At(fmt.Sprintf("%s[%d]", join(field, "routerId"), i))
 		}
 	}
 	if t.Unmarked == "" {
@@ -135,6 +138,18 @@ func (t *UnitType) normalize(field string) error {
 		return ErrBadValue.With("%q: want local, reject or split", t.Unmarked).At(join(field, "unmarked"))
 	}
 	return nil
+}
+
+// isSource tells whether s names a place where a routerId may stand.
+func isSource(s string) bool {
+	from, name, _ := strings.Cut(s, ":")
+	switch from {
+	case "header", "cookie", "query":
+		return tokenForm.MatchString(name)
+	case "path":
+		return segmentForm.MatchString(name)
+	}
+	return s == "subprotocol"
 }
 
 func (u *Unit) normalize(field string) error {

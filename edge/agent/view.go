@@ -3,6 +3,7 @@ package agent
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -72,7 +73,8 @@ func (v *views) types(s *events.State) []*handshake.Type {
 		h := &handshake.Type{Name: t.Name, Table: c.table, Version: s.Rules[t.Name].Version, Unmarked: t.Unmarked, Local: c.table != nil && c.table.Owns(v.self.Unit)}
 		for _, src := range t.RouterID {
 			from, name, _ := strings.Cut(src, ":")
-			h.Sources = append(h.Sources, handshake.Source{From: from, Name: name})
+			number, _ := strconv.Atoi(name) // of "path:2"; the core has checked it
+			h.Sources = append(h.Sources, handshake.Source{From: from, Name: name, Number: number})
 		}
 		out = append(out, h)
 	}

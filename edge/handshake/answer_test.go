@@ -139,6 +139,11 @@ func TestAppendOrigin(t *testing.T) {
 			"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
 		},
 		{
+			"subprotocols that name the routerId are the edge's, the others pass",
+			"GET / HTTP/1.1\r\nHost: a\r\nsec-websocket-Protocol: chat ,router-id.6249,  superchat\r\nSec-WebSocket-Protocol: router-id.6249\r\nSec-WebSocket-Protocol:x,  y\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\nsec-websocket-Protocol: chat, superchat\r\nSec-WebSocket-Protocol:x,  y\r\n",
+		},
+		{
 			`absolute-form: "replace it with the host information of the request-target" (RFC 9112 3.2.2)`,
 			"GET HTTPS://b:8?q HTTP/1.1\r\nX: y\r\nHost: a\r\n\r\n",
 			"GET /?q HTTP/1.1\r\nX: y\r\nHost: b:8\r\n",

@@ -22,6 +22,8 @@ type Forward struct {
 //   - Connection and Upgrade are for one hop (RFC 9110 sections 7.6.1 and 7.8) and leave as one line each. A client can
 //     then neither have the origin's front drop fields, X-Forwarded-For for one, nor switch it to another protocol
 //     behind the back of our frame tracking.
+//   - Of Sec-WebSocket-Protocol the members that name a routerId are the edge's: an origin that chose one would choose no
+//     protocol.
 //   - Of an absolute-form target the path remains, and its authority replaces Host (RFC 9112 section 3.2.2).
 func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 	dst = append(dst, r.Method...)
@@ -37,6 +39,8 @@ func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 			dst, connection = appendOnce(dst, "Connection: Upgrade\r\n", connection), true
 		case strings.EqualFold(f.Name, "Upgrade"):
 			dst, upgrade = appendOnce(dst, "Upgrade: websocket\r\n", upgrade), true
+		case strings.EqualFold(f.Name, protocolField):
+			dst = f.appendProtocols(dst)
 		case r.absolute && strings.EqualFold(f.Name, "Host"):
 			dst = append(dst, "Host: "...)
 			dst = append(dst, r.Authority...)
@@ -57,6 +61,33 @@ func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 	dst = append(dst, "\r\nunitType: "...)
 	dst = append(dst, fw.UnitType...)
 	return append(dst, "\r\n\r\n"...)
+}
+
+const protocolField = "Sec-WebSocket-Protocol"
+
+// appendProtocols appends a line of subprotocols without those that name a routerId, nothing if no other is left.
+func (f *Field) appendProtocols(dst []byte) []byte {
+	if !strings.Contains(f.Value, subprotocolPrefix) {
+		return append(append(dst, f.line...), "\r\n"...)
+	}
+	start := len(dst)
+	for member := range strings.SplitSeq(f.Value, ",") {
+		member = strings.Trim(member, " \t")
+		if member == "" || strings.HasPrefix(member, subprotocolPrefix) {
+			continue
+		}
+		if len(dst) == start {
+			dst = append(dst, f.Name...)
+			dst = append(dst, ": "...)
+		} else {
+			dst = append(dst, ", "...)
+		}
+		dst = append(dst, member...)
+	}
+	if len(dst) == start {
+		return dst
+	}
+	return append(dst, "\r\n"...)
 }
 
 func appendOnce(dst []byte, line string, done bool) []byte {

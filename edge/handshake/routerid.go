@@ -43,6 +43,10 @@ func routerID(req *Request, t *Type, peer netip.Addr) (id, code, reason string) 
 			id, found = req.cookie(s.Name)
 		case "query":
 			id, found, differs = req.param(s.Name)
+		case "path":
+			id, found = req.segment(s.Number)
+		case "subprotocol":
+			id, found, differs = req.subprotocol()
 		}
 		switch {
 		case !found:
@@ -115,6 +119,42 @@ func (r *Request) param(name string) (value string, found, differs bool) {
 			return value, true, true
 		}
 		value, found = v, true
+	}
+	return value, found, false
+}
+
+// segment is the n-th segment of the path, decoded; the first one is 1. An empty one is none: "/ws/" has one segment.
+func (r *Request) segment(n int) (value string, found bool) {
+	path := strings.TrimPrefix(r.Path, "/")
+	for seg := range strings.SplitSeq(path, "/") {
+		if n--; n == 0 {
+			value, err := url.PathUnescape(seg)
+			return value, seg != "" && err == nil
+		}
+	}
+	return "", false
+}
+
+// subprotocolPrefix begins the subprotocol by which a browser, whose scripts can set no header field, names the routerId.
+const subprotocolPrefix = "router-id."
+
+// subprotocol is the routerId that a member of Sec-WebSocket-Protocol names, percent-decoded, since a member is a token.
+func (r *Request) subprotocol() (value string, found, differs bool) {
+	for i := range r.Fields {
+		if !strings.EqualFold(r.Fields[i].Name, protocolField) {
+			continue
+		}
+		for member := range strings.SplitSeq(r.Fields[i].Value, ",") {
+			v, ok := strings.CutPrefix(strings.Trim(member, " \t"), subprotocolPrefix)
+			if !ok {
+				continue
+			}
+			v, _ = url.PathUnescape(v) // "" with an error, which is refused
+			if found && v != value {
+				return value, true, true
+			}
+			value, found = v, true
+		}
 	}
 	return value, found, false
 }

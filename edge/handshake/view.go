@@ -33,8 +33,12 @@ type Type struct {
 	Local    bool     // this edge's unit owns slots of the type, so that it may serve unmarked clients itself
 }
 
-// Source is one place to look for the routerId: From is "header", "cookie" or "query".
-type Source struct{ From, Name string }
+// Source is one place to look for the routerId: From is "header", "cookie", "query", "path" or "subprotocol".
+type Source struct {
+	From   string
+	Name   string // of the header field, the cookie or the parameter
+	Number int    // of the path's segment, from 1
+}
 
 // Site is an active domain as one edge sees it.
 type Site struct {

@@ -31,7 +31,7 @@ func testView(t testing.TB, unit string, fence bool) *View {
 		wave := routing.Wave{Keys: routing.Keys{Slots: []routing.Range{{From: 5998, To: 6380}}}, Phase: routing.Fenced}
 		table = routing.CompileCutover(rules(5998), rules(6381), []routing.Wave{wave})
 	}
-	sources := []Source{{"header", "routerId"}, {"cookie", "routerId"}, {"query", "routerId"}}
+	sources := []Source{{From: "header", Name: "routerId"}, {From: "cookie", Name: "routerId"}, {From: "query", Name: "routerId"}}
 	types := map[string]*Type{}
 	for _, unmarked := range []string{"local", "reject", "split"} {
 		name := "by_" + unmarked

@@ -64,7 +64,7 @@ func benchmarkEvict(b *testing.B, all, victims int) {
 			slot := i * slots / all
 			s.entry.Key = handshake.Key{Type: testType, Slot: uint32(slot), RouterID: id(i*slots + slot)}
 			s.stats = e.statsOf(testType)
-			e.registry.Add(&s.entry, slots)
+			e.registry.Add(&s.entry, routing.Slotting{Slots: slots})
 			if s.entry.Key.Slot >= split {
 				sessions = append(sessions, s)
 			}

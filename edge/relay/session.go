@@ -178,7 +178,7 @@ func (e *engine) register(s *session, vd *handshake.Verdict) {
 	s.entry.Key = vd.Key()
 	s.entry.Key.RouterID = strings.Clone(s.entry.Key.RouterID) // it must not keep the whole head alive
 	s.stats = e.statsOf(s.entry.Key.Type)
-	e.registry.Add(&s.entry, vd.Type.Table.SlotCount())
+	e.registry.Add(&s.entry, vd.Type.Table.Slotting())
 }
 
 // unregister is the end of the key's use.

@@ -10,10 +10,10 @@ import (
 // Change says of which sessions of a unit type one has to ask again whether they are served.
 type Change struct {
 	Type     string
-	Slots    uint32       // number of slots of the type from now on; 0: the type is gone
-	All      bool         // every session of the type
-	Keys     routing.Keys // else: the sessions in these slots and of these exact IDs
-	Unmarked bool         // and the unmarked clients
+	Slotting routing.Slotting // of the type from now on; zero: the type is gone
+	All      bool             // every session of the type
+	Keys     routing.Keys     // else: the sessions in these slots and of these exact IDs
+	Unmarked bool             // and the unmarked clients
 }
 
 // Changes compares two views, of which old may be nil, and leaves out the unit types for which nothing changed.
@@ -26,12 +26,12 @@ func Changes(old, new *handshake.View) []Change {
 	for name, t := range new.Types {
 		c := Change{Type: name}
 		if t.Table != nil {
-			c.Slots = t.Table.SlotCount()
+			c.Slotting = t.Table.Slotting()
 		}
 		was := old.Types[name]
 		switch {
 		case old.Unit != new.Unit || t.Table == nil || was == nil || was.Table == nil ||
-			was.Table.SlotCount() != t.Table.SlotCount():
+			was.Table.Slotting() != t.Table.Slotting():
 			c.All = true
 		default:
 			c.Keys = t.Table.Changes(was.Table)
@@ -51,11 +51,11 @@ func Changes(old, new *handshake.View) []Change {
 	return out
 }
 
-// Touched lists the entries that c asks about, each at least once. It sorts the type anew first if its number of slots
+// Touched lists the entries that c asks about, each at least once. It sorts the type anew first if its slotting
 // changed.
 func (r *Registry[T]) Touched(c *Change) []*Entry[T] {
-	if c.Slots > 0 {
-		r.Resize(c.Type, c.Slots)
+	if c.Slotting.Slots > 0 {
+		r.Resort(c.Type, c.Slotting)
 	}
 	if c.All {
 		return r.All(c.Type)

@@ -31,12 +31,13 @@ type Registry[T any] struct {
 
 // index holds the entries of one unit type. The last list is that of keys without a slot.
 type index[T any] struct {
-	heads []*Entry[T]
-	n     int // entries
+	slotting routing.Slotting
+	heads    []*Entry[T]
+	n        int // entries
 }
 
-func newIndex[T any](slots uint32) *index[T] {
-	return &index[T]{heads: make([]*Entry[T], slots+1)}
+func newIndex[T any](s routing.Slotting) *index[T] {
+	return &index[T]{slotting: s, heads: make([]*Entry[T], s.Slots+1)}
 }
 
 // list is the place in heads for a key.
@@ -47,16 +48,16 @@ func (x *index[T]) list(k *handshake.Key) int {
 	return int(k.Slot)
 }
 
-// Add registers e under its key. slots is the number of slots of the key's unit type; if it is not what the type had
-// before, the entries of that type are sorted anew.
-func (r *Registry[T]) Add(e *Entry[T], slots uint32) {
+// Add registers e under its key. s is the slotting of the key's unit type; if it is not what the type had before, the
+// entries of that type are sorted anew.
+func (r *Registry[T]) Add(e *Entry[T], s routing.Slotting) {
 	if r.types == nil {
 		r.types = map[string]*index[T]{}
 	}
-	r.Resize(e.Key.Type, slots)
+	r.Resort(e.Key.Type, s)
 	x := r.types[e.Key.Type]
 	if x == nil {
-		x = newIndex[T](slots)
+		x = newIndex[T](s)
 		r.types[e.Key.Type] = x
 	}
 	x.add(e)
@@ -90,18 +91,18 @@ func (r *Registry[T]) Remove(e *Entry[T]) {
 	x.n--
 }
 
-// Resize sorts the entries of a unit type anew if its number of slots is no longer what it was.
-func (r *Registry[T]) Resize(unitType string, slots uint32) {
+// Resort sorts the entries of a unit type anew if its slotting is no longer what it was.
+func (r *Registry[T]) Resort(unitType string, s routing.Slotting) {
 	x := r.types[unitType]
-	if x == nil || uint32(len(x.heads)) == slots+1 {
+	if x == nil || x.slotting == s {
 		return
 	}
-	fresh := newIndex[T](slots)
+	fresh := newIndex[T](s)
 	for _, head := range x.heads {
 		for e := head; e != nil; {
 			next := e.next
 			if !e.Key.Unbound() {
-				e.Key.Slot = routing.Slot(e.Key.RouterID, slots)
+				e.Key.Slot = s.Slot(e.Key.RouterID)
 			}
 			fresh.add(e)
 			e = next
@@ -137,7 +138,7 @@ func (r *Registry[T]) Of(unitType, routerID string) []*Entry[T] {
 	if x == nil || routerID == "" {
 		return nil
 	}
-	slot := int(routing.Slot(routerID, uint32(len(x.heads)-1)))
+	slot := int(x.slotting.Slot(routerID))
 	var out []*Entry[T]
 	for e := range x.lists(slot, slot) {
 		if e.Key.RouterID == routerID {

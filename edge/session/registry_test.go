@@ -42,7 +42,7 @@ func TestRegistryAgreesWithAList(t *testing.T) {
 				id = ""
 			}
 			e := &Entry[string]{Key: key(id), Value: fmt.Sprint(id, "#", step)}
-			r.Add(e, slots)
+			r.Add(e, routing.Slotting{Slots: slots})
 			list = append(list, e)
 		} else {
 			i := rnd.IntN(len(list))
@@ -61,7 +61,7 @@ func TestRegistryAgreesWithAList(t *testing.T) {
 		}
 		id := fmt.Sprint(rnd.IntN(60))
 		check(t, list, ids(r.Of("t", id)), func(e *Entry[string]) bool { return e.Key.RouterID == id })
-		c := Change{Type: "t", Slots: slots, Unmarked: rnd.IntN(2) == 0, Keys: routing.Keys{
+		c := Change{Type: "t", Slotting: routing.Slotting{Slots: slots}, Unmarked: rnd.IntN(2) == 0, Keys: routing.Keys{
 			Slots: []routing.Range{{From: 3, To: 5}, {From: 19, To: 19}}, Exact: []string{"7", "27"}}}
 		check(t, list, ids(r.Touched(&c)), func(e *Entry[string]) bool {
 			s := e.Key.Slot
@@ -103,17 +103,17 @@ func check(t *testing.T, list []*Entry[string], got []string, in func(*Entry[str
 	}
 }
 
-func TestResize(t *testing.T) {
+func TestResort(t *testing.T) {
 	var r Registry[string]
 	entries := map[string]*Entry[string]{}
 	for i := range 100 {
 		id := fmt.Sprint(i)
 		entries[id] = &Entry[string]{Key: key(id), Value: id}
-		r.Add(entries[id], slots)
+		r.Add(entries[id], routing.Slotting{Slots: slots})
 	}
 	unmarked := &Entry[string]{Key: key(""), Value: "unmarked"}
-	r.Add(unmarked, slots)
-	got := r.Touched(&Change{Type: "t", Slots: 64, Keys: routing.Keys{Slots: []routing.Range{{From: 35, To: 35}}}})
+	r.Add(unmarked, routing.Slotting{Slots: slots})
+	got := r.Touched(&Change{Type: "t", Slotting: routing.Slotting{Slots: 64}, Keys: routing.Keys{Slots: []routing.Range{{From: 35, To: 35}}}})
 	if !slices.Equal(ids(got), []string{"35", "99"}) {
 		t.Errorf("got %v", ids(got))
 	}
@@ -156,13 +156,13 @@ func TestChanges(t *testing.T) {
 	}{
 		"first view":      {nil, base, "[]"},
 		"nothing":         {base, view("a", make1(10, 5), time.Second), "[]"},
-		"slots":           {base, view("a", make1(10, 7), 0), "[{t 10 false {[5-6] []} false}]"},
-		"no slots left":   {base, view("a", onlyB, 0), "[{t 10 false {[0-4] []} true}]"},
-		"number of slots": {base, view("a", make1(20, 5), 0), "[{t 20 true {[] []} false}]"},
-		"another unit":    {base, view("b", make1(10, 5), 0), "[{t 10 true {[] []} false}]"},
-		"type gone":       {base, view("a", nil, 0), "[{t 0 true {[] []} false}]"},
+		"slots":           {base, view("a", make1(10, 7), 0), "[{t {10 {0 0}} false {[5-6] []} false}]"},
+		"no slots left":   {base, view("a", onlyB, 0), "[{t {10 {0 0}} false {[0-4] []} true}]"},
+		"number of slots": {base, view("a", make1(20, 5), 0), "[{t {20 {0 0}} true {[] []} false}]"},
+		"another unit":    {base, view("b", make1(10, 5), 0), "[{t {10 {0 0}} true {[] []} false}]"},
+		"type gone":       {base, view("a", nil, 0), "[{t {0 {0 0}} true {[] []} false}]"},
 		"type without table": {base, &handshake.View{Unit: "a", Center: "c", Types: map[string]*handshake.Type{"t": {Name: "t"}}},
-			"[{t 0 true {[] []} true}]"},
+			"[{t {0 {0 0}} true {[] []} true}]"},
 	} {
 		if got := fmt.Sprint(Changes(c.old, c.new)); got != c.want {
 			t.Errorf("%s: got %s, want %s", name, got, c.want)

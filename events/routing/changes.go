@@ -4,7 +4,7 @@ import "slices"
 
 // Changes are the keys of which t says something else than old: another owner, or another unit that gains it. Whoever
 // holds sessions by slot asks anew for those only. An ID counts as exact if either table lists it; exact IDs within a
-// listed slot may or may not have changed. Both tables must have the same number of slots.
+// listed slot may or may not have changed. Both tables must have the same slotting.
 func (t *Table) Changes(old *Table) Keys {
 	var k Keys
 	if t == old {

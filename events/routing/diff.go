@@ -28,11 +28,11 @@ type Diff struct {
 	ExactMoves []ExactMove
 }
 
-// Compare lists the keys whose owner differs, in slot and ID order. Both must have the same number of slots.
+// Compare lists the keys whose owner differs, in slot and ID order. Both must have the same slotting.
 func Compare(from, to *Rules) Diff {
 	var d Diff
 	i, j := 0, 0
-	for s := uint32(0); s < from.slots; {
+	for s := uint32(0); s < from.slotting.Slots; {
 		a, b := from.ranges[i], to.ranges[j]
 		end := min(a.To, b.To)
 		if a.Unit != b.Unit {

@@ -34,6 +34,7 @@ const (
 // What can be wrong with a rule set. Errors wrap one of these and say where.
 var (
 	ErrSlots       = errors.New("bad number of slots")
+	ErrBadPart     = errors.New("bad part of the routerId")
 	ErrUnits       = errors.New("too many units")
 	ErrBadRange    = errors.New("bad range")
 	ErrGap         = errors.New("range gap")
@@ -85,23 +86,32 @@ type Assignment struct {
 	Unit string
 }
 
-// Rules is a complete rule set of one unit type. The zero value is unusable: make one with NewRules.
+// Rules is a complete rule set of one unit type. The zero value is unusable: make one with Slotting.Rules.
 type Rules struct {
-	slots  uint32
-	ranges []Assignment      // sorted, merged, covering [0, slots) exactly once
-	exact  map[string]string // routerId -> unit
+	slotting Slotting
+	ranges   []Assignment      // sorted, merged, covering [0, slots) exactly once
+	exact    map[string]string // routerId -> unit
 }
 
-// NewRules builds a rule set. ranges must cover [0, slots) exactly once; an exact ID may belong to one unit only.
-// Errors wrap the Err values of this package.
+// NewRules is Slotting.Rules of whole routerIds.
 func NewRules(slots uint32, ranges map[string][]Range, exact map[string][]string) (*Rules, error) {
+	return Slotting{Slots: slots}.Rules(ranges, exact)
+}
+
+// Rules builds a rule set. ranges must cover [0, slots) exactly once; an exact ID may belong to one unit only.
+// Errors wrap the Err values of this package.
+func (s Slotting) Rules(ranges map[string][]Range, exact map[string][]string) (*Rules, error) {
+	slots := s.Slots
 	if slots == 0 || slots > MaxSlots {
 		return nil, fmt.Errorf("%w: %d is not in 1-%d", ErrSlots, slots, MaxSlots)
 	}
 	if n := max(len(ranges), len(exact)); n > MaxUnits {
 		return nil, fmt.Errorf("%w: %d, at most %d are allowed", ErrUnits, n, MaxUnits)
 	}
-	r := &Rules{slots: slots, exact: map[string]string{}}
+	if err := s.Part.Check(); err != nil {
+		return nil, err
+	}
+	r := &Rules{slotting: s, exact: map[string]string{}}
 	for _, unit := range slices.Sorted(maps.Keys(ranges)) {
 		for _, rg := range ranges[unit] {
 			if rg.To >= slots || rg.From > rg.To {
@@ -147,8 +157,8 @@ func (r *Rules) cover() error {
 		}
 		next = a.To + 1
 	}
-	if next < r.slots {
-		return fmt.Errorf("%w: slots %s belong to no unit", ErrGap, Range{next, r.slots - 1})
+	if next < r.slotting.Slots {
+		return fmt.Errorf("%w: slots %s belong to no unit", ErrGap, Range{next, r.slotting.Slots - 1})
 	}
 	r.ranges = merged
 	return nil
@@ -169,7 +179,10 @@ func CheckRouterID(id string) error {
 }
 
 // Slots is the number of slots.
-func (r *Rules) Slots() uint32 { return r.slots }
+func (r *Rules) Slots() uint32 { return r.slotting.Slots }
+
+// Slotting is how routerIds are dealt out to the slots.
+func (r *Rules) Slotting() Slotting { return r.slotting }
 
 // Assignments are the merged ranges in slot order. The caller must not change them.
 func (r *Rules) Assignments() []Assignment { return r.ranges }
@@ -212,7 +225,7 @@ func (r *Rules) Owner(id string) (unit string, exact bool) {
 	if u, ok := r.exact[id]; ok {
 		return u, true
 	}
-	return r.SlotOwner(Slot(id, r.slots)), false
+	return r.SlotOwner(r.slotting.Slot(id)), false
 }
 
 // SlotOwner is the unit that owns a slot, which must be below Slots.
@@ -236,27 +249,28 @@ func (r *Rules) find(slot uint32) int {
 
 // Equal reports whether both rule sets say the same of every routerId and list the same exact IDs.
 func (r *Rules) Equal(o *Rules) bool {
-	return r.slots == o.slots && slices.Equal(r.ranges, o.ranges) && maps.Equal(r.exact, o.exact)
+	return r.slotting == o.slotting && slices.Equal(r.ranges, o.ranges) && maps.Equal(r.exact, o.exact)
 }
 
 type rulesJSON struct {
 	Slots  uint32              `json:"slots"`
+	Part   Part                `json:"substring,omitzero"`
 	Ranges map[string][]Range  `json:"ranges"`
 	Exact  map[string][]string `json:"exact,omitempty"`
 }
 
 // MarshalJSON is canonical: equal rule sets give equal bytes.
 func (r *Rules) MarshalJSON() ([]byte, error) {
-	return json.Marshal(rulesJSON{r.slots, r.Ranges(), r.Exact()})
+	return json.Marshal(rulesJSON{r.slotting.Slots, r.slotting.Part, r.Ranges(), r.Exact()})
 }
 
-// UnmarshalJSON validates like NewRules.
+// UnmarshalJSON validates like Slotting.Rules.
 func (r *Rules) UnmarshalJSON(b []byte) error {
 	var j rulesJSON
 	if err := json.Unmarshal(b, &j); err != nil {
 		return err
 	}
-	n, err := NewRules(j.Slots, j.Ranges, j.Exact)
+	n, err := Slotting{j.Slots, j.Part}.Rules(j.Ranges, j.Exact)
 	if err == nil {
 		*r = *n
 	}

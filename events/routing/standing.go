@@ -9,7 +9,7 @@ import (
 // committed keys belong to their owner under to, all others to their owner under from. Every routerId has the owner that
 // the table of CompileCutover gave it with these waves committed. The waves must have passed CheckWaves.
 func Standing(from, to *Rules, committed []Keys) *Rules {
-	r := &Rules{slots: from.slots, exact: map[string]string{}}
+	r := &Rules{slotting: from.slotting, exact: map[string]string{}}
 	var taken []Range
 	moved := map[string]bool{}
 	for _, k := range committed {
@@ -25,7 +25,7 @@ func Standing(from, to *Rules, committed []Keys) *Rules {
 		r.copyRange(to, t.From, t.To+1)
 		next = t.To + 1
 	}
-	r.copyRange(from, next, from.slots)
+	r.copyRange(from, next, from.slotting.Slots)
 	for _, side := range []*Rules{from, to} {
 		for id := range side.exact {
 			now := from
@@ -33,7 +33,7 @@ func Standing(from, to *Rules, committed []Keys) *Rules {
 				now = to
 			}
 			owner, listed := now.Owner(id)
-			if listed || owner != r.SlotOwner(Slot(id, r.slots)) {
+			if listed || owner != r.SlotOwner(r.slotting.Slot(id)) {
 				r.exact[id] = owner
 			}
 		}

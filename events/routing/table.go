@@ -47,6 +47,7 @@ type Route struct {
 type Table struct {
 	routes []Route
 	slots  []uint16          // slot -> index into routes
+	part   Part              // of a routerId that counts for its slot
 	exact  map[string]uint16 // routerId -> index into routes
 }
 
@@ -59,7 +60,7 @@ func Compile(rules *Rules) *Table { return CompileCutover(rules, rules, nil) }
 func CompileCutover(from, to *Rules, waves []Wave) *Table {
 	b := builder{index: map[Route]uint16{}}
 	t := &b.Table
-	t.slots = make([]uint16, from.slots)
+	t.slots, t.part = make([]uint16, from.slotting.Slots), from.slotting.Part
 	for _, a := range from.ranges {
 		i := b.route(Route{Unit: a.Unit, Wave: -1})
 		for s := a.From; s <= a.To; s++ {
@@ -73,7 +74,7 @@ func CompileCutover(from, to *Rules, waves []Wave) *Table {
 	if from != to {
 		for id := range to.exact { // a key of its own while the cutover runs, even if only the new rules name it
 			if _, ok := t.exact[id]; !ok {
-				t.exact[id] = b.route(Route{Unit: from.SlotOwner(Slot(id, from.slots)), Exact: true, Wave: -1})
+				t.exact[id] = b.route(Route{Unit: from.SlotOwner(from.slotting.Slot(id)), Exact: true, Wave: -1})
 			}
 		}
 	}
@@ -127,14 +128,19 @@ func (t *Table) Lookup(id string) *Route {
 			return &t.routes[i]
 		}
 	}
-	return &t.routes[t.slots[Slot(id, uint32(len(t.slots)))]]
+	return &t.routes[t.slots[t.Slot(id)]]
 }
 
 // Slot is the slot of a routerId.
-func (t *Table) Slot(id string) uint32 { return Slot(id, uint32(len(t.slots))) }
+func (t *Table) Slot(id string) uint32 {
+	if t.part != (Part{}) {
+		id = t.part.Of(id)
+	}
+	return Slot(id, uint32(len(t.slots)))
+}
 
-// SlotCount is the number of slots.
-func (t *Table) SlotCount() uint32 { return uint32(len(t.slots)) }
+// Slotting is how routerIds are dealt out to the slots.
+func (t *Table) Slotting() Slotting { return Slotting{uint32(len(t.slots)), t.part} }
 
 // Owns reports whether unit owns a slot or an exact ID, fenced ones included.
 func (t *Table) Owns(unit string) bool {

@@ -103,7 +103,7 @@ func TestLookupAgreesWithOwner(t *testing.T) {
 			if got := *table.Lookup(id); got != (routing.Route{Unit: unit, Exact: isExact, Wave: -1}) {
 				t.Errorf("Lookup(%q) = %+v, owner %s", id, got, unit)
 			}
-			if table.Slot(id) != routing.Slot(id, w.from.Slots()) || table.SlotCount() != w.from.Slots() {
+			if table.Slot(id) != routing.Slot(id, w.from.Slots()) || table.Slotting() != w.from.Slotting() {
 				t.Errorf("slots of %q differ", id)
 			}
 		}

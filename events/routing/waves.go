@@ -9,17 +9,17 @@ import (
 // ErrWaves says that waves do not deal out what a cutover moves.
 var ErrWaves = errors.New("bad waves")
 
-// CheckWaves proves what CompileCutover relies on: both rule sets have the same number of slots, and the waves hold
+// CheckWaves proves what CompileCutover relies on: both rule sets have the same slotting, and the waves hold
 // every key that moves between them exactly once and no other key. Errors wrap ErrWaves or ErrSlots.
 func CheckWaves(from, to *Rules, waves []Keys) error {
-	if from.slots != to.slots {
-		return fmt.Errorf("%w: %d before and %d after", ErrSlots, from.slots, to.slots)
+	if from.slotting != to.slotting {
+		return fmt.Errorf("%w: %+v before and %+v after", ErrSlots, from.slotting, to.slotting)
 	}
 	if len(waves) == 0 {
 		return fmt.Errorf("%w: there is none", ErrWaves)
 	}
 	d := Compare(from, to)
-	c := dealer{slots: make([]uint32, from.slots), exact: map[string]bool{}, routes: 2 * len(from.Units())}
+	c := dealer{slots: make([]uint32, from.slotting.Slots), exact: map[string]bool{}, routes: 2 * len(from.Units())}
 	for i, m := range d.Moves {
 		for s := m.From; s <= m.To; s++ {
 			c.slots[s] = uint32(i) + 1

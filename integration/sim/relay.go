@@ -183,7 +183,7 @@ func (p *poller) decide(s *session) {
 	case handshake.Serve:
 		s.phase, s.since, s.c.session = dialling, p.view.Seq, s
 		s.entry.Key, s.entry.Value = vd.Key(), s
-		p.registry.Add(&s.entry, vd.Type.Table.SlotCount()) // R10: before the dial
+		p.registry.Add(&s.entry, vd.Type.Table.Slotting()) // R10: before the dial
 		took := time.Millisecond + w.span(30*time.Millisecond)
 		if w.chance(0.05) {
 			took = w.span(3 * time.Second)

@@ -134,7 +134,7 @@ func losses(from, to *routing.Rules, gainer string) map[string]events.CountQuest
 		}
 	}
 	for _, id := range exactIDs(from, to) {
-		slot := routing.Slot(id, from.Slots())
+		slot := from.Slotting().Slot(id)
 		if unit, next := from.SlotOwner(slot), to.SlotOwner(slot); unit != next && counts(next) {
 			q := lost[unit]
 			q.Except = append(q.Except, id)

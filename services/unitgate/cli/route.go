@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
@@ -20,15 +21,17 @@ type routeView struct {
 	Unmarked    string   `json:"unmarked,omitempty"` // what happens to clients without a routerId, with rule unmarked
 	Wave        *int     `json:"wave"`               // of the running cutover, if it moves this key
 	Cutover     string   `json:"cutover,omitempty"`
-	Next        string   `json:"next,omitempty"` // the unit that gains the key, which is being handed over
-	Address     string   `json:"address"`        // where clients are sent: the owner's sub-domain
-	Edges       []string `json:"edges"`          // addresses of the owner's edges
-	Seq         uint64   `json:"seq"`            // up to which the journal was read
+	Next        string   `json:"next,omitempty"`    // the unit that gains the key, which is being handed over
+	Address     string   `json:"address"`           // where clients are sent: the owner's sub-domain
+	Edges       []string `json:"edges"`             // addresses of the owner's edges
+	Seq         uint64   `json:"seq"`               // up to which the journal was read
+	Explain     []string `json:"explain,omitempty"` // with --explain: how it came to that, step by step
 }
 
 type route struct {
 	*cli
 	routerID, unitType string
+	explain            bool
 	at                 reader.Point
 }
 
@@ -37,6 +40,7 @@ func (c *cli) addRoute(p parent) {
 	cmd := c.command(p, "route", "Explain which unit serves a routerId, and why", r.run)
 	cmd.Arg("router-id", "the routerId; '' stands for a client without one").Required().StringVar(&r.routerID)
 	cmd.Flag("unit-type", "unit type; the first one if not given").PlaceHolder("NAME").StringVar(&r.unitType)
+	cmd.Flag("explain", "show how the slot and the unit come about").UnNegatableBoolVar(&r.explain)
 	addAt(cmd, &r.at)
 }
 
@@ -54,6 +58,9 @@ func (r *route) run(ctx context.Context) error {
 	v, err := explain(s, r.unitType, r.routerID)
 	if err != nil {
 		return err
+	}
+	if r.explain {
+		v.Explain = steps(s, v)
 	}
 	if r.json() {
 		return r.document(v)
@@ -124,4 +131,39 @@ func (r *route) text(v routeView) {
 	for _, e := range v.Edges {
 		r.say("  edge     %s", e)
 	}
+	for i, step := range v.Explain {
+		r.say("  %d.       %s", i+1, step)
+	}
+}
+
+// steps say how the rules lead from the routerId to its unit.
+func steps(s *events.State, v routeView) []string {
+	t, _ := s.UnitType(v.UnitType)
+	sources := "a client's routerId is looked for in " + strings.Join(t.RouterID, ", ")
+	if v.Rule == "unmarked" {
+		return []string{sources, "it has none, and unmarked clients are treated as " + t.Unmarked}
+	}
+	rules := s.Rules[t.Name].Current
+	if c, ok := s.Running(t.Name); ok {
+		rules = c.Standing()
+	}
+	out := []string{sources}
+	part := t.Substring.Of(v.RouterID)
+	if t.Substring != (routing.Part{}) {
+		out = append(out, fmt.Sprintf("%q counts of it (substring from %d, length %d)", part, t.Substring.From, t.Substring.Length))
+	}
+	how := "FNV-1a 64 of its bytes"
+	if strings.Trim(part, "0123456789") == "" {
+		how = "its value"
+	}
+	out = append(out, fmt.Sprintf("%s modulo %d is slot %d", how, t.Slots, v.Slot))
+	if v.Rule == "exact" {
+		return append(out, fmt.Sprintf("an exact list gives %q to %s, whatever its slot", v.RouterID, v.Unit))
+	}
+	for _, a := range rules.Assignments() {
+		if a.From <= v.Slot && v.Slot <= a.To {
+			out = append(out, fmt.Sprintf("slots %s belong to %s", a.Range, a.Unit))
+		}
+	}
+	return out
 }
