@@ -5,13 +5,15 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 )
 
 // Clients that do not read, with 24 MB waiting for each, cost the relay at most 32 KiB of its own memory each, are not
 // disconnected, and get every byte when they read again. The relay and its peers are processes of their own, so that the
 // memory is the relay's alone.
 //
-// By default there are few of them with 2 MB each; UNITGATE_SLOW_READERS=1000 takes that many with 24 MB.
+// By default there are few of them with 2 MB each; UNITGATE_SLOW_READERS=1000 takes that many with 24 MB. Those are 24 GiB
+// that two processes write and read and one relays: 14 s on two idle cores, and as much longer as others use these cores.
 func TestSlowReadersCostLittle(t *testing.T) {
 	n, size := 120, int64(2<<20)
 	if v := os.Getenv("UNITGATE_SLOW_READERS"); v != "" {
@@ -38,6 +40,7 @@ func TestSlowReadersCostLittle(t *testing.T) {
 	crowd.do(call{Do: "read", Parallel: 8, Bytes: size})
 	crowd.do(call{Do: "hang up"})
 	before := edge.do(call{Do: "tidy memory"})
+	began := time.Now()
 	open(n / len(pieces))
 	eventually(t, "all readers are too slow", func() bool { return edge.do(call{Do: "counts"}).N == n })
 	during := edge.do(call{Do: "memory"})
@@ -49,8 +52,10 @@ func TestSlowReadersCostLittle(t *testing.T) {
 	if during.Counts.Sessions != n {
 		t.Errorf("%d sessions of %d", during.Counts.Sessions, n)
 	}
+	stood := time.Now()
 	if got := crowd.do(call{Do: "read", Parallel: 16, Bytes: size}).Bytes; got != int64(n)*size {
 		t.Errorf("%d bytes arrived, want %d", got, int64(n)*size)
 	}
+	t.Logf("waiting came about in %v, reading took %v: %.0f MB/s", stood.Sub(began), time.Since(stood), float64(n)*float64(size)/1e6/time.Since(stood).Seconds())
 	eventually(t, "the sessions end", func() bool { return edge.do(call{Do: "counts"}).Counts.Sessions == 0 })
 }
