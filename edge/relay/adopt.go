@@ -16,7 +16,7 @@ import (
 // registration in Go's own poller and two address objects. All that an nbio.Conn needs are two of its fields, so these
 // are set directly, where reflection finds them. If nbio no longer has them, sockets go the long way.
 //
-// This is the only file with unsafe code.
+// This file and socketio.go are the only ones with unsafe code.
 type adopter struct {
 	fd, typ uintptr // offsets in nbio.Conn
 	fast    bool    // they are known

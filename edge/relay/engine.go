@@ -35,6 +35,7 @@ type engine struct {
 	stats    map[string]*typeStats // r's, as far as this engine met the types
 	victims  map[string][]*session // by type, in the order marked; may hold some that are no longer to be evicted
 
+	in        *receiver
 	buf       []byte // for reads; valid until the next read
 	out       []byte // for building heads and frames; valid until the next use
 	tls       tlsBuffers
@@ -91,6 +92,7 @@ func newEngine(r *Relay, index int) (*engine, error) {
 		names:   map[string]*name{},
 		stats:   map[string]*typeStats{},
 		victims: map[string][]*session{},
+		in:      newReceiver(r.tells),
 		buf:     make([]byte, readSize),
 		drained: make(chan struct{}),
 

@@ -63,6 +63,8 @@ type Relay struct {
 	tlsAddrs []string
 	epoch    time.Time
 
+	tells bool // see tellsTheRest
+
 	tls        *tls.Config   // of all TLS clients, so that they share the keys of session tickets
 	tlsPermits chan struct{} // one is held by each TLS handshake that computes
 
@@ -120,7 +122,8 @@ func New(cfg Config) (*Relay, error) {
 	}
 	r := &Relay{
 		cfg: cfg, log: cfg.Logger, epoch: time.Now(),
-		tls: newTLSConfig(cfg.Certificate), tlsPermits: newTLSPermits(),
+		tells: tellsTheRest(),
+		tls:   newTLSConfig(cfg.Certificate), tlsPermits: newTLSPermits(cfg.Engines),
 		changed:   make(chan struct{}, 1),
 		emptied:   make(chan struct{}, 1),
 		kick:      make(chan struct{}, 1),

@@ -29,6 +29,7 @@ func (r *Relay) tune(fd int) error {
 			return err
 		}
 	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_INQ, 1) // where it is refused, receiver does without
 	return r.cfg.silence.keepalive(fd)
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"runtime"
 	"sync"
 )
 
@@ -54,7 +53,7 @@ func newTLSConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, erro
 
 // newTLSPermits: one processor is left to the pollers, so that a storm of handshakes does not stand before every message
 // of the sessions that are there already.
-func newTLSPermits() chan struct{} { return make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)) }
+func newTLSPermits(pollers int) chan struct{} { return make(chan struct{}, max(1, pollers-1)) }
 
 // beginTLS expects a TLS handshake of a new client.
 func (e *engine) beginTLS(s *session) {

@@ -28,12 +28,15 @@ func (e *engine) pump(s *session, i int) {
 			e.rearm(src)
 			return
 		}
-		k, err := src.c.Read(e.buf[:e.appetite(s, i, n)])
+		k, last, err := e.in.receive(src.fd(), e.buf[:e.appetite(s, i, n)])
 		if k > 0 {
 			if i == client && s.tls != nil {
 				e.receivedTLS(s, e.buf[:k])
 			} else {
 				e.received(s, i, e.buf[:k])
+			}
+			if last {
+				return
 			}
 			continue
 		}
@@ -163,7 +166,7 @@ func (e *engine) writeRaw(s *session, i int, b []byte) {
 	}
 	e.owe(s)
 	if l.pending == 0 {
-		n, err := syscall.Write(fd, b)
+		n, err := send(fd, b)
 		switch {
 		case err == nil:
 			b = b[n:]
