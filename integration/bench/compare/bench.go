@@ -27,6 +27,7 @@ type bench struct {
 	origins []*crew.Member
 	addrs   []string // of the origins
 	report  *report
+	cert    certificate
 	ends    []func() // what has to be stopped, in reverse order
 }
 
@@ -42,12 +43,15 @@ func compare(ctx context.Context, o *options, log io.Writer) (*report, error) {
 	}
 	b := &bench{opts: o, log: log, targets: map[string]target{}, report: newReport(o)}
 	defer b.stop()
+	if b.cert, err = newCertificate(dir); err != nil {
+		return nil, err
+	}
 	if err := b.prepare(ctx, dir); err != nil {
 		return nil, err
 	}
 	for round := range o.rounds {
 		for _, p := range phases() {
-			if slices.Contains(o.phases, p.name) {
+			if slices.Contains(o.phases, p.name) && (round == 0 || !p.once) {
 				if err := b.phase(ctx, &p, round); err != nil {
 					return nil, err
 				}
@@ -62,7 +66,7 @@ func (b *bench) prepare(ctx context.Context, dir string) error {
 	for _, name := range b.opts.targets {
 		switch name {
 		case targetUnitgate:
-			s, err := startSystem(ctx, b.opts, dir)
+			s, err := startSystem(ctx, b.opts, b.cert, dir)
 			if err != nil {
 				return err
 			}
@@ -75,9 +79,9 @@ func (b *bench) prepare(ctx context.Context, dir string) error {
 		case targetDirect:
 			b.targets[name] = direct{}
 		default:
-			r := newNginx(b.opts, dir)
+			r := newNginx(b.opts, b.cert, dir)
 			if name == targetHAProxy {
-				r = newHAProxy(b.opts, dir)
+				r = newHAProxy(b.opts, b.cert, dir)
 			}
 			if r.program == "" {
 				fmt.Fprintf(b.log, "%s is not installed, so nothing is compared with it\n", name)
@@ -202,8 +206,10 @@ func (b *bench) measure(ctx context.Context, p *phase, name string, round int) (
 func (b *bench) cleared(ctx context.Context) error {
 	for _, l := range b.loads {
 		var none load.None
-		if err := l.Call(ctx, "close", none, &none); err != nil {
-			return errors.Join(err, b.staff(ctx, 0))
+		for _, op := range []string{"close", "tls close"} {
+			if err := l.Call(ctx, op, none, &none); err != nil {
+				return errors.Join(err, b.staff(ctx, 0))
+			}
 		}
 	}
 	for end := time.Now().Add(stopWithin); ; {

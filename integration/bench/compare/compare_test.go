@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 // tiny is a comparison that takes seconds and proves that all of it works, not how fast anything is.
 func tiny(t *testing.T, args ...string) []string {
 	return append([]string{"-targets", "unitgate,direct", "-unitgate", harness.Binary(t), "-rounds", "1", "-duration", "200ms", "-settle", "10ms",
-		"-idle", "60", "-sessions", "40", "-slow", "10", "-evict", "90", "-evict-both", "100"}, args...)
+		"-idle", "60", "-crowd", "70", "-tls-idle", "50", "-sessions", "40", "-slow", "10", "-evict", "90", "-evict-both", "100"}, args...)
 }
 
 func TestSmoke(t *testing.T) {
@@ -102,7 +102,11 @@ func TestRivalConfigs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range []*rival{newNginx(o, t.TempDir()), newHAProxy(o, t.TempDir())} {
+	cert, err := newCertificate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*rival{newNginx(o, cert, t.TempDir()), newHAProxy(o, cert, t.TempDir())} {
 		t.Run(r.name, func(t *testing.T) {
 			if r.program == "" {
 				harness.Missing(t, r.name+" is not installed")
@@ -118,6 +122,9 @@ func TestUsage(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"-phases echo", `there is no phase "echo", only idle`},
 		{"-targets envoy", `there is no target "envoy", only unitgate`},
+		{"-phases idle100k", "the phase idle100k needs a number of sessions"},
+		{"-crowd 300000", "-crowd 300000: want 1 to 200000"},
+		{"-tls-idle 30000", "-tls-idle 30000: want 9000 or less"},
 		{"-rounds 0", "-rounds 0: want 1 or more"},
 		{"-duration 1ms", "-duration 1ms"},
 		{"fast", `what is "fast"? See -help`},

@@ -88,7 +88,7 @@ func (r *realm) timed(ctx context.Context, m *measurement, e eviction) (values, 
 	if err != nil {
 		return nil, err
 	}
-	id, err := r.propose(ctx, map[string][]string{unitHere: {fmt.Sprintf("%d-9998", e.gone)}, unitThere: {fmt.Sprintf("0-%d", e.gone-1), "9999-9999"}})
+	id, err := r.propose(ctx, map[string][]string{unitHere: {slots(e.gone, ownIDs-1)}, unitThere: {slots(0, e.gone-1), slots(ownIDs, ownIDs)}})
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (r *realm) timed(ctx context.Context, m *measurement, e eviction) (values, 
 
 // back undoes the move, for the next round.
 func (r *realm) back(ctx context.Context) error {
-	id, err := r.propose(ctx, map[string][]string{unitHere: {"0-9998"}, unitThere: {"9999-9999"}})
+	id, err := r.propose(ctx, map[string][]string{unitHere: {slots(0, ownIDs-1)}, unitThere: {slots(ownIDs, ownIDs)}})
 	if err != nil {
 		return err
 	}
@@ -120,6 +120,8 @@ func (r *realm) back(ctx context.Context) error {
 	}
 	return r.completed(ctx, id)
 }
+
+func slots(from, to int) string { return fmt.Sprintf("%d-%d", from, to) }
 
 // which is the data of commands about a cutover.
 type which struct {

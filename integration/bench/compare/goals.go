@@ -27,6 +27,10 @@ var goals = []goal{
 	{"closed", "rate", "closed loop", []string{targetNginx}, true, 1},
 	{"bulk", "rate", "bulk MB/s", []string{targetHAProxy}, true, 1.8},
 	{"bulk", "cpu", "bulk CPU s/GB", []string{targetHAProxy}, false, 0.6},
+	{phaseCrowd, "user", "user memory per idle session in the crowd", []string{targetHAProxy}, false, 1.0 / 4},
+	{phaseCrowd, "user", "user memory per idle session in the crowd", []string{targetNginx}, false, 1.0 / 10},
+	{"tlshandshake", "cpu", "CPU per TLS handshake", []string{targetNginx, targetHAProxy}, false, 1.1},
+	{"tlsbulk", "cpu", "CPU s/GB over TLS", []string{targetNginx, targetHAProxy}, false, 1.1},
 }
 
 // limits are goals without anybody to compare with.
@@ -36,6 +40,8 @@ var limits = []struct {
 	text                 string
 }{
 	{"idle", "user", "user memory per idle session", 1536, "1.5 KiB"},
+	{phaseCrowd, "user", "user memory per idle session in the crowd", 1536, "1.5 KiB"},
+	{"tlsidle", "user", "user memory per idle TLS session", 7 << 10, "7 KiB"},
 	{"slow", "user", "user memory per slow reader", 32 << 10, "32 KiB"},
 	{"evict2", "close", "10,000 evictions from two edges, to the last Close frame", 400, "400 ms"},
 }

@@ -18,6 +18,8 @@ type options struct {
 	phases, targets []string
 	rounds          int
 	idle            int // sessions
+	crowd           int // sessions of the phase idle100k; 0: it is not run
+	idleTLS         int // sessions
 	slow            int // sessions
 	slowMB          int // MiB that wait for each
 	talking         int // sessions of the echo phases
@@ -52,6 +54,8 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	against := f.String("targets", "", "what to measure, of: "+strings.Join(allTargets, ",")+" (all that are installed)")
 	f.IntVar(&o.rounds, "rounds", 5, "how often to run every phase on every target, in turn")
 	f.IntVar(&o.idle, "idle", 9000, "sessions of the phase idle; beyond 9000 on several processes of each kind")
+	f.IntVar(&o.crowd, "crowd", 0, "sessions of the phase "+phaseCrowd+", which runs once, if this is given (100000), on several processes of each kind; with 40 KB of memory for each")
+	f.IntVar(&o.idleTLS, "tls-idle", 5000, "sessions of the phase tlsidle")
 	f.IntVar(&o.talking, "sessions", 1000, "sessions of the phases echo5k, echo20k and closed")
 	f.IntVar(&o.slow, "slow", 1000, "sessions of the phase slow")
 	f.IntVar(&o.slowMB, "slow-mb", 4, "MiB that wait for each slow reader")
@@ -80,7 +84,7 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		return nil, fmt.Errorf("what is %q? See -help", f.Arg(0))
 	}
 	for name, n := range map[string]int{
-		"-rounds": o.rounds, "-idle": o.idle, "-sessions": o.talking, "-slow": o.slow, "-slow-mb": o.slowMB, "-threads": o.threads,
+		"-rounds": o.rounds, "-idle": o.idle, "-tls-idle": o.idleTLS, "-sessions": o.talking, "-slow": o.slow, "-slow-mb": o.slowMB, "-threads": o.threads,
 		"-evict": o.evict, "-evict-both": o.evictBoth, "-haproxy-bufsize": o.bufsize,
 	} {
 		if n < 1 {
@@ -95,7 +99,39 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 		return nil, fmt.Errorf("descriptor limit: %w", err)
 	}
 	o.files = int(min(limit.Max, 1<<20))
-	return o, nil
+	if o.idleTLS > o.perProxy() {
+		return nil, fmt.Errorf("-tls-idle %d: want %d or less, which one process can take", o.idleTLS, o.perProxy())
+	}
+	return o, o.checkCrowd(*chosen != "")
+}
+
+const (
+	phaseCrowd   = "idle100k"
+	mostCrowd    = 200_000
+	crowdMember  = 40 << 10 // bytes for a session of it: four sockets, nginx's share, and both ends
+	crowdReserve = 1 << 30  // bytes to be left
+)
+
+// checkCrowd leaves the phase out that nobody asked for, and refuses one for which the machine is too small.
+func (o *options) checkCrowd(chosen bool) error {
+	want := slices.Contains(o.phases, phaseCrowd)
+	switch {
+	case o.crowd == 0 && want && chosen && len(o.phases) == 1:
+		return fmt.Errorf("the phase %s needs a number of sessions: -crowd 100000", phaseCrowd)
+	case o.crowd == 0:
+		o.phases = slices.DeleteFunc(slices.Clone(o.phases), func(name string) bool { return name == phaseCrowd })
+		return nil
+	case o.crowd < 0 || o.crowd > mostCrowd:
+		return fmt.Errorf("-crowd %d: want 1 to %d", o.crowd, mostCrowd)
+	}
+	kib, err := field("/proc/meminfo", "MemAvailable:", 1)
+	if err != nil {
+		return err
+	}
+	if need := int64(o.crowd)*crowdMember + crowdReserve; kib<<10 < need {
+		return fmt.Errorf("-crowd %d: needs %d MiB of memory, %d MiB are available", o.crowd, need>>20, kib>>10)
+	}
+	return nil
 }
 
 // perProxy is the number of sessions that one proxy process takes, with two descriptors each and some to spare.

@@ -28,6 +28,7 @@ type phase struct {
 	without []string // targets that have no part in it
 	// proxies is the number of proxies, load generators and origins; nil: one.
 	proxies func(*options) int
+	once    bool // in the first round only
 	// run measures. A metric that it leaves out has no value on this target.
 	run func(ctx context.Context, m *measurement) (values, error)
 	// alone is run for a phase that sets up its own proxies.
@@ -44,18 +45,28 @@ func phases() []phase {
 			{"cpu", "CPU per message", "µs", false}, {"late", "sent late by the generator, p99", "µs", false},
 		}}
 	}
+	idling := func(name string, sessions func(*options) int) phase {
+		return phase{name: name, without: []string{targetDirect}, run: func(ctx context.Context, m *measurement) (values, error) { return idle(ctx, m, sessions(m.options)) },
+			proxies: func(o *options) int { return (sessions(o) + o.perProxy() - 1) / o.perProxy() },
+			metrics: []metric{{"user", "user memory per session", "B", false}, {"kernel", "kernel memory per session, all four sockets", "B", false}}}
+	}
+	crowd := idling(phaseCrowd, func(o *options) int { return o.crowd })
+	crowd.once = true
 	return []phase{
-		{name: "idle", without: []string{targetDirect}, run: idle,
-			proxies: func(o *options) int { return (o.idle + o.perProxy() - 1) / o.perProxy() },
-			metrics: []metric{{"user", "user memory per session", "B", false}, {"kernel", "kernel memory per session, all four sockets", "B", false}}},
+		idling("idle", func(o *options) int { return o.idle }),
 		{name: "handshake", run: handshakes, metrics: []metric{
 			{"rate", "opened and ended", "1/s", true}, {"cpu", "CPU each", "µs", false}, {"p50", "connect to 101, p50", "µs", false}, {"p99", "connect to 101, p99", "µs", false}}},
+		crowd,
 		echo("echo5k", 5000),
 		echo("echo20k", 20_000),
 		{name: "closed", run: closedLoop, metrics: []metric{{"rate", "messages", "1/s", true}, {"cpu", "CPU per message", "µs", false}}},
 		{name: "bulk", run: bulk, metrics: []metric{{"rate", "origin to client", "MB/s", true}, {"cpu", "CPU per GB", "s", false}}},
 		{name: "slow", without: []string{targetDirect}, run: slowReaders, metrics: []metric{
 			{"user", "user memory per slow reader", "B", false}, {"rate", "then read by all at once", "MB/s", true}}},
+		{name: "tlsidle", without: []string{targetDirect}, run: idleTLS, metrics: []metric{{"user", "user memory per TLS session", "B", false}}},
+		{name: "tlshandshake", without: []string{targetDirect}, run: handshakesTLS, metrics: []metric{
+			{"rate", "opened and ended over TLS", "1/s", true}, {"cpu", "CPU each", "µs", false}, {"p50", "connect to 101, p50", "µs", false}, {"p99", "connect to 101, p99", "µs", false}}},
+		{name: "tlsbulk", without: []string{targetDirect}, run: bulkTLS, metrics: []metric{{"rate", "origin to client over TLS", "MB/s", true}, {"cpu", "CPU per GB", "s", false}}},
 		{name: "evict", without: []string{targetNginx, targetHAProxy, targetDirect}, alone: evictNinth, metrics: evictMetrics},
 		{name: "evict2", without: []string{targetNginx, targetHAProxy, targetDirect}, alone: evictFromTwo, metrics: evictMetrics},
 	}
@@ -87,7 +98,7 @@ func (m *measurement) to(i int, path string) load.Target {
 	if len(m.site.processes) > 0 { // load generator i has proxy i for itself; without proxies, all addresses of the origin
 		addrs = addrs[i%len(addrs):][:1]
 	}
-	return load.Target{Addrs: addrs, Sources: sources(), Path: path, Inflight: 256}
+	return load.Target{Addrs: addrs, Sources: sources(), Path: path, IDs: ownIDs, Inflight: 256}
 }
 
 // sources are the addresses that clients connect from: one address has 28,000 ports, and those of sessions that have
@@ -105,7 +116,7 @@ func (m *measurement) open(ctx context.Context, n int, t func(i int) load.Target
 		}
 		all.Go(func() {
 			var opened load.Opened
-			errs[i] = l.Call(ctx, "open", load.OpenArgs{Target: t(i), N: part, Within: time.Minute}, &opened)
+			errs[i] = l.Call(ctx, "open", load.OpenArgs{Target: t(i), N: part, Within: 2 * time.Minute}, &opened)
 		})
 	}
 	all.Wait()
@@ -165,7 +176,7 @@ func (m *measurement) asleep(ctx context.Context) (int64, error) {
 }
 
 // idle opens sessions and leaves them alone.
-func idle(ctx context.Context, m *measurement) (values, error) {
+func idle(ctx context.Context, m *measurement, sessions int) (values, error) {
 	user, err := m.asleep(ctx)
 	if err != nil {
 		return nil, err
@@ -174,7 +185,7 @@ func idle(ctx context.Context, m *measurement) (values, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.open(ctx, m.idle, func(i int) load.Target { return m.to(i, "/") }); err != nil {
+	if err := m.open(ctx, sessions, func(i int) load.Target { return m.to(i, "/") }); err != nil {
 		return nil, err
 	}
 	if err := rest(ctx, m.settle); err != nil {
@@ -188,7 +199,7 @@ func idle(ctx context.Context, m *measurement) (values, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := float64(m.idle)
+	n := float64(sessions)
 	v := values{"user": float64(userThen-user) / n, "kernel": float64(kernelThen-kernel) / n}
 	var alive load.Echoed // they are no corpses
 	return v, m.loads[0].Call(ctx, "echo", load.EchoArgs{Rate: 2000, Duration: m.warmUp()}, &alive)

@@ -53,7 +53,7 @@ func newReport(o *options) *report {
 	return &report{
 		Date: time.Now().UTC().Truncate(time.Second), Machine: describeMachine(), Versions: map[string]string{}, rounds: o.rounds,
 		Settings: map[string]any{
-			"rounds": o.rounds, "duration": o.duration.String(), "settle": o.settle.String(), "threads": o.threads, "idle": o.idle,
+			"rounds": o.rounds, "duration": o.duration.String(), "settle": o.settle.String(), "threads": o.threads, "idle": o.idle, "crowd": o.crowd, "tlsIdle": o.idleTLS,
 			"sessions": o.talking, "slow": o.slow, "slowMB": o.slowMB, "evict": o.evict, "evictBoth": o.evictBoth, "haproxyBufsize": o.bufsize,
 		},
 	}

@@ -29,6 +29,7 @@ type system struct {
 	opts *options
 	dir  string
 	bin  string
+	cert certificate
 	nats *server.Server
 	nc   *nats.Conn
 
@@ -37,8 +38,8 @@ type system struct {
 
 const startWithin = 30 * time.Second
 
-func startSystem(ctx context.Context, o *options, dir string) (s *system, err error) {
-	s = &system{opts: o, dir: dir, bin: o.unitgate, addrs: map[string]map[string]string{}}
+func startSystem(ctx context.Context, o *options, cert certificate, dir string) (s *system, err error) {
+	s = &system{opts: o, cert: cert, dir: dir, bin: o.unitgate, addrs: map[string]map[string]string{}}
 	if s.bin == "" {
 		if s.bin, err = build(ctx, dir); err != nil {
 			return nil, err
@@ -124,6 +125,9 @@ type realm struct {
 	addrs   map[string]string // of edges, by id
 }
 
+// ownIDs is how many routerIds, from 0, belong to the unit here: all slots but the last one.
+const ownIDs = 9999
+
 const (
 	unitHere  = "here"  // owns every session at first
 	unitThere = "there" // where evicted sessions belong
@@ -171,8 +175,8 @@ domains:
         origins: {here: %[3]q, there: %[3]q}
 rules:
   unit_type:
-    ranges: {here: [0-9998], there: [9999-9999]}
-`, r.name, load.Host, list)
+    ranges: {here: [0-%[4]d], there: [%[5]d-%[5]d]}
+`, r.name, load.Host, list, ownIDs-1, ownIDs)
 	file := filepath.Join(r.dir, r.name+".yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
@@ -194,18 +198,21 @@ rules:
 
 // edge starts an edge and waits until it decides by the newest state.
 func (r *realm) edge(ctx context.Context, s *site, id, unit string) error {
-	var err error
-	if r.addrs[id] == "" {
-		if r.addrs[id], err = freeAddr(); err != nil {
-			return err
-		}
+	addr, err := r.keptAddr(id)
+	if err != nil {
+		return err
+	}
+	secure, err := r.keptAddr(id + " TLS")
+	if err != nil {
+		return err
 	}
 	admin, err := freeAddr()
 	if err != nil {
 		return err
 	}
-	addr, stateDir := r.addrs[id], filepath.Join(r.dir, r.name+"-"+id)
+	stateDir := filepath.Join(r.dir, r.name+"-"+id)
 	args := []string{"edge", "--nats", r.nats.ClientURL(), "-n", r.name, "--unit", unit, "--cluster", "ws-" + unit, "--listen", addr,
+		"--listen-tls", secure, "--tls-cert", r.cert.cert, "--tls-key", r.cert.key,
 		"--advertise", addr, "--id", id, "--state-dir", stateDir, "--admin", admin}
 	if r.opts.pprof != "" {
 		args = append(args, "--pprof")
@@ -214,7 +221,8 @@ func (r *realm) edge(ctx context.Context, s *site, id, unit string) error {
 	if err != nil {
 		return err
 	}
-	s.processes, s.addrs, s.admin = append(s.processes, p), append(s.addrs, addr), append(s.admin, admin)
+	s.add(p, addr, secure, secure)
+	s.admin = append(s.admin, admin)
 	head := uint64(0)
 	return p.AwaitReady(ctx, func() bool {
 		if head == 0 {
@@ -222,6 +230,15 @@ func (r *realm) edge(ctx context.Context, s *site, id, unit string) error {
 		}
 		return head > 0 && ready(ctx, admin, head)
 	})
+}
+
+// keptAddr is the address that something in the realm has had from its first start on.
+func (r *realm) keptAddr(what string) (string, error) {
+	var err error
+	if r.addrs[what] == "" {
+		r.addrs[what], err = freeAddr()
+	}
+	return r.addrs[what], err
 }
 
 // head is the journal's last sequence, 0 if it cannot be had.

@@ -25,7 +25,15 @@ type target interface {
 type site struct {
 	addrs     []string // HOST:PORT of each proxy
 	processes []*crew.Process
-	admin     []string // HOST:PORT of each edge's admin listener; empty for others
+	secure    []string // HOST:PORT of each proxy for TLS
+	// secureStreams is that for streams: nginx takes the size of a buffer from its listener.
+	secureStreams []string
+	admin         []string // HOST:PORT of each edge's admin listener; empty for others
+}
+
+func (s *site) add(p *crew.Process, addr, secure, secureStreams string) {
+	s.processes, s.addrs = append(s.processes, p), append(s.addrs, addr)
+	s.secure, s.secureStreams = append(s.secure, secure), append(s.secureStreams, secureStreams)
 }
 
 func (s *site) pids() []int {

@@ -23,7 +23,7 @@ type Target struct {
 	Sources  []string `json:"sources,omitempty"` // IP:0 to connect from, in turn; none: the kernel chooses
 	Path     string   `json:"path"`
 	FirstID  int      `json:"firstId"`  // routerIds count from here
-	IDs      int      `json:"ids"`      // and begin again after so many; 0: 10,000
+	IDs      int      `json:"ids"`      // and begin again after so many
 	Inflight int      `json:"inflight"` // handshakes under way at a time
 	RcvBuf   int      `json:"rcvBuf"`   // 0: the kernel's
 }
@@ -53,11 +53,8 @@ type dialer struct {
 const idDigits = 5
 
 func (w *Worker) dialer(t Target) (*dialer, error) {
-	if t.IDs <= 0 {
-		t.IDs = 10_000
-	}
-	if len(t.Addrs) == 0 || t.Inflight <= 0 {
-		return nil, errors.New("handshakes need an address, and at least one under way")
+	if len(t.Addrs) == 0 || t.Inflight <= 0 || t.IDs <= 0 {
+		return nil, errors.New("handshakes need an address, a routerId, and at least one under way")
 	}
 	d := &dialer{Worker: w, Target: t}
 	var err error
@@ -67,15 +64,19 @@ func (w *Worker) dialer(t Target) (*dialer, error) {
 	if d.from, err = sock.ParseAddrs(t.Sources); err != nil {
 		return nil, err
 	}
-	// What a browser sends, in its order.
-	text := "GET " + t.Path + " HTTP/1.1\r\nHost: " + Host + "\r\nConnection: Upgrade\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n" +
-		"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r\n" +
-		"Upgrade: websocket\r\nOrigin: http://" + Host + "\r\nSec-WebSocket-Version: 13\r\nAccept-Encoding: gzip, deflate, br\r\n" +
-		"Accept-Language: en-US,en;q=0.9\r\nrouterId: 00000\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
-		"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+	text := requestText(t.Path, 0)
 	d.request = []byte(text)
 	d.idAt = strings.Index(text, "00000")
 	return d, nil
+}
+
+// requestText is what a browser sends, in its order, for a routerId of five digits.
+func requestText(path string, id int) string {
+	return "GET " + path + " HTTP/1.1\r\nHost: " + Host + "\r\nConnection: Upgrade\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n" +
+		"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r\n" +
+		"Upgrade: websocket\r\nOrigin: http://" + Host + "\r\nSec-WebSocket-Version: 13\r\nAccept-Encoding: gzip, deflate, br\r\n" +
+		fmt.Sprintf("Accept-Language: en-US,en;q=0.9\r\nrouterId: %0*d\r\n", idDigits, id) +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
 }
 
 // dial begins the next handshake.

@@ -65,7 +65,15 @@ func Serve(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	s := &Secure{}
 	return crew.Serve(in, out, crew.Handlers{
+		"tls open":       crew.Handle(s.Open),
+		"tls close":      crew.Handle(s.Close),
+		"tls handshakes": crew.Handle(s.Handshakes),
+		"tls alive":      crew.Handle(s.Alive),
+		"tls ask":        crew.Handle(s.Ask),
+		"tls receive":    crew.Handle(s.Receive),
+
 		"open":       crew.Handle(w.Open),
 		"close":      crew.Handle(w.Close),
 		"handshakes": crew.Handle(w.Handshakes),

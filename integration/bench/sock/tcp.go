@@ -78,8 +78,7 @@ func Dial(to, source *Addr, rcvBuf int) (int, error) {
 		return -1, fmt.Errorf("socket: %w", err)
 	}
 	if source != nil {
-		// The port is chosen by connect, which knows the other end: else 28,000 connections were the end of it.
-		if err = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err == nil {
+		if err = PortLate(fd); err == nil {
 			err = unix.Bind(fd, source)
 		}
 	}
@@ -99,6 +98,12 @@ func Dial(to, source *Addr, rcvBuf int) (int, error) {
 		return -1, fmt.Errorf("connect: %w", err)
 	}
 	return fd, nil
+}
+
+// PortLate has connect choose the port of a socket that is bound to an address: it knows the other end. Else 28,000
+// connections were the end of it.
+func PortLate(fd int) error {
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 }
 
 // NoDelay sends what is written at once.
