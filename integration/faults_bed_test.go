@@ -30,10 +30,11 @@ type faultBed struct {
 	*watch
 	town
 	scale
-	client *command.Client
-	seen   *harness.Register
-	owner  string // of the moving slots
-	turn   int    // which of a unit's edges is struck next
+	exclusive bool
+	client    *command.Client
+	seen      *harness.Register
+	owner     string // of the moving slots
+	turn      int    // which of a unit's edges is struck next
 
 	inOffice int    // controller that drives, as ready saw it
 	leads    string // NATS server that leads the journal, likewise
@@ -41,11 +42,11 @@ type faultBed struct {
 
 const moveFrom, moveTo = 4000, 5999
 
-func startFaultBed(t *testing.T, namespace, policy string, size scale) *faultBed {
+func startFaultBed(t *testing.T, ownership string, size scale) *faultBed {
 	t.Helper()
-	b := &faultBed{clustered: &clustered{nats: harness.StartCluster(t)}, scale: size, seen: harness.NewRegister(), owner: "unbj"}
-	b.town = town{host: namespace + ".example.com", edges: map[string][]string{}}
-	cfg := harness.Config{Namespace: namespace, Domain: b.host, Policy: policy}
+	b := &faultBed{clustered: &clustered{nats: harness.StartCluster(t)}, scale: size, exclusive: ownership == "exclusive", seen: harness.NewRegister(), owner: "unbj"}
+	b.town = town{host: ownership + ".example.com", edges: map[string][]string{}}
+	cfg := harness.Config{Namespace: ownership, Domain: b.host, Policy: "ownership: " + ownership}
 	for _, u := range []harness.Unit{{ID: "center", Range: "0-3999"}, {ID: "unbj", Range: "4000-9999"}} {
 		u.Origins = []string{harness.StartOrigin(t, u.ID, b.seen, 0).Addr}
 		cfg.Units = append(cfg.Units, u)
@@ -68,8 +69,8 @@ func startFaultBed(t *testing.T, namespace, policy string, size scale) *faultBed
 	if b.js, err = jetstream.New(nc); err != nil {
 		t.Fatal(err)
 	}
-	b.client = command.NewClient(nc, namespace)
-	b.watch = startWatch(t, nc, b.js, namespace)
+	b.client = command.NewClient(nc, ownership)
+	b.watch = startWatch(t, nc, b.js, ownership)
 	b.commands(t, nc)
 	b.invite(t, size.guests, moveFrom, moveTo, size.every)
 	b.awaitServed(t, converges, nil, b.home)
@@ -108,8 +109,19 @@ func (b *faultBed) ready(t *testing.T) {
 		b.inOffice = b.driver()
 		return b.inOffice >= 0
 	})
+	if b.exclusive {
+		harness.Eventually(t, recovers, "every edge holds a lease, and no cutover may do without", func() bool { return b.leased(t) })
+	}
 	b.leads = b.clustered.nats.Leader(t, b.js, b.stream())
 	b.awaitServed(t, recovers, nil, b.home)
+	b.spread(t, recovers, b.home)
+}
+
+// leased says whether every edge serves by a lease.
+func (b *faultBed) leased(t *testing.T) bool {
+	t.Helper()
+	edges := b.API.Edges(t)
+	return !slices.ContainsFunc(edges, func(e harness.Edge) bool { return e.Lease == "" || e.Lease == "0" })
 }
 
 var adminAddress = regexp.MustCompile(`msg="admin listener" addr=(\S+)`)
@@ -247,13 +259,22 @@ func (b *faultBed) strike(t *testing.T, c cell, losing, gaining string) (heal fu
 	t.Helper()
 	var undo []func()
 	hit := func(p *harness.Process, restart func()) {
-		if c.Fault == stopped {
+		switch c.Fault {
+		case stopped:
 			p.Signal(t, syscall.SIGSTOP)
 			undo = append(undo, func() { p.Signal(t, syscall.SIGCONT) })
-			return
+		case outlasts:
+			p.Signal(t, syscall.SIGSTOP)
+			undo = append(undo, func() {
+				if code := p.Wait(t, longestLease); code != -1 {
+					t.Errorf("%v: exit code %d, not killed", c, code)
+				}
+				restart()
+			})
+		default:
+			p.Kill()
+			undo = append(undo, restart)
 		}
-		p.Kill()
-		undo = append(undo, restart)
 	}
 	if c.hits(theLeader) {
 		leader := b.leads

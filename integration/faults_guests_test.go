@@ -32,7 +32,8 @@ type guest struct {
 	chatter
 	n     int // routerId
 	town  *town
-	moves bool // the cutovers are about it
+	moves bool   // the cutovers are about it
+	leave func() // ends its connection, guarded by chatter.mu
 }
 
 const (
@@ -68,10 +69,12 @@ func (g *guest) run(ctx context.Context) {
 		case err != nil: // the edge is away, or stands still
 			pause(ctx, rand.N(comeBack))
 		case client != nil:
+			staying, leave := context.WithCancel(ctx)
 			g.mu.Lock()
-			g.chats = append(g.chats, current)
+			g.chats, g.leave = append(g.chats, current), leave
 			g.mu.Unlock()
-			g.talk(ctx, client, current)
+			g.talk(staying, client, current)
+			leave()
 			if closedWith(current.end, 1012, "moved to "+g.town.other(current.unit)) {
 				g.town.evicted.Add(1)
 			}
@@ -157,4 +160,32 @@ func (w *town) awaitServed(t *testing.T, within time.Duration, since []stay, own
 	}) {
 		t.Fatalf("after %v %d of %d guests are not served, %s", within, len(some), len(w.guests), strings.Join(some[:min(3, len(some))], "; "))
 	}
+}
+
+// spread has the guests of an edge come anew, where it has most of its unit's: whom it loses by a kill comes to the other
+// one and stays there, and after a few faults one edge would have them all.
+func (w *town) spread(t *testing.T, within time.Duration, owner func(*guest) string) {
+	t.Helper()
+	on := map[string][]*guest{}
+	for _, g := range w.guests {
+		now, _ := g.last()
+		on[now.edge] = append(on[now.edge], g)
+	}
+	for unit, addrs := range w.edges {
+		total := 0
+		for _, addr := range addrs {
+			total += len(on[addr])
+		}
+		for _, addr := range addrs {
+			if unit == "" || 3*len(on[addr]) < 2*total {
+				continue
+			}
+			for _, g := range on[addr] {
+				g.mu.Lock()
+				g.leave()
+				g.mu.Unlock()
+			}
+		}
+	}
+	w.awaitServed(t, within, nil, owner)
 }

@@ -23,7 +23,9 @@ const (
 
 	killed  = "killed"     // SIGKILL, and started again after a while
 	stopped = "stopped"    // SIGSTOP, and SIGCONT after a while
-	gone    = "stays away" // SIGKILL, and started again only when the cutover has been paused for it
+	gone    = "stays away" // SIGKILL, and started again only when the cutover has ended, or been paused for it
+
+	outlasts = "outlasts its lease" // SIGSTOP, until the kernel's timer ends it (R12); and started again
 
 	beforeFence  = "before the fence"
 	atFence      = "fenced"
@@ -46,8 +48,8 @@ func (c cell) hits(target string) bool {
 // away is how long what was struck stays so: longer than it takes the others to do without it.
 func (c cell) away(s scale) time.Duration {
 	switch {
-	case c.Fault == gone:
-		return 0
+	case c.Fault == gone, c.Fault == outlasts:
+		return 0 // it is over when something has happened
 	case c.hits(theLeader) && c.Fault == stopped:
 		return 10 * time.Second // elections take 3 to 7
 	case c.hits(theLeader):
@@ -82,13 +84,19 @@ func small() scale {
 		still: time.Second, restart: 100 * time.Millisecond, office: time.Second}
 }
 
-func matrix() (cells []cell) {
+// longestLease is more than the policy's lease, which is how long a process that stands still may take to end.
+const longestLease = 40 * time.Second
+
+func matrix(exclusive bool) (cells []cell) {
 	for _, target := range []string{theDriver, theLeader, theBoth, losingEdge, gainingEdge} {
 		for _, fault := range []string{killed, stopped} {
 			for _, phase := range []string{beforeFence, atFence, draining, betweenWaves, committing, committed} {
 				cells = append(cells, cell{target, fault, phase})
 			}
 		}
+	}
+	if exclusive {
+		cells = append(cells, cell{losingEdge, outlasts, atFence}, cell{losingEdge, outlasts, draining}, cell{gainingEdge, outlasts, atFence})
 	}
 	return append(cells, cell{losingEdge, gone, atFence}, cell{losingEdge, gone, draining}, cell{gainingEdge, gone, atFence})
 }
@@ -100,12 +108,12 @@ func few() []cell {
 
 // TestFaultsAvailable strikes a system of separate processes in the middle of cutovers, under guests that chat all the
 // time, and expects what faultBed.run says.
-func TestFaultsAvailable(t *testing.T) { runFaults(t, "available", "") }
+func TestFaultsAvailable(t *testing.T) { runFaults(t, "available") }
 
-func runFaults(t *testing.T, name, policy string) {
-	cells, budget, size := chosen(t)
+func runFaults(t *testing.T, ownership string) {
+	cells, budget, size := chosen(t, ownership == "exclusive")
 	began := time.Now()
-	b := startFaultBed(t, name, policy, size)
+	b := startFaultBed(t, ownership, size)
 	t.Logf("%d guests chat %v after the start", size.guests, time.Since(began).Round(10*time.Millisecond))
 	var rows []row
 	defer func() { t.Log(table(rows)) }()
@@ -124,13 +132,13 @@ func runFaults(t *testing.T, name, policy string) {
 }
 
 // chosen are the cells to run, for how long at most (0: all of them), and how large.
-func chosen(t *testing.T) (cells []cell, budget time.Duration, size scale) {
+func chosen(t *testing.T, exclusive bool) (cells []cell, budget time.Duration, size scale) {
 	t.Helper()
 	switch text := os.Getenv(faultsVariable); text {
 	case "":
 		return few(), 0, small()
 	case "all":
-		return matrix(), 0, full()
+		return matrix(exclusive), 0, full()
 	default:
 		budget, err := time.ParseDuration(text)
 		if err != nil {
@@ -138,7 +146,7 @@ func chosen(t *testing.T) (cells []cell, budget time.Duration, size scale) {
 		}
 		seed := number(t, seedVariable, uint64(time.Now().UnixNano()))
 		t.Logf("to repeat: %s=%s %s=%d", faultsVariable, text, seedVariable, seed)
-		cells = matrix()
+		cells = matrix(exclusive)
 		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(cells), func(i, j int) { cells[i], cells[j] = cells[j], cells[i] })
 		return cells, budget, full()
 	}
@@ -209,7 +217,7 @@ func (b *faultBed) run(t *testing.T, c cell) row {
 	}
 	r := row{cell: c, Outcome: "completed"}
 	if c.Fault == gone {
-		b.await(t, converges, c.String()+": a pause", func() bool { return b.newest(id).kind == "CutoverPaused" })
+		b.await(t, converges, c.String()+": a pause, or the end", func() bool { return b.newest(id).seq != 0 })
 	} else {
 		time.Sleep(c.away(b.scale)) // the length of the fault
 	}

@@ -100,6 +100,7 @@ type Edge struct {
 	StateHash string `json:"stateHash"`
 	Live      bool   `json:"live"`
 	Sessions  int    `json:"sessions"`
+	Lease     string `json:"lease"` // seconds left; "" (or null) where none is needed
 }
 
 // SessionCount is an element of `get sessions -o json`.
