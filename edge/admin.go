@@ -61,7 +61,7 @@ func (a *admin) failed() <-chan error {
 	return a.end
 }
 
-// ready: the edge admits sessions. It stays ready when NATS is out of reach (G5).
+// ready: the edge admits sessions. It stays ready when NATS is out of reach (G5), under exclusive ownership for as long as its lease.
 func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 	if why := a.edge.unready(); why != "" {
 		text(w, http.StatusServiceUnavailable, why)

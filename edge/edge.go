@@ -36,10 +36,11 @@ type Config struct {
 	ID        string        // "": made once and kept in StateDir
 	Capacity  int           // most sessions; 0: not limited
 	NATS      agent.NATS
-	Dev       agent.Dev    // zero outside `dev`
-	Admin     string       // HOST:PORT for /healthz, /readyz and /status; "": none
-	Profiling bool         // also Go's profiles on the admin listener, under /debug/pprof/
-	Logger    *slog.Logger // nil: none
+	Deadman   agent.Deadman // ends this process if it stands still beyond its lease; nil: nothing does, as in dev, whose edges share a process
+	Dev       agent.Dev     // zero outside `dev`
+	Admin     string        // HOST:PORT for /healthz, /readyz and /status; "": none
+	Profiling bool          // also Go's profiles on the admin listener, under /debug/pprof/
+	Logger    *slog.Logger  // nil: none
 
 	Engines          int           // pollers; 0: one for each core
 	MaxHeld          int           // most handshakes held at a time; 0: 10,000
@@ -109,7 +110,7 @@ func New(cfg Config) (e *Edge, err error) {
 	// The last that can fail: only Run ends the agent.
 	if e.agent, err = agent.Start(agent.Config{
 		Namespace: cfg.Namespace, Unit: cfg.Unit, Cluster: cfg.Cluster, Advertise: e.cfg.Advertise, Capacity: cfg.Capacity,
-		Dir: e.dir, NATS: cfg.NATS, Relay: counting{e.relay}, Try: probe.Front(e.cfg.Advertise).Try, Dev: cfg.Dev, Logger: cfg.Logger,
+		Dir: e.dir, NATS: cfg.NATS, Relay: counting{e.relay}, Deadman: cfg.Deadman, Try: probe.Front(e.cfg.Advertise).Try, Dev: cfg.Dev, Logger: cfg.Logger,
 	}); err != nil {
 		return e, err
 	}
@@ -274,6 +275,9 @@ func (e *Edge) release(ctx context.Context) error {
 	}
 	if e.relay != nil {
 		_ = e.closeRelay(ctx, e.cfg.CloseTimeout) // nothing to do if it is closed; resets are no error
+	}
+	if e.cfg.Deadman != nil { // no leg is left
+		err = errors.Join(err, e.cfg.Deadman.Disarm())
 	}
 	if e.dir != nil {
 		err = errors.Join(err, e.dir.Close())

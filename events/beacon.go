@@ -40,5 +40,8 @@ type EdgeStatus struct {
 	// 0 and about 2 s while all is well, is understated by the time that a beacon travels, and grows whenever nobody
 	// vouches: without the bus, without a quorum, without a control plane, and behind the head.
 	Staleness float64 `json:"staleness"`
-	Broken    string  `json:"broken"` // why the edge does not follow the journal any more; "": it does
+	// Lease is for how many seconds the edge may serve, as text: "27.3". "0": it has no lease and serves nobody; "": ownership
+	// is available, so that it needs none.
+	Lease  string `json:"lease"`
+	Broken string `json:"broken"` // why the edge does not follow the journal any more; "": it does
 }

@@ -9,6 +9,14 @@ type Deadman interface {
 	Disarm() error
 }
 
+// NoDeadman stands for a timer that could not be made, and why: an edge serves nobody under exclusive ownership then.
+func NoDeadman(why error) Deadman { return noDeadman{why} }
+
+type noDeadman struct{ why error }
+
+func (d noDeadman) Arm(time.Duration) error { return d.why }
+func (d noDeadman) Disarm() error           { return nil }
+
 // The machine's times are those of a boot clock, counted from the Unix epoch. They are no dates.
 
 func fromBoot(d time.Duration) time.Time { return time.Unix(0, 0).Add(d) }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/unitgate/unitgate/events"
@@ -139,4 +140,20 @@ func (a *Agent) ask(now time.Time) []Output {
 	l.nonce++
 	l.asked, l.open, l.due, l.needs = now, true, false, 0
 	return []Output{Ask{events.LeaseRequest{EdgeReport: a.compose(), Nonce: l.nonce, Held: l.length}}}
+}
+
+// serving reports whether the pollers may serve at this moment.
+func (l *lease) serving(now time.Time) bool {
+	return l.phase == free || l.phase == held && now.Before(l.ends)
+}
+
+// left is for how many seconds they may, as text; "" if no lease is needed.
+func (l *lease) left(now time.Time) string {
+	switch {
+	case l.phase == free:
+		return ""
+	case !l.serving(now):
+		return "0"
+	}
+	return strconv.FormatFloat(l.ends.Sub(now).Seconds(), 'f', 1, 64)
 }

@@ -67,7 +67,7 @@ func (l *loop) hold(ctx context.Context, h Hold) {
 func (l *loop) lapse(ctx context.Context) {
 	done := l.cfg.Relay.Forbid()
 	l.letGo = true
-	l.log.Warn("no lease: every session of this edge is reset, and handshakes get 503 until there is one", "connected", l.nc.IsConnected())
+	l.log.Warn("no lease: nobody is served until there is one; sessions are reset, handshakes get 503", "connected", l.nc.IsConnected())
 	l.work.Go(func() {
 		select {
 		case <-done:

@@ -39,6 +39,7 @@ type progress struct {
 	report events.EdgeReport
 	state  *events.State // by which every poller decides; nil: none
 	counts map[string]Counts
+	lease  lease
 }
 
 func (l *loop) run(ctx context.Context) {
@@ -110,7 +111,7 @@ func (l *loop) count(ctx context.Context) {
 func (l *loop) step(ctx context.Context, in Input) {
 	out := l.machine.Step(in)
 	// Before anything is done: who has a report finds nothing older when he asks.
-	l.shown.Store(&progress{l.machine.compose(), l.machine.installed.state, l.machine.counts})
+	l.shown.Store(&progress{l.machine.compose(), l.machine.installed.state, l.machine.counts, l.machine.lease})
 	for _, out := range out {
 		switch out := out.(type) {
 		case Install:
@@ -141,7 +142,9 @@ func (l *loop) install(ctx context.Context, o Install) {
 		l.types[t.Name] = true
 	}
 	l.work.Go(func() {
-		err := l.cfg.Relay.Install(ctx, l.views.build(o.State))
+		view := l.views.build(o.State)
+		view.Epoch = o.Epoch
+		err := l.cfg.Relay.Install(ctx, view)
 		if err != nil && ctx.Err() == nil {
 			l.log.Error("the relay did not take a state", "seq", o.State.Seq, "err", err)
 		}
@@ -196,7 +199,7 @@ func (l *loop) publish(r Report) {
 		return
 	}
 	head, stale, broken := l.follower.standing(time.Now())
-	st := events.EdgeStatus{EdgeReport: r.EdgeReport, Head: head, Staleness: seconds(stale)}
+	st := events.EdgeStatus{EdgeReport: r.EdgeReport, Head: head, Staleness: seconds(stale), Lease: l.machine.lease.left(l.now())}
 	if broken != nil {
 		st.Broken = broken.Error()
 	}

@@ -17,6 +17,7 @@ type Status struct {
 	Joined      bool              `json:"joined"`      // that state holds this edge's own join: it admits sessions (R7)
 	Head        uint64            `json:"head"`        // newest sequence that the journal told of
 	Staleness   float64           `json:"staleness"`   // as in events.EdgeStatus, in seconds
+	Lease       string            `json:"lease"`       // as in events.EdgeStatus
 	Connected   bool              `json:"connected"`   // to NATS
 	Broken      string            `json:"broken"`      // why the edge does not follow the journal any more; "": it does
 	RuleVersion map[string]uint64 `json:"ruleVersion"` // by unit type
@@ -33,7 +34,7 @@ func (r *Runner) Status(ctx context.Context) Status {
 	p := r.shown.Load()
 	st := Status{
 		EdgeReport: p.report, Address: r.cfg.Advertise, Capacity: r.cfg.Capacity, Head: head,
-		Staleness: seconds(stale), Connected: r.nc.IsConnected(),
+		Staleness: seconds(stale), Lease: p.lease.left(fromBoot(r.cfg.Clock())), Connected: r.nc.IsConnected(),
 		RuleVersion: map[string]uint64{}, Held: map[string]int{}, Victims: map[string]int{},
 	}
 	st.Sessions = maps.Clone(p.report.Sessions)
@@ -55,8 +56,9 @@ func (r *Runner) Status(ctx context.Context) Status {
 
 func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
-// Ready tells whether the edge admits sessions: every poller decides by a state that holds its own join.
+// Ready tells whether the edge admits sessions: every poller decides by a state that holds its own join, and there is a
+// lease if one is needed (R9).
 func (r *Runner) Ready() bool {
-	s := r.shown.Load().state
-	return s != nil && admits(s, r.self)
+	p := r.shown.Load()
+	return p.state != nil && admits(p.state, r.self) && p.lease.serving(fromBoot(r.cfg.Clock()))
 }

@@ -71,6 +71,9 @@ func (v *views) types(s *events.State) []*handshake.Type {
 		c := v.compile(s, t.Name)
 		tables[t.Name] = c
 		h := &handshake.Type{Name: t.Name, Table: c.table, Version: s.Rules[t.Name].Version, Unmarked: t.Unmarked, Local: c.table != nil && c.table.Owns(v.self.Unit)}
+		if cut, ok := s.InForce(t.Name); ok {
+			h.Moved = cut.RuleTo
+		}
 		for _, src := range t.RouterID {
 			from, name, _ := strings.Cut(src, ":")
 			number, _ := strconv.Atoi(name) // of "path:2"; the core has checked it

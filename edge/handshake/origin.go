@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -11,6 +12,10 @@ type Forward struct {
 	TLS       bool       // X-Forwarded-Proto: the client came over it
 	UnitType  string     // unitType: what the handshake was decided by, whether the client named it or not
 	RequestID string     // X-Request-Id: see Request.ID
+	// Epoch and RuleVersion are a fencing token for origins that want more than the edge can promise of bytes in kernel
+	// buffers (Unitgate-Epoch, Unitgate-Rule-Version): within an epoch a key's version is higher with each owner. "": none.
+	Epoch       string
+	RuleVersion uint64
 }
 
 // AppendOrigin appends the request's head as the origin gets it: every header line as the client sent it and in its
@@ -60,6 +65,12 @@ func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 	dst = append(dst, fw.RequestID...)
 	dst = append(dst, "\r\nunitType: "...)
 	dst = append(dst, fw.UnitType...)
+	if fw.Epoch != "" {
+		dst = append(dst, "\r\nUnitgate-Epoch: "...)
+		dst = append(dst, fw.Epoch...)
+		dst = append(dst, "\r\nUnitgate-Rule-Version: "...)
+		dst = strconv.AppendUint(dst, fw.RuleVersion, 10)
+	}
 	return append(dst, "\r\n\r\n"...)
 }
 

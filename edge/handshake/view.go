@@ -11,6 +11,7 @@ import (
 // It is immutable and swapped as a whole.
 type View struct {
 	Seq       uint64           // journal sequence it was made from
+	Epoch     string           // of the journal that Seq counts in
 	Unit      string           // the unit of this edge
 	Center    string           // the center unit
 	Admits    bool             // the state holds this edge's own join (R7); until then every handshake gets 503
@@ -28,9 +29,19 @@ type Type struct {
 	Name     string
 	Table    *routing.Table
 	Version  uint64   // of the rules, as operators count them
+	Moved    uint64   // of the rules by which keys have their owner that a cutover has moved already; Version but while one runs
 	Sources  []Source // where the routerId is looked for, in this order
 	Unmarked string   // clients without one: "local", "reject" or "split"
 	Local    bool     // this edge's unit owns slots of the type, so that it may serve unmarked clients itself
+}
+
+// VersionOf is the version of the rules that made a route's owner the owner: higher for each of a key's owners, also
+// while a cutover has moved some keys and not yet the others. No route is that of an unmarked client.
+func (t *Type) VersionOf(r *routing.Route) uint64 {
+	if r != nil && r.Moved {
+		return max(t.Version, t.Moved)
+	}
+	return t.Version
 }
 
 // Source is one place to look for the routerId: From is "header", "cookie", "query", "path" or "subprotocol".

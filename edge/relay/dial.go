@@ -188,7 +188,12 @@ func (s *session) forward() *handshake.Forward {
 			h.id = newRequestID()
 		}
 	}
-	return &handshake.Forward{Peer: h.peer, TLS: s.tls != nil, UnitType: s.entry.Key.Type, RequestID: h.id}
+	fw := &handshake.Forward{Peer: h.peer, TLS: s.tls != nil, UnitType: s.entry.Key.Type, RequestID: h.id, Epoch: s.e.view.Epoch}
+	if t := s.e.view.Types[fw.UnitType]; t != nil {
+		route, _ := s.e.view.Serves(fw.UnitType, s.entry.Key.RouterID)
+		fw.RuleVersion = t.VersionOf(route)
+	}
+	return fw
 }
 
 // newRequestID is 128 random bits. They only have to differ, so the runtime's generator is good enough.

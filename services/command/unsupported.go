@@ -26,8 +26,6 @@ func unsupportedPolicy(p *events.PolicyPatch, field string) error {
 	switch {
 	case p == nil:
 		return nil
-	case p.Ownership != nil && *p.Ownership == "exclusive":
-		return events.ErrUnsupported.With("exclusive ownership is not implemented yet; use available").At(field + ".ownership")
 	case p.Gate != nil && p.Gate.Set():
 		return events.ErrUnsupported.With("gates are not judged yet: leave it out").At(field + ".gate")
 	}

@@ -11,11 +11,9 @@ import (
 func TestUnsupported(t *testing.T) {
 	exclusive, gate := "exclusive", events.Gate{Landed: 90}
 	for field, c := range map[string]events.Command{
-		"policy.ownership":        events.CreateNamespace{Policy: &events.PolicyPatch{Ownership: &exclusive}},
-		"config.policy.ownership": events.ApplyConfig{Config: events.Config{Policy: &events.PolicyPatch{Ownership: &exclusive}}},
-		"config.policy.gate":      events.ApplyConfig{Config: events.Config{Policy: &events.PolicyPatch{Gate: &gate}}},
-		"config.hooks":            events.ApplyConfig{Config: events.Config{Hooks: &[]events.Hook{{Name: "page"}}}},
-		"gate":                    events.PreviewCutover{Gate: &gate},
+		"config.policy.gate": events.ApplyConfig{Config: events.Config{Policy: &events.PolicyPatch{Gate: &gate}}},
+		"config.hooks":       events.ApplyConfig{Config: events.Config{Hooks: &[]events.Hook{{Name: "page"}}}},
+		"gate":               events.PreviewCutover{Gate: &gate},
 	} {
 		var e *events.Error
 		if err := unsupported(c); !errors.As(err, &e) || e.Code != events.ErrUnsupported.Code || e.Field != field || e.Message == "" {
@@ -25,6 +23,7 @@ func TestUnsupported(t *testing.T) {
 	available := "available"
 	for _, c := range []events.Command{
 		events.PreviewCutover{Drain: "unbj", Steps: []int{1, 100}}, events.CreateNamespace{},
+		events.CreateNamespace{Policy: &events.PolicyPatch{Ownership: &exclusive}},
 		events.ApplyConfig{Config: events.Config{Policy: &events.PolicyPatch{Ownership: &available, Gate: &events.Gate{}}, Hooks: &[]events.Hook{}}},
 	} {
 		if err := unsupported(c); err != nil {

@@ -259,5 +259,6 @@ func (b *bed) manager(incarnation string) *Manager {
 	return New(Config{
 		NC: b.nc, JS: b.js, Namespace: testNamespace, Epoch: b.projector.Journal().Epoch(), States: b.projector,
 		Submit: b.handler, Replicas: 1, Logger: quiet(), Incarnation: incarnation,
+		Clock: func() time.Duration { return time.Duration(time.Now().UnixNano()) }, // in a bubble time is not the machine's
 	})
 }

@@ -50,8 +50,8 @@ const (
 // for an operator who watches to skip or retire the edge by name. An edge that goes on evicting has its time restarted,
 // up to Patience plus twice the expected eviction time (the sessions that the preview counted, at the cutover's rate,
 // as if all were on one edge) after the fence. Under exclusive ownership an edge that is given no lease is silent after
-// L+m (R5): then Patience is at least that and silenceSlack, so that waiting for silence does not end in vain. Times run on this driver's clock from the moment at which it saw the
-// fence in office; a successor gives every edge the full time anew.
+// L+m (R5): then Patience is at least that and silenceSlack, and the whole may take L+m longer, so that waiting for
+// silence does not end in vain. Times run on this driver's clock from the moment at which it saw the fence in office; a successor gives every edge the full time anew.
 type Driver struct {
 	cfg    DriverConfig
 	now    time.Duration // of the input being handled

@@ -93,8 +93,8 @@ func (d *Driver) exclusive() bool {
 	return d.state.Policy.Ownership == "exclusive" && d.state.Exclusive.Counts()
 }
 
-// Silence is, by id, how long it takes until the edges that hold leases no more, or may not hold one, are silent, for
-// every edge that a wave may need: registered, or retired and waited for. Nil unless this driver may commit by silence.
+// Silence is, by id, how long it takes until an edge is silent if it is granted nothing any more, 0 or less if it is: of
+// every edge that a wave may need, registered, or retired and waited for. Nil unless this driver may commit by silence.
 func (d *Driver) Silence() map[string]time.Duration {
 	if !d.Serving() || !d.exclusive() {
 		return nil

@@ -39,7 +39,7 @@ type Submitter interface {
 	Do(ctx context.Context, env events.Envelope) command.Outcome
 }
 
-// Config of a Manager. All fields but Replicas and Incarnation are required.
+// Config of a Manager. All fields but Replicas, Incarnation and Clock are required.
 type Config struct {
 	NC          *nats.Conn
 	JS          jetstream.JetStream
@@ -49,7 +49,8 @@ type Config struct {
 	Submit      Submitter
 	Replicas    int // of the office's bucket, as the journal's
 	Logger      *slog.Logger
-	Incarnation string // of this process, a UUID; "": a fresh one
+	Incarnation string               // of this process, a UUID; "": a fresh one
+	Clock       func() time.Duration // CLOCK_BOOTTIME; nil: that
 }
 
 const (
@@ -62,7 +63,7 @@ const (
 type Manager struct {
 	cfg    Config
 	key    ed25519.PrivateKey // of this process's beacons, never stored
-	start  time.Time          // of the monotonic clock
+	start  time.Duration      // on Config.Clock
 	inputs chan func(At) Input
 	leads  atomic.Bool
 
@@ -71,6 +72,7 @@ type Manager struct {
 	vouched time.Duration // a write of this process was sent then that a quorum has acknowledged; 0: none, or not in office
 	newer   chan struct{} // closed when vouched changes
 	up      time.Duration // of the last beacon signed
+	leases  Leases        // as of the last tick; valid while in office
 }
 
 // Report is what an edge last said.
@@ -85,9 +87,12 @@ func New(cfg Config) *Manager {
 	if cfg.Incarnation == "" {
 		cfg.Incarnation = uuid.NewString()
 	}
+	if cfg.Clock == nil {
+		cfg.Clock = bootClock
+	}
 	seed := make([]byte, ed25519.SeedSize)
 	rand.Read(seed) // never fails, see crypto/rand
-	return &Manager{cfg: cfg, key: ed25519.NewKeyFromSeed(seed), start: time.Now(), inputs: make(chan func(At) Input, 256), reports: map[string]Voice{}, newer: make(chan struct{})}
+	return &Manager{cfg: cfg, key: ed25519.NewKeyFromSeed(seed), start: cfg.Clock(), inputs: make(chan func(At) Input, 256), reports: map[string]Voice{}, newer: make(chan struct{})}
 }
 
 // Leading reports whether this process holds the office and acts.
@@ -98,7 +103,7 @@ func (m *Manager) Leading() bool { return m.leads.Load() }
 func (m *Manager) Vouched() (at time.Time, inOffice bool, newer <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.start.Add(m.vouched), m.vouched > 0, m.newer
+	return m.date(m.vouched), m.vouched > 0, m.newer
 }
 
 // Sign makes a beacon one of this process's: with the key that the journal holds of its office. Each is later than the ones
@@ -130,7 +135,7 @@ func (m *Manager) Reports() map[string]Report {
 	defer m.mu.Unlock()
 	out := make(map[string]Report, len(m.reports))
 	for id, v := range m.reports {
-		out[id] = Report{v.EdgeReport, m.start.Add(v.Heard), v.Doubtful(now)}
+		out[id] = Report{v.EdgeReport, m.date(v.Heard), v.Doubtful(now)}
 	}
 	return out
 }
@@ -159,6 +164,11 @@ func (m *Manager) Run(ctx context.Context) error {
 		return fmt.Errorf("subscribe to the requests for leases of %s: %w", m.cfg.Namespace, err)
 	}
 	defer func() { _ = asks.Unsubscribe() }()
+	told, err := m.tellLeases()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = told.Unsubscribe() }()
 	defer m.leads.Store(false)
 	defer m.vouch(0)
 
@@ -209,7 +219,10 @@ func (m *Manager) answer(out AnswerLease) {
 	}
 }
 
-func (m *Manager) clock() time.Duration { return time.Since(m.start) }
+func (m *Manager) clock() time.Duration { return m.cfg.Clock() - m.start }
+
+// date is when the clock stood there.
+func (m *Manager) date(at time.Duration) time.Time { return time.Now().Add(at - m.clock()) }
 
 // post hands an input to the loop; it is stamped there.
 func (m *Manager) post(ctx context.Context, in func(At) Input) {
@@ -269,6 +282,10 @@ func (l *loop) step(in Input) {
 		l.note(in.Report.Edge)
 	case Asked:
 		l.note(in.Request.Edge)
+	case Tick:
+		l.mu.Lock()
+		l.leases = l.driver.leases()
+		l.mu.Unlock()
 	}
 	l.vouch(l.driver.Vouched())
 	if serving := l.driver.Serving(); serving != l.leads.Swap(serving) {

@@ -43,18 +43,20 @@ type View struct {
 	CompletedAt *time.Time          `json:"completedAt"` // null until then
 	EndedAt     *time.Time          `json:"endedAt"`     // completed or aborted; null until then
 	TraceID     string              `json:"traceId"`
-	Edges       []EdgeView          `json:"edges"` // of both sides, by id
+	Unleased    []string            `json:"unleased,omitempty"` // edges without a lease that the next wave waits for (R13)
+	Edges       []EdgeView          `json:"edges"`              // of both sides, by id
 }
 
 // WaveView is one wave.
 type WaveView struct {
 	Index      int              `json:"index"`
 	Slots      int              `json:"slots"`
-	Exact      int              `json:"exact"`      // exact IDs that move
-	State      events.WaveState `json:"state"`      // "drained": every needed report is there, the commit is not
-	Evicted    int              `json:"evicted"`    // sessions closed for it
-	WaitingFor []string         `json:"waitingFor"` // edges whose report the commit needs
-	Skipped    []string         `json:"skipped"`    // edges that an operator did without
+	Exact      int              `json:"exact"`             // exact IDs that move
+	State      events.WaveState `json:"state"`             // "drained": every needed report is there, the commit is not
+	Evicted    int              `json:"evicted"`           // sessions closed for it
+	WaitingFor []string         `json:"waitingFor"`        // edges whose report the commit needs
+	Silence    []SilenceView    `json:"silence,omitempty"` // those of them whose last lease has to run out first
+	Skipped    []string         `json:"skipped"`           // edges that an operator did without
 }
 
 // EdgeView is one edge's part in a cutover.
@@ -93,7 +95,7 @@ func Show(s *events.State, c events.Cutover, reports map[string]Report) View {
 
 // ShowQuery answers `cutover.show`: {"cutover": ID}.
 func ShowQuery(states States, m *Manager) command.Query {
-	return func(_ context.Context, data json.RawMessage) (any, error) {
+	return func(ctx context.Context, data json.RawMessage) (any, error) {
 		var q struct {
 			Cutover string `json:"cutover"`
 		}
@@ -105,7 +107,11 @@ func ShowQuery(states States, m *Manager) command.Query {
 		if !ok {
 			return nil, events.ErrUnknownCutover.With("there is no cutover %q; see get cutovers", q.Cutover).At("cutover")
 		}
-		return Show(s, c, m.Reports()), nil
+		v := Show(s, c, m.Reports())
+		if s.Policy.Ownership == "exclusive" && c.State == events.Started {
+			v.wait(m.Leases(ctx))
+		}
+		return v, nil
 	}
 }
 

@@ -136,6 +136,9 @@ func (d *Driver) await(c *events.Cutover, i int) {
 		}
 	}
 	limit := d.patience() + 2*expectedEviction(c)
+	if d.exclusive() { // it may be the last moment that an edge fell silent
+		limit += time.Duration(d.state.Exclusive.Lease) + d.cfg.LeaseMargin
+	}
 	switch deserted := d.state.Deserted(c, i); {
 	case len(deserted) > 0: // the last edges were retired in mid-wave: its users go back to where they are served
 		d.giveUp(c, i, fmt.Sprintf("unit %s has no edge left to serve its new users", few(deserted, ", ")))

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -10,6 +11,26 @@ import (
 )
 
 func ruleVersions(v cutover.View) string { return fmt.Sprintf("%d -> %d", v.RuleFrom, v.RuleTo) }
+
+// waiting says what a wave waits for: reports, and the silence of edges that are granted no lease.
+func waiting(w cutover.WaveView) string {
+	var reports, silence []string
+	left := map[string]float64{}
+	for _, s := range w.Silence {
+		left[s.Edge] = s.Left
+	}
+	for _, id := range w.WaitingFor {
+		if s, ok := left[id]; ok {
+			silence = append(silence, fmt.Sprintf("waiting for silence of edge %s: %.0f s left", id, math.Ceil(s)))
+		} else {
+			reports = append(reports, id)
+		}
+	}
+	if len(reports) > 0 {
+		silence = append([]string{"waiting for " + strings.Join(reports, ", ")}, silence...)
+	}
+	return strings.Join(silence, ", ")
+}
 
 // summary is one line about a running cutover.
 func summary(v cutover.View) string {
@@ -20,8 +41,11 @@ func summary(v cutover.View) string {
 			line += fmt.Sprintf(", %d evicted", w.Evicted)
 		}
 		if len(w.WaitingFor) > 0 {
-			line += ", waiting for " + strings.Join(w.WaitingFor, ", ")
+			line += ", " + waiting(w)
 		}
+	}
+	if len(v.Unleased) > 0 {
+		line += " | waiting for the first lease of " + strings.Join(v.Unleased, ", ")
 	}
 	if v.State == events.Completed {
 		line += fmt.Sprintf(" | %d evicted, %d landed", v.Evicted, v.Landed)
@@ -86,11 +110,7 @@ func (c *cli) progress(v cutover.View) {
 	c.say("  waves")
 	t := &table{}
 	for _, w := range v.Waves {
-		waiting := ""
-		if len(w.WaitingFor) > 0 {
-			waiting = "waiting for " + strings.Join(w.WaitingFor, ", ")
-		}
-		t.row(fmt.Sprintf("    %d", w.Index), w.State, fmt.Sprintf("%d slots", w.Slots), fmt.Sprintf("%d evicted", w.Evicted), waiting)
+		t.row(fmt.Sprintf("    %d", w.Index), w.State, fmt.Sprintf("%d slots", w.Slots), fmt.Sprintf("%d evicted", w.Evicted), waiting(w))
 	}
 	_ = t.write(c.out)
 	c.say("  edges")
@@ -115,6 +135,9 @@ func next(v cutover.View) string {
 		return "unitgate cutover start " + v.ID + " --wait"
 	case events.Started:
 		for _, w := range v.Waves {
+			if len(w.Silence) > 0 {
+				return fmt.Sprintf("unitgate cutover show %s --watch; an edge that is gone for good need not hold up the next cutover: unitgate edge-retire EDGE --reason TEXT", v.ID)
+			}
 			if len(w.WaitingFor) > 0 {
 				return fmt.Sprintf("unitgate cutover show %s --watch; if it goes on waiting for an edge that serves nobody: unitgate cutover skip %s --edge EDGE --reason TEXT", v.ID, v.ID)
 			}

@@ -23,7 +23,7 @@ type edgeView struct {
 	Staleness float64 `json:"staleness"` // seconds since the edge last knew that it was at the head; 0 too if it does not answer
 	Live      bool    `json:"live"`      // it answers
 	Sessions  int     `json:"sessions"`
-	Lease     *string `json:"lease"`           // null: under `ownership: available` there is none
+	Lease     string  `json:"lease"`           // seconds for which it may serve; "0": it may not; "": it needs no lease, or does not answer
 	Error     string  `json:"error,omitempty"` // why it does not answer, or does not follow the journal any more
 }
 
@@ -43,20 +43,41 @@ func (g *get) edges(ctx context.Context, b *bus, s *events.State) error {
 		} else {
 			v.Live, v.Applied, v.StateHash = true, a.Value.Applied, a.Value.StateHash
 			v.Head, v.Staleness, v.Error = max(v.Head, a.Value.Head), a.Value.Staleness, a.Value.Broken
+			v.Lease = a.Value.Lease
 			for _, n := range a.Value.Sessions {
 				v.Sessions += n
 			}
 		}
 		list = append(list, v)
 	}
-	return show(g, list, func(e edgeView) string { return e.ID }, events.ErrUnknownEdge, []string{"ID", "UNIT", "CLUSTER", "ADDRESS", "LIVE", "APPLIED", "STALE", "SESSIONS"},
+	head := []string{"ID", "UNIT", "CLUSTER", "ADDRESS", "LIVE", "APPLIED", "STALE", "SESSIONS"}
+	leased := s.Policy.Ownership == "exclusive"
+	if leased {
+		head = append(head, "LEASE")
+	}
+	return show(g, list, func(e edgeView) string { return e.ID }, events.ErrUnknownEdge, head,
 		func(e edgeView) []any {
 			stale := "-"
 			if e.Live {
 				stale = time.Duration(e.Staleness * float64(time.Second)).Round(100 * time.Millisecond).String()
 			}
-			return []any{e.ID, e.Unit, e.Cluster, e.Address, yesNo(e.Live), fmt.Sprintf("%d/%d", e.Applied, e.Head), stale, e.Sessions}
+			row := []any{e.ID, e.Unit, e.Cluster, e.Address, yesNo(e.Live), fmt.Sprintf("%d/%d", e.Applied, e.Head), stale, e.Sessions}
+			if leased {
+				row = append(row, leaseText(e.Lease))
+			}
+			return row
 		})
+}
+
+// leaseText is for how long an edge may serve.
+func leaseText(seconds string) string {
+	switch seconds {
+	case "":
+		return "-"
+	case "0":
+		return "none"
+	}
+	return seconds + "s"
 }
 
 type sessionView struct {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/unitgate/unitgate/edge"
 	"github.com/unitgate/unitgate/edge/agent"
+	"github.com/unitgate/unitgate/edge/deadman"
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/services/unitgate/pid1"
 )
@@ -96,6 +97,11 @@ func (s *servers) runEdge(ctx context.Context) error {
 	s.edge.Namespace, s.edge.Admin, s.edge.Logger = s.namespace, s.admin, s.log()
 	s.edge.NATS = agent.NATS{URL: s.server, Options: s.natsAuth()}
 	s.edge.Engines = makeRoom()
+	if timer, err := deadman.New(); err != nil {
+		s.edge.Deadman = agent.NoDeadman(err)
+	} else {
+		s.edge.Deadman = timer
+	}
 	e, err := edge.New(s.edge)
 	if err != nil {
 		return err
