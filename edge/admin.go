@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/unitgate/unitgate/edge/agent"
+	"github.com/unitgate/unitgate/edge/limit"
 	"github.com/unitgate/unitgate/edge/origin"
 )
 
@@ -75,8 +76,9 @@ func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 	b, err := json.Marshal(struct {
 		agent.Status
 		Draining bool            `json:"draining"`
+		Clients  limit.Counts    `json:"clients"`
 		Origins  []origin.Status `json:"origins"`
-	}{a.edge.agent.Status(r.Context()), a.edge.draining.Load(), a.edge.relay.Origins()})
+	}{a.edge.agent.Status(r.Context()), a.edge.draining.Load(), a.edge.relay.Clients(), a.edge.relay.Origins()})
 	if err != nil {
 		text(w, http.StatusInternalServerError, err.Error())
 		return

@@ -18,6 +18,8 @@ import (
 
 	"github.com/unitgate/unitgate/edge/agent"
 	"github.com/unitgate/unitgate/edge/certs"
+	"github.com/unitgate/unitgate/edge/front"
+	"github.com/unitgate/unitgate/edge/limit"
 	"github.com/unitgate/unitgate/edge/probe"
 	"github.com/unitgate/unitgate/edge/relay"
 	"github.com/unitgate/unitgate/events"
@@ -35,12 +37,15 @@ type Config struct {
 	StateDir  string        // made if it is not there
 	ID        string        // "": made once and kept in StateDir
 	Capacity  int           // most sessions; 0: not limited
+	Limits    limit.Limits  // of clients' connections, whatever becomes of them
 	NATS      agent.NATS
 	Deadman   agent.Deadman // ends this process if it stands still beyond its lease; nil: nothing does, as in dev, whose edges share a process
 	Dev       agent.Dev     // zero outside `dev`
 	Admin     string        // HOST:PORT for /healthz, /readyz and /status; "": none
 	Profiling bool          // also Go's profiles on the admin listener, under /debug/pprof/
 	Logger    *slog.Logger  // nil: none
+
+	ProxyProtocol front.Trusted // load balancers, whose connections have to begin with a PROXY header
 
 	Engines          int           // pollers; 0: one for each core
 	MaxHeld          int           // most handshakes held at a time; 0: 10,000
@@ -92,6 +97,7 @@ func New(cfg Config) (e *Edge, err error) {
 	e.relay, err = relay.New(relay.Config{
 		Addrs: cfg.Listen, TLSAddrs: cfg.ListenTLS, Certificate: e.certs.Certificate,
 		Engines: cfg.Engines, Capacity: cfg.Capacity, MaxHeld: cfg.MaxHeld,
+		Limits: cfg.Limits, ProxyProtocol: cfg.ProxyProtocol,
 		HandshakeTimeout: cfg.HandshakeTimeout, DialTimeout: cfg.DialTimeout, Logger: cfg.Logger,
 	})
 	if err != nil {
@@ -110,7 +116,7 @@ func New(cfg Config) (e *Edge, err error) {
 	// The last that can fail: only Run ends the agent.
 	if e.agent, err = agent.Start(agent.Config{
 		Namespace: cfg.Namespace, Unit: cfg.Unit, Cluster: cfg.Cluster, Advertise: e.cfg.Advertise, Capacity: cfg.Capacity,
-		Dir: e.dir, NATS: cfg.NATS, Relay: counting{e.relay}, Deadman: cfg.Deadman, Try: probe.Front(e.cfg.Advertise).Try, Dev: cfg.Dev, Logger: cfg.Logger,
+		Dir: e.dir, NATS: cfg.NATS, Relay: counting{e.relay}, Deadman: cfg.Deadman, Try: probe.Front{Addr: e.cfg.Advertise, ProxyProtocol: cfg.ProxyProtocol}.Try, Dev: cfg.Dev, Logger: cfg.Logger,
 	}); err != nil {
 		return e, err
 	}
@@ -131,6 +137,8 @@ func (c *Config) check() error {
 		return events.ErrMissingField.With("an edge needs a directory for its id and its state").At("state-dir")
 	case c.Capacity < 0:
 		return events.ErrBadValue.With("want 0 (no limit) or more").At("capacity")
+	case min(c.Limits.Connections, c.Limits.PerAddress, c.Limits.Rate, c.Limits.RatePerAddress) < 0:
+		return events.ErrBadValue.With("want 0 (no limit) or more").At("limits")
 	case c.DrainTime < 0:
 		return events.ErrBadValue.With("want 0 (all at once) or more").At("drain-time")
 	}

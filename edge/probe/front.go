@@ -14,12 +14,16 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/unitgate/unitgate/edge/front"
 	"github.com/unitgate/unitgate/edge/handshake"
 	"github.com/unitgate/unitgate/events"
 )
 
-// Front is an edge's front door: the address HOST:PORT that it advertises.
-type Front string
+// Front is an edge's front door.
+type Front struct {
+	Addr          string        // HOST:PORT that it advertises
+	ProxyProtocol front.Trusted // who has to say there whom it speaks for: this process, if its address is among them
+}
 
 // Try opens a session there as a client would, sends a ping (RFC 6455 section 5.5.2), waits for its pong, and closes. It
 // carries no routerId: secret tells the edge that it is its own. The origin sees an ordinary session of the user agent
@@ -37,7 +41,7 @@ func (f Front) Try(ctx context.Context, secret string, service events.Service) e
 }
 
 func (f Front) try(ctx context.Context, secret string, t *events.TriedSession) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", string(f))
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", f.Addr)
 	if err != nil {
 		return err
 	}
@@ -57,6 +61,11 @@ func (f Front) try(ctx context.Context, secret string, t *events.TriedSession) e
 		"User-Agent": "unitgate-probe", handshake.ProbeField: secret,
 	} {
 		req.Header.Set(name, value)
+	}
+	if local, ok := conn.LocalAddr().(*net.TCPAddr); ok && f.ProxyProtocol.Has(local.AddrPort().Addr()) {
+		if _, err := io.WriteString(conn, "PROXY UNKNOWN\r\n"); err != nil { // for itself
+			return err
+		}
 	}
 	if err := req.Write(conn); err != nil {
 		return err

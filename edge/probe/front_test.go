@@ -94,11 +94,11 @@ func TestTryFails(t *testing.T) {
 	service := events.Service{Host: "ws.shop.example", Path: "/"}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if r := Front(silent.Addr().String()).Try(ctx, "s", service); !strings.Contains(r.Failed, "no answer in time") || r.Status != 0 || r.Service != service {
+	if r := (Front{Addr: silent.Addr().String()}).Try(ctx, "s", service); !strings.Contains(r.Failed, "no answer in time") || r.Status != 0 || r.Service != service {
 		t.Errorf("%+v", r)
 	}
 	_ = silent.Close()
-	if r := Front(silent.Addr().String()).Try(t.Context(), "s", service); !strings.Contains(r.Failed, "refused") {
+	if r := (Front{Addr: silent.Addr().String()}).Try(t.Context(), "s", service); !strings.Contains(r.Failed, "refused") {
 		t.Errorf("%+v", r)
 	}
 }

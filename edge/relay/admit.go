@@ -6,7 +6,9 @@ import (
 
 	"github.com/lesismal/nbio"
 
+	"github.com/unitgate/unitgate/edge/front"
 	"github.com/unitgate/unitgate/edge/handshake"
+	"github.com/unitgate/unitgate/edge/limit"
 )
 
 // arrival is a descriptor that is not in epoll yet: a client's, a listener's, or an origin's to which s connects.
@@ -29,18 +31,7 @@ func (e *engine) take(a *arrival) {
 	case e.closing:
 		_ = a.c.Close()
 	default:
-		s := e.newSession()
-		s.hs = &opening{peer: a.peer}
-		s.legs[client].c = a.c
-		if err := e.add(a.c, s); err != nil {
-			s.legs[client].c = nil
-			e.release(s)
-			return
-		}
-		e.start(&e.heads, s)
-		if a.tls {
-			e.beginTLS(s)
-		}
+		e.welcome(a)
 	}
 }
 
@@ -77,8 +68,14 @@ func (e *engine) takeHead(s *session, b []byte) {
 	}
 	req, head, err := handshake.Parse(b)
 	switch {
+	case h.refused != limit.Taken:
+		h.req = req // what was asked for may show in the answer
+		e.refuseByLimit(s)
 	case err != nil:
 		vd := handshake.RefuseError(err)
+		if front.Begins(b) {
+			vd.Reason = "a PROXY header is taken only from addresses that --proxy-protocol lists"
+		}
 		e.answer(s, &vd)
 	case req == nil:
 		if h.buf == nil {
@@ -105,7 +102,7 @@ func (e *engine) decide(s *session) {
 		e.refuseBusy(s, "no_lease", "this edge may not serve at this moment, try again")
 		return
 	}
-	vd := handshake.Decide(s.hs.req, e.view, s.hs.peer, s.tls != nil)
+	vd := handshake.Decide(s.hs.req, e.view, s.hs.peer, s.secure())
 	switch vd.Action {
 	case handshake.Hold:
 		e.hold(s, &vd)

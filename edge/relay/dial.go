@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/unitgate/unitgate/edge/handshake"
+	"github.com/unitgate/unitgate/edge/limit"
 )
 
 // attempt is a try to reach an origin of a session in stDial: its name is being looked up, or its socket connects.
@@ -188,7 +189,7 @@ func (s *session) forward() *handshake.Forward {
 			h.id = newRequestID()
 		}
 	}
-	fw := &handshake.Forward{Peer: h.peer, TLS: s.tls != nil, UnitType: s.entry.Key.Type, RequestID: h.id, Epoch: s.e.view.Epoch}
+	fw := &handshake.Forward{Peer: h.peer, TLS: s.secure(), UnitType: s.entry.Key.Type, RequestID: h.id, Epoch: s.e.view.Epoch}
 	if t := s.e.view.Types[fw.UnitType]; t != nil {
 		route, _ := s.e.view.Serves(fw.UnitType, s.entry.Key.RouterID)
 		fw.RuleVersion = t.VersionOf(route)
@@ -251,6 +252,7 @@ func (e *engine) decideAgain(s *session) {
 	fresh := e.newSession()
 	fresh.hs, fresh.legs[client], fresh.tls = s.hs, s.legs[client], s.tls
 	fresh.admitted, s.admitted = s.admitted, false
+	fresh.pass, s.pass = s.pass, limit.Pass{}
 	fresh.hs.attempt, fresh.hs.reply = attempt{}, nil
 	s.hs, s.legs[client], s.tls = nil, leg{}, nil
 	if c := fresh.legs[client].c; c != nil {

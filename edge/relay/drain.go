@@ -61,7 +61,7 @@ func (e *engine) refuseAll() {
 	}
 	for _, s := range sessions {
 		switch s.state {
-		case stTLS, stHead: // it is answered when it has asked
+		case stFront, stTLS, stHead: // it is answered when it has asked
 		case stHeld:
 			e.unhold(s)
 			e.decide(s)

@@ -67,6 +67,9 @@ func start(t *testing.T, cfg Config, origins ...string) *fixture {
 				t.Errorf("after Close: %+v", o)
 			}
 		}
+		if n := r.Clients().Connections; n != 0 {
+			t.Errorf("after Close: %d connections of clients are counted", n)
+		}
 		if n := r.admitted.Load(); n != 0 {
 			t.Errorf("after Close: %d sessions count against the capacity", n)
 		}

@@ -86,7 +86,7 @@ func (e *engine) letGoOfAll() {
 	}
 	for _, s := range sessions {
 		switch s.state {
-		case stTLS, stHead, stDropped: // nothing is served there
+		case stFront, stTLS, stHead, stDropped: // nothing is served there
 		case stHeld:
 			e.unhold(s)
 			e.decide(s)

@@ -21,7 +21,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/unitgate/unitgate/edge/front"
 	"github.com/unitgate/unitgate/edge/handshake"
+	"github.com/unitgate/unitgate/edge/limit"
 	origins "github.com/unitgate/unitgate/edge/origin"
 	"github.com/unitgate/unitgate/edge/probe"
 	registry "github.com/unitgate/unitgate/edge/session"
@@ -46,6 +48,9 @@ type Config struct {
 
 	silence silence // of a peer that is there; other than the defaults in tests
 
+	Limits        limit.Limits  // of connections
+	ProxyProtocol front.Trusted // whose connections have to begin with a PROXY header
+
 	// Certificate chooses the certificate for a TLS client; needed with TLSAddrs. It is called by any goroutine, and what
 	// it returns must not change any more.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -68,6 +73,7 @@ type Relay struct {
 	tls        *tls.Config   // of all TLS clients, so that they share the keys of session tickets
 	tlsPermits chan struct{} // one is held by each TLS handshake that computes
 
+	gate   *limit.Gate
 	book   origins.Book
 	prober *probe.Prober
 
@@ -124,6 +130,7 @@ func New(cfg Config) (*Relay, error) {
 		cfg: cfg, log: cfg.Logger, epoch: time.Now(),
 		tells: tellsTheRest(),
 		tls:   newTLSConfig(cfg.Certificate), tlsPermits: newTLSPermits(cfg.Engines),
+		gate:      limit.New(cfg.Limits),
 		changed:   make(chan struct{}, 1),
 		emptied:   make(chan struct{}, 1),
 		kick:      make(chan struct{}, 1),
@@ -174,6 +181,9 @@ func (r *Relay) Addrs() []string { return r.addrs }
 
 // TLSAddrs are the addresses listened on for TLS, likewise.
 func (r *Relay) TLSAddrs() []string { return r.tlsAddrs }
+
+// Clients counts their connections and those that were refused.
+func (r *Relay) Clients() limit.Counts { return r.gate.Counts() }
 
 // Install makes v what every poller decides by, and returns when each one does. Held handshakes are decided again;
 // dials whose key v does not serve are dropped and their clients decided again; open sessions whose key v does not
@@ -250,7 +260,7 @@ func (e *engine) shutDown() {
 	}
 	for _, s := range sessions {
 		switch s.state {
-		case stTLS:
+		case stFront, stTLS:
 			e.close(s, client)
 		case stHead:
 			if s.hs.buf == nil {

@@ -11,13 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/unitgate/unitgate/edge/handshake"
+	"github.com/unitgate/unitgate/edge/limit"
 	origins "github.com/unitgate/unitgate/edge/origin"
 	registry "github.com/unitgate/unitgate/edge/session"
 )
 
 // state of a session. From every state a reset or the loss of a leg may lead to gone.
 //
-//	accept ─► tls ── no handshake ───────────────────────────────────► gone, or linger while an alert is read
+//	accept ─► front ── no PROXY header from a listed address ────────► gone, or linger while a 400 is read
+//	           │ or at once from others
+//	           ▼
+//	          tls ── no handshake ───────────────────────────────────► gone, or linger while an alert is read
 //	           │ or at once without TLS
 //	           ▼
 //	          head ── refused, redirected, 408 ──────────────────────┐
@@ -61,6 +65,7 @@ const (
 	stLinger               // nothing more to say to whoever is left: waiting until it has read what it was sent
 	stDropped              // nothing is left
 	stTLS                  // the TLS handshake; its time counts as that of stHead
+	stFront                // reading a load balancer's PROXY header; likewise
 )
 
 // How long the states may last; of stHead and stHeld Config and View say so.
@@ -89,6 +94,7 @@ type session struct {
 	hs       *opening        // nil from the tunnel on
 	origin   *origins.Origin // that counts the session among its connections: being tried, or at the other end
 	tls      *tlsLeg         // of the client's leg; nil if that is gone, or speaks no TLS
+	pass     limit.Pass      // of the client's connection
 
 	state     state
 	why       closeReason // set when an eviction begins
@@ -105,8 +111,11 @@ type session struct {
 
 // opening is the part of a session that lives until the tunnel does.
 type opening struct {
-	peer    netip.Addr
-	buf     []byte // of the client: a head that is not complete; then what was glued to it
+	peer    netip.Addr    // the client's address, behind a load balancer as well
+	overTLS bool          // the client's port wants it
+	secure  bool          // the client came to a load balancer over TLS
+	refused limit.Refusal // what its request is answered with
+	buf     []byte        // of the client: a header or a head that is not complete; then what was glued to it
 	req     *handshake.Request
 	id      string        // X-Request-Id, from the first dial on
 	since   time.Duration // when the client was first held
@@ -291,9 +300,12 @@ func (e *engine) forget(s *session, i int) {
 	l.c.SetSession(nil)
 	l.c, l.pending = nil, 0
 	l.flags &^= paused
-	if i == client && s.tls != nil {
-		s.tls.abortTLS()
-		s.tls = nil
+	if i == client {
+		e.r.gate.Leave(&s.pass)
+		if s.tls != nil {
+			s.tls.abortTLS()
+			s.tls = nil
+		}
 	}
 }
 
@@ -303,6 +315,8 @@ func (e *engine) forget(s *session, i int) {
 // unread then. See pump.
 func (e *engine) readable(s *session, i int) {
 	switch s.state {
+	case stFront:
+		e.readFront(s)
 	case stTLS:
 		e.readTLS(s)
 	case stHead:
@@ -357,8 +371,8 @@ func (e *engine) expired(s *session) {
 	switch s.state {
 	case stTLS:
 		e.close(s, client)
-	case stHead:
-		e.refuse(s, 408, "slow_handshake", "the handshake took too long")
+	case stFront, stHead:
+		e.tooSlow(s)
 	case stHeld:
 		e.unhold(s)
 		e.refuseBusy(s, "held_too_long", "this user is moving to another unit and the move takes long, try again")

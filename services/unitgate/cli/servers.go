@@ -23,6 +23,7 @@ type servers struct {
 	replicas int
 	edge     edge.Config
 	tls      tlsFlags
+	front    frontFlags
 }
 
 func (c *cli) addServers(p parent) {
@@ -42,6 +43,7 @@ func (c *cli) addServers(p parent) {
 	e.Flag("pprof", "also Go's profiles on the admin listener, under /debug/pprof/").UnNegatableBoolVar(&s.edge.Profiling)
 	e.Flag("drain-time", "on SIGTERM: time in which the sessions are closed, one after the other; 0s closes all at once").Default("25s").PlaceHolder("DURATION").DurationVar(&s.edge.DrainTime)
 	addNumber(e, "capacity", "most sessions; not limited if not given", &s.edge.Capacity)
+	s.front.add(e, &s.edge)
 	s.addAdmin(e)
 }
 
@@ -86,6 +88,9 @@ func (s *servers) runEdge(ctx context.Context) error {
 		}
 	}
 	if err := s.tls.check(&s.edge); err != nil {
+		return err
+	}
+	if err := s.front.check(&s.edge); err != nil {
 		return err
 	}
 	if s.edge.Advertise != "" && events.CheckAddress(s.edge.Advertise, "advertise") != nil {

@@ -1,0 +1,151 @@
+package relay
+
+import (
+	"net/http"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/unitgate/unitgate/edge/front"
+	"github.com/unitgate/unitgate/edge/handshake"
+	"github.com/unitgate/unitgate/edge/limit"
+)
+
+// welcome begins with a client that was accepted.
+func (e *engine) welcome(a *arrival) {
+	pass, ok := e.r.gate.Arrive()
+	if !ok {
+		_ = unix.SetsockoptLinger(a.c.Hash(), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		_ = a.c.Close()
+		return
+	}
+	s := e.newSession()
+	s.hs = &opening{peer: a.peer, overTLS: a.tls}
+	s.pass = pass
+	s.legs[client].c = a.c
+	if err := e.add(a.c, s); err != nil {
+		s.legs[client].c = nil
+		e.r.gate.Leave(&s.pass)
+		e.release(s)
+		return
+	}
+	e.start(&e.heads, s)
+	if e.r.cfg.ProxyProtocol.Has(a.peer) {
+		s.state = stFront
+		return
+	}
+	e.enter(s)
+}
+
+// enter lets a client in whose address is known. One that a limit refuses is answered as soon as it asks something: not
+// earlier, since it may have to be answered over TLS. It reports whether the client is there.
+func (e *engine) enter(s *session) bool {
+	h := s.hs
+	var answer bool
+	if h.refused, answer = e.r.gate.Enter(&s.pass, h.peer, e.epoch.Add(e.now())); !answer {
+		e.reset(s, client)
+		return false
+	}
+	s.state = stHead
+	if h.overTLS {
+		e.beginTLS(s)
+	}
+	return true
+}
+
+// readFront reads until a load balancer's header is complete.
+func (e *engine) readFront(s *session) {
+	for s.state == stFront && s.legs[client].c != nil {
+		n, err := s.legs[client].c.Read(e.buf[:front.MaxHeader-len(s.hs.buf)])
+		if n <= 0 {
+			again, later := readAgain(err)
+			switch {
+			case again:
+				continue
+			case !later:
+				e.close(s, client)
+			}
+			return
+		}
+		e.takeFront(s, e.buf[:n])
+	}
+}
+
+// takeFront adds b to what was received of the header; what follows that is the client's.
+func (e *engine) takeFront(s *session, b []byte) {
+	h := s.hs
+	if h.buf != nil {
+		h.buf = append(h.buf, b...)
+		b = h.buf
+	}
+	head, n, err := front.Parse(b)
+	switch {
+	case err != nil:
+		e.refuseFront(s, b[0], err)
+		return
+	case n == 0:
+		if h.buf == nil {
+			h.buf = append([]byte(nil), b...)
+		}
+		return
+	}
+	h.buf = nil
+	if head.Source.IsValid() {
+		h.peer, h.secure = head.Source, head.TLS
+	}
+	if b = b[n:]; !e.enter(s) {
+		return
+	}
+	if s.state == stTLS {
+		if len(b) == 0 || e.fedTLS(s, b) {
+			e.readTLS(s)
+		}
+		return
+	}
+	if len(b) > 0 {
+		e.takeHead(s, b)
+	}
+	e.readHead(s)
+}
+
+// refuseFront ends a connection of a load balancer that does not say whose it is: to take it for the balancer's own would
+// give all of its clients one address. Who asks something in plain HTTP learns why.
+func (e *engine) refuseFront(s *session, first byte, err error) {
+	e.r.log.Debug("refused a connection", "from", s.hs.peer, "error", err)
+	if s.hs.overTLS && (first < 'A' || first > 'Z') {
+		e.close(s, client)
+		return
+	}
+	e.refuse(s, http.StatusBadRequest, "bad_front", err.Error()+": this address is listed as a load balancer that sends one")
+}
+
+// tooSlow ends a connection that has not asked anything in time.
+func (e *engine) tooSlow(s *session) {
+	switch {
+	case s.state == stFront && s.hs.overTLS:
+		e.close(s, client)
+	case s.hs.refused != limit.Taken:
+		e.refuseByLimit(s)
+	default:
+		e.refuse(s, http.StatusRequestTimeout, "slow_handshake", "the handshake took too long")
+	}
+}
+
+// refuseByLimit answers a client that is one too many.
+func (e *engine) refuseByLimit(s *session) {
+	var vd handshake.Verdict
+	switch s.hs.refused {
+	case limit.PerAddress:
+		vd = handshake.Refuse(http.StatusTooManyRequests, "too_many_from_address", "too many connections from this address, close some or try again")
+	case limit.Rate:
+		vd = handshake.Refuse(http.StatusTooManyRequests, "too_fast", "too many handshakes at this edge, try again")
+	case limit.RatePerAddress:
+		vd = handshake.Refuse(http.StatusTooManyRequests, "too_fast_from_address", "too many handshakes from this address, try again")
+	default:
+		vd = handshake.Refuse(http.StatusServiceUnavailable, "too_many_connections", "this edge has all the connections that it takes, try again")
+	}
+	vd.RetryAfter = retryAfter()
+	e.answer(s, &vd)
+}
+
+// secure reports whether the client came over TLS, to here or to the load balancer before.
+func (s *session) secure() bool { return s.tls != nil || s.hs.secure }

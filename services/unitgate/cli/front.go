@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"github.com/choria-io/fisk"
+
+	"github.com/unitgate/unitgate/edge"
+	"github.com/unitgate/unitgate/edge/front"
+)
+
+// frontFlags are the flags for who may connect.
+type frontFlags struct{ proxies string }
+
+func (f *frontFlags) add(cmd *fisk.CmdClause, e *edge.Config) {
+	cmd.Flag("proxy-protocol", "addresses of load balancers, whose connections have to begin with a PROXY header (version 1 or 2); nobody else may send one").PlaceHolder("CIDR,…").StringVar(&f.proxies)
+	addNumber(cmd, "max-connections", "most connections of clients, whatever becomes of them; more are answered with 503; not limited if not given", &e.Limits.Connections)
+	addNumber(cmd, "max-connections-per-address", "most of them from one address (IPv6: one /64); more are answered with 429; not limited if not given", &e.Limits.PerAddress)
+	addNumber(cmd, "max-rate", "most new connections in a second, as many of which may come at once; more are answered with 429; not limited if not given", &e.Limits.Rate)
+	addNumber(cmd, "max-rate-per-address", "the same for one address (IPv6: one /64)", &e.Limits.RatePerAddress)
+}
+
+func (f *frontFlags) check(e *edge.Config) error {
+	for _, n := range []struct {
+		flag  string
+		value int
+	}{
+		{"--max-connections", e.Limits.Connections}, {"--max-connections-per-address", e.Limits.PerAddress},
+		{"--max-rate", e.Limits.Rate}, {"--max-rate-per-address", e.Limits.RatePerAddress},
+	} {
+		if n.value < 0 {
+			return usage("%s %d: want 1 or more, or 0 for no limit", n.flag, n.value)
+		}
+	}
+	if f.proxies == "" {
+		return nil
+	}
+	var err error
+	if e.ProxyProtocol, err = front.ParseTrusted(f.proxies); err != nil {
+		return usage("--proxy-protocol: %v", err)
+	}
+	return nil
+}
