@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,7 +31,6 @@ type town struct {
 // of any edge, and lets one that does not answer be.
 type guest struct {
 	chatter
-	n     int // routerId
 	town  *town
 	moves bool   // the cutovers are about it
 	leave func() // ends its connection, guarded by chatter.mu
@@ -48,7 +48,7 @@ func (w *town) invite(t *testing.T, n, from, to int, every time.Duration) {
 	w.stop = stop
 	for i := range n {
 		id := i * 10000 / n
-		g := &guest{chatter: chatter{id: strconv.Itoa(id), every: every}, n: i, town: w, moves: from <= id && id <= to}
+		g := &guest{chatter: chatter{id: strconv.Itoa(id), every: every}, town: w, moves: from <= id && id <= to}
 		w.guests = append(w.guests, g)
 		w.done.Go(func() { g.run(ctx) })
 	}
@@ -56,15 +56,14 @@ func (w *town) invite(t *testing.T, n, from, to int, every time.Duration) {
 }
 
 func (g *guest) run(ctx context.Context) {
-	unit, turn := "", rand.Int()
-	for ctx.Err() == nil {
+	unit := ""
+	for dial := 0; ctx.Err() == nil; dial++ {
 		addrs := g.town.edges[unit]
-		addr := addrs[(g.n+turn)%len(addrs)]
-		current := &chat{name: fmt.Sprintf("%s/%d", g.id, turn), edge: addr}
+		addr := addrs[rand.IntN(len(addrs))]
+		current := &chat{name: fmt.Sprintf("%s/%d", g.id, dial), edge: addr}
 		client, response, err := harness.Dial(harness.Handshake{
 			Addr: addr, Host: g.town.host, RouterID: g.id, Header: [][2]string{{chatHeader, current.name}},
 		})
-		turn++
 		switch {
 		case err != nil: // the edge is away, or stands still
 			pause(ctx, rand.N(comeBack))
@@ -166,26 +165,34 @@ func (w *town) awaitServed(t *testing.T, within time.Duration, since []stay, own
 // one and stays there, and after a few faults one edge would have them all.
 func (w *town) spread(t *testing.T, within time.Duration, owner func(*guest) string) {
 	t.Helper()
-	on := map[string][]*guest{}
-	for _, g := range w.guests {
-		now, _ := g.last()
-		on[now.edge] = append(on[now.edge], g)
+	before := w.stays()
+	on := map[string][]int{}
+	for i, s := range before {
+		on[s.edge] = append(on[s.edge], i)
 	}
+	var left []int
 	for unit, addrs := range w.edges {
 		total := 0
 		for _, addr := range addrs {
 			total += len(on[addr])
 		}
 		for _, addr := range addrs {
-			if unit == "" || 3*len(on[addr]) < 2*total {
-				continue
-			}
-			for _, g := range on[addr] {
-				g.mu.Lock()
-				g.leave()
-				g.mu.Unlock()
+			if unit != "" && 3*len(on[addr]) >= 2*total {
+				left = append(left, on[addr]...)
 			}
 		}
 	}
+	for _, i := range left {
+		g := w.guests[i]
+		g.mu.Lock()
+		g.leave()
+		g.mu.Unlock()
+	}
+	harness.Eventually(t, within, "those who left come again", func() bool {
+		return !slices.ContainsFunc(left, func(i int) bool {
+			_, chats := w.guests[i].last()
+			return chats == before[i].chats
+		})
+	})
 	w.awaitServed(t, within, nil, owner)
 }
