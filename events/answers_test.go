@@ -32,6 +32,10 @@ func situations() []situation {
 	}
 }
 
+func hooked(name, on string) Command {
+	return RecordHook{Cutover: "c1", Term: 1, Result: HookResult{Name: name, On: on}}
+}
+
 // Every command has one answer in every state of a cutover: its event, or a code.
 func TestEveryStateAnswersEveryCommand(t *testing.T) {
 	pass := func(w *world) []Check { return w.checks(Pass) }
@@ -67,9 +71,9 @@ func TestEveryStateAnswersEveryCommand(t *testing.T) {
 		{"judge 0", func(w *world) Command { return JudgeWave{Cutover: "c1", Wave: 0, Term: 1} }, "- - - - - - - - - - - - -"}, // it has no gate
 		{"complete", func(w *world) Command { return CompleteCutover{Cutover: "c1", Term: 1} }, "- - - - - Completed - - - - - - -"},
 		{"fail", func(w *world) Command { return FailCutover{Cutover: "c1", Term: 1} }, "- - Failed - - - - - - - - - -"},
-		{"hook", func(w *world) Command {
-			return RecordHook{Cutover: "c1", Term: 1, Result: HookResult{Name: "page", On: "pre"}}
-		}, "- - HookCalled HookCalled HookCalled HookCalled HookCalled HookCalled HookCalled HookCalled HookCalled HookCalled HookCalled"},
+		{"pre hook", func(w *world) Command { return hooked("before", "pre") }, "- - HookCalled HookCalled HookCalled HookCalled HookCalled HookCalled HookCalled HookCalled HookCalled HookCalled HookCalled"},
+		{"post hook", func(w *world) Command { return hooked("after", "post") }, "- - - - - - - - HookCalled HookCalled HookCalled HookCalled HookCalled"},
+		{"unknown hook", func(w *world) Command { return hooked("after", "pre") }, "- - - - - - - - - - - - -"},
 		{"report", func(w *world) Command { return ReportCutover{Cutover: "c1", Term: 1} }, "- - - - - - - - Reported - Reported Reported -"},
 		{"report, stale term", func(w *world) Command { return ReportCutover{Cutover: "c1", Term: 7} },
 			strings.Repeat("stale_term ", len(situations()))},
@@ -79,6 +83,9 @@ func TestEveryStateAnswersEveryCommand(t *testing.T) {
 		for i, sit := range situations() {
 			t.Run(sit.name+"/"+c.name, func(t *testing.T) {
 				w := shop(t)
+				w.do(ApplyConfig{Base: w.s.ConfigVersion, Config: Config{Namespace: "shop", Hooks: &[]Hook{
+					{Name: "before", URL: "http://a/", On: "pre", Wait: "none"}, {Name: "after", URL: "http://a/", On: "post"},
+				}}})
 				sit.make(w)
 				e, err := w.try(c.command(w))
 				got := ""

@@ -61,11 +61,12 @@ type Cutover struct {
 	RollbackOf  string          `json:"rollbackOf,omitempty"` // the cutover whose keys it moves back
 	Auto        bool            `json:"auto,omitempty"`       // the driver proposed it and starts it
 	Counted     Count           `json:"counted"`
-	Checks      []Check         `json:"checks,omitempty"` // in the order of CheckIDs
-	Skips       map[string]Skip `json:"skips,omitempty"`  // skipped prechecks by id, for the whole cutover
-	Hooks       []HookResult    `json:"hooks,omitempty"`  // in the order in which they were called
-	Why         *Why            `json:"why,omitempty"`    // of the last pause, or of an early end
-	Report      *CutoverReport  `json:"report,omitempty"` // once it has ended and its users had time to come back
+	Checks      []Check         `json:"checks,omitempty"`      // in the order of CheckIDs
+	Skips       map[string]Skip `json:"skips,omitempty"`       // skipped prechecks by id, for the whole cutover
+	Hooks       []Hook          `json:"hooks,omitempty"`       // that the namespace had when the cutover was started
+	Results     []HookResult    `json:"hookResults,omitempty"` // of them, in the order in which they ended
+	Why         *Why            `json:"why,omitempty"`         // of the last pause, or of an early end
+	Report      *CutoverReport  `json:"report,omitempty"`      // once it has ended and its users had time to come back
 	Actor       string          `json:"actor"`
 	Traceparent string          `json:"traceparent,omitempty"` // of the proposal: the root of the cutover's trace
 	ProposedAt  time.Time       `json:"proposedAt"`

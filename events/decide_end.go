@@ -130,7 +130,8 @@ func (s *State) decideHook(c RecordHook) (Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cut.State == Proposed || cut.State == Checked || slices.ContainsFunc(cut.Hooks, func(h HookResult) bool { return h.Name == c.Result.Name && h.On == c.Result.On }) {
+	i := slices.IndexFunc(cut.Hooks, func(h Hook) bool { return h.Name == c.Result.Name && h.On == c.Result.On })
+	if i < 0 || cut.Result(cut.Hooks[i]) != nil || c.Result.On == "post" && !cut.State.Ended() {
 		return nil, ErrWrongState.With("hook %s of %s is not under way", c.Result.Name, cut.ID)
 	}
 	return HookCalled(c), nil

@@ -75,6 +75,9 @@ func (s *State) decideFence(c FenceWave) (Event, error) {
 	if s.Policy.Ownership == "exclusive" && !s.Exclusive.Counts() { // R13
 		return nil, ErrNotEstablished.With("exclusive ownership does not count yet: some registered edge holds no lease; retire it if it is gone for good")
 	}
+	if err := cut.called(); err != nil {
+		return nil, err
+	}
 	if err := cut.judged(); err != nil {
 		return nil, err
 	}

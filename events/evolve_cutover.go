@@ -37,7 +37,7 @@ func (s *State) applyCutover(rec Record, e Event) error {
 		}
 		c.excuse(rec, e.Checks)
 		c.Checks = c.merge(e.Checks)
-		c.State, c.StartedAt = Started, rec.Time
+		c.State, c.StartedAt, c.Hooks = Started, rec.Time, s.Hooks
 	case CutoverPaused:
 		c.State, c.Why = Paused, &e.Why
 		c.unfence()
@@ -50,7 +50,7 @@ func (s *State) applyCutover(rec Record, e Event) error {
 	case CutoverFailed:
 		s.end(&c, rec, Failed, &e.Why)
 	case HookCalled:
-		c.Hooks = append(slices.Clone(c.Hooks), e.Result)
+		c.Results = append(slices.Clone(c.Results), e.Result)
 	case CutoverReported:
 		c.Report = &e.Report
 	case WaveFenced:

@@ -76,10 +76,19 @@ type HookResult struct {
 	Name    string   `json:"name"`
 	On      string   `json:"on"`
 	OK      bool     `json:"ok"`               // it answered 2xx in time
+	Code    string   `json:"code,omitempty"`   // why not, one of the Hook codes; "" if OK
 	Status  int      `json:"status,omitempty"` // of the answer, 0 without one
 	Message string   `json:"message"`
 	Took    Duration `json:"took"`
 }
+
+// Why a hook is not OK.
+const (
+	HookTimeout     = "hook_timeout"     // it did not answer in time
+	HookUnreachable = "hook_unreachable" // it could not be connected to, or broke off
+	HookRefused     = "hook_refused"     // it answered with something else than 2xx; redirects are not followed
+	HookNoSecret    = "hook_no_secret"   // it was not called: the control plane has nothing to sign the call with
+)
 
 // checkHooks validates a namespace's hooks and fills in what they leave open. Errors are *Error.
 func checkHooks(hooks []Hook, field string) error {
@@ -101,6 +110,35 @@ func checkHooks(hooks []Hook, field string) error {
 		}
 		if err := h.check(at); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// Result is what became of one of the hooks that a cutover has, nil until that is known.
+func (c *Cutover) Result(h Hook) *HookResult {
+	i := slices.IndexFunc(c.Results, func(r HookResult) bool { return r.Name == h.Name && r.On == h.On })
+	if i < 0 {
+		return nil
+	}
+	return &c.Results[i]
+}
+
+// called refuses to begin before every pre hook that is waited for has been called, and has not failed where it must
+// succeed.
+func (c *Cutover) called() error {
+	if c.Waves[0].FenceSeq > 0 {
+		return nil
+	}
+	for _, h := range c.Hooks {
+		if h.On != "pre" || h.Wait == "none" {
+			continue
+		}
+		switch r := c.Result(h); {
+		case r == nil:
+			return ErrWrongState.With("hook %s of %s has not been called yet", h.Name, c.ID)
+		case !r.OK && h.Wait == "success":
+			return ErrWrongState.With("hook %s of %s failed: %s", h.Name, c.ID, r.Message)
 		}
 	}
 	return nil

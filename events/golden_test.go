@@ -85,6 +85,7 @@ func samples(t *testing.T) []Event {
 		WaveJudged{Cutover: "c1", Wave: 1, Term: 7, Result: GateResult{OK: true, Message: "10 of 10", Evicted: 10, Landed: 10, Handshakes: 20, HandshakeErrors: 1, Dials: 20, DialErrors: 2}},
 		CutoverFailed{Cutover: "c1", Term: 7, Why: Why{"hook_failed", "hook page answered 503"}},
 		HookCalled{Cutover: "c1", Term: 7, Result: HookResult{Name: "page", On: "pre", OK: true, Status: 200, Message: "200 OK", Took: Duration(12 * time.Millisecond)}},
+		HookCalled{Cutover: "c1", Term: 7, Result: HookResult{Name: "page", On: "post", Code: HookRefused, Status: 503, Message: "503", Took: Duration(12 * time.Millisecond)}},
 		CutoverReported{Cutover: "c1", Term: 7, Report: CutoverReport{
 			Evicted: 10, Landed: 9, NotSeen: 1, Blackout: Blackout{Samples: 9, P50: 12.5, P99: 40}, Untouched: Untouched{Before: 100, After: 99, EndedByPeer: 1, Same: true},
 			Edges: []ReportedEdge{{ID: "hz-1", Unit: "center", Evicted: 10, Landed: 9}}, Silent: []string{"hz-2"},

@@ -147,6 +147,8 @@ func (p *player) step() Command {
 		return ResumeCutover{Cutover: c.ID}
 	case c.FencedWave() >= 0:
 		return CommitWave{Cutover: c.ID, Wave: next, Term: term, Edges: p.reports()}
+	case c.called() != nil:
+		return RecordHook{Cutover: c.ID, Term: term, Result: HookResult{Name: "page", On: "pre", OK: p.r.IntN(4) > 0}}
 	case c.judged() != nil:
 		return JudgeWave{Cutover: c.ID, Wave: next - 1, Term: term, Result: GateResult{OK: p.r.IntN(3) > 0, Message: "as measured"}}
 	case next < len(c.Waves):

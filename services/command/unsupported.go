@@ -9,9 +9,6 @@ func unsupported(c events.Command) error {
 	case events.CreateNamespace:
 		return unsupportedPolicy(c.Policy, "policy")
 	case events.ApplyConfig:
-		if c.Config.Hooks != nil && len(*c.Config.Hooks) > 0 {
-			return events.ErrUnsupported.With("hooks are not called yet: leave them out").At("config.hooks")
-		}
 		return unsupportedPolicy(c.Config.Policy, "config.policy")
 	case events.PreviewCutover:
 		if c.Gate != nil && c.Gate.Set() {

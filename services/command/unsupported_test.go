@@ -12,7 +12,6 @@ func TestUnsupported(t *testing.T) {
 	exclusive, gate := "exclusive", events.Gate{Landed: 90}
 	for field, c := range map[string]events.Command{
 		"config.policy.gate": events.ApplyConfig{Config: events.Config{Policy: &events.PolicyPatch{Gate: &gate}}},
-		"config.hooks":       events.ApplyConfig{Config: events.Config{Hooks: &[]events.Hook{{Name: "page"}}}},
 		"gate":               events.PreviewCutover{Gate: &gate},
 	} {
 		var e *events.Error
@@ -24,7 +23,7 @@ func TestUnsupported(t *testing.T) {
 	for _, c := range []events.Command{
 		events.PreviewCutover{Drain: "unbj", Steps: []int{1, 100}}, events.CreateNamespace{},
 		events.CreateNamespace{Policy: &events.PolicyPatch{Ownership: &exclusive}},
-		events.ApplyConfig{Config: events.Config{Policy: &events.PolicyPatch{Ownership: &available, Gate: &events.Gate{}}, Hooks: &[]events.Hook{}}},
+		events.ApplyConfig{Config: events.Config{Policy: &events.PolicyPatch{Ownership: &available, Gate: &events.Gate{}}, Hooks: &[]events.Hook{{Name: "page"}}}},
 	} {
 		if err := unsupported(c); err != nil {
 			t.Errorf("%+v: %v", c, err)

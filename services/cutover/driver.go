@@ -40,7 +40,7 @@ const (
 //
 // One cutover, while serving; states and waves are the journal's, so that a successor goes on where this one ended:
 //
-//	started ──FenceWave──▶ fenced ──every needed edge reported, skipped or silent──▶ CommitWave ──▶ next wave … CompleteCutover
+//	started ──pre hooks, FenceWave──▶ fenced ──every needed edge reported, skipped or silent──▶ CommitWave ──▶ next wave … CompleteCutover
 //	                          └──── an edge without progress for Patience ──▶ PauseCutover (unfences, R11)
 //
 // The deadline. While a wave is fenced its users have no service: they were evicted and every handshake of theirs is
@@ -62,6 +62,7 @@ type Driver struct {
 	fences map[string]*fence // waiting, by cutover id; valid while serving
 	rests  map[string]rest   // between two waves, by cutover id; valid while serving
 	tenure tenure            // of the term in which this driver last served
+	calls  map[callKey]*call // of hooks; valid while serving
 	ids    uint64            // command ids handed out
 	out    []Output          // of the Step being done
 }
@@ -178,7 +179,7 @@ func NewDriver(cfg DriverConfig) *Driver {
 	if cfg.LeaseMargin == 0 {
 		cfg.LeaseMargin = events.LeaseMargin
 	}
-	return &Driver{cfg: cfg, jobs: map[string]*job{}, voices: map[string]Voice{}, fences: map[string]*fence{}, rests: map[string]rest{}}
+	return &Driver{cfg: cfg, jobs: map[string]*job{}, voices: map[string]Voice{}, fences: map[string]*fence{}, rests: map[string]rest{}, calls: map[callKey]*call{}}
 }
 
 // Step takes one input and says what is to be done now.
@@ -199,6 +200,8 @@ func (d *Driver) Step(in Input) []Output {
 		if d.state != nil {
 			d.asked(in)
 		}
+	case HookEnded:
+		d.hookEnded(in)
 	case Stop:
 		d.office.stopping = true
 	}
@@ -211,6 +214,7 @@ func (d *Driver) Step(in Input) []Output {
 	case !d.Serving():
 		clear(d.fences) // what was not heard meanwhile counts against no edge
 		clear(d.rests)
+		clear(d.calls)
 	case !d.office.stopping:
 		d.drive()
 	}
@@ -266,27 +270,39 @@ func (d *Driver) drive() {
 		}
 	}
 	for id := range d.jobs {
-		if c, ok := d.state.Cutovers[id]; id != "" && id != "ownership" && (!ok || c.State != events.Started) && d.jobs[id].phase != sent {
+		if c, ok := d.state.Cutovers[id]; id != "" && id != "ownership" && (!ok || c.State != events.Started && !d.calling(&c)) && d.jobs[id].phase != sent {
 			delete(d.jobs, id)
 		}
 	}
+	for key := range d.calls {
+		if _, ok := d.state.Cutovers[key.cutover]; !ok {
+			delete(d.calls, key)
+		}
+	}
 	d.establish()
-	settled := d.state.Policy.Ownership != "exclusive" || d.state.Exclusive.Counts() // R13
 	for _, c := range d.state.CutoverList() {
-		if c.State != events.Started {
-			continue
+		d.record(&c)
+		switch {
+		case c.State.Ended():
+			d.callPost(&c)
+		case c.State == events.Started && !d.callPre(&c):
+			d.move(&c)
 		}
-		if w := c.FencedWave(); w >= 0 {
-			d.await(&c, w)
-		} else if next := c.NextWave(); d.resting(&c, next) {
-			continue
-		} else if next < len(c.Waves) {
-			if !settled {
-				continue
-			}
-			d.want(&c, wish{"fence", next, c.Waves[next].FenceSeq}, events.FenceWave{Cutover: c.ID, Wave: next, Term: d.office.term})
-		} else {
-			d.want(&c, wish{"complete", next, 0}, events.CompleteCutover{Cutover: c.ID, Term: d.office.term})
-		}
+	}
+}
+
+// move brings a started cutover's waves one step further.
+func (d *Driver) move(c *events.Cutover) {
+	if w := c.FencedWave(); w >= 0 {
+		d.await(c, w)
+		return
+	}
+	switch next := c.NextWave(); {
+	case d.resting(c, next):
+	case next < len(c.Waves) && d.state.Policy.Ownership == "exclusive" && !d.state.Exclusive.Counts(): // R13
+	case next < len(c.Waves):
+		d.want(c, wish{"fence", next, c.Waves[next].FenceSeq}, events.FenceWave{Cutover: c.ID, Wave: next, Term: d.office.term})
+	default:
+		d.want(c, wish{"complete", next, 0}, events.CompleteCutover{Cutover: c.ID, Term: d.office.term})
 	}
 }

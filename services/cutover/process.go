@@ -51,6 +51,7 @@ type Config struct {
 	Logger      *slog.Logger
 	Incarnation string               // of this process, a UUID; "": a fresh one
 	Clock       func() time.Duration // CLOCK_BOOTTIME; nil: that
+	Hooks       *HookCaller          // nil: there is no secret to sign calls with, so that every hook fails
 }
 
 const (
@@ -89,6 +90,9 @@ func New(cfg Config) *Manager {
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = bootClock
+	}
+	if cfg.Hooks == nil {
+		cfg.Hooks = NewHookCaller(func() ([]byte, error) { return nil, nil })
 	}
 	seed := make([]byte, ed25519.SeedSize)
 	rand.Read(seed) // never fails, see crypto/rand
@@ -237,6 +241,8 @@ type loop struct {
 	*Manager
 	io     context.Context // for what the driver wants done; ends after Run
 	driver *Driver
+	office context.Context    //nolint:containedctx // of one time in office: hooks are called in it only
+	leave  context.CancelFunc // ends it
 	kv     jetstream.KeyValue // nil until a first request has opened it
 	kvMu   sync.Mutex         // guards kv
 }
@@ -274,8 +280,10 @@ func (l *loop) run(ctx context.Context) {
 }
 
 func (l *loop) step(in Input) {
-	for _, out := range l.driver.Step(in) {
-		go l.perform(out)
+	todo := l.driver.Step(in)
+	l.attend(l.driver.Serving())
+	for _, out := range todo {
+		go l.perform(l.office, out)
 	}
 	switch in := in.(type) {
 	case Reported:
@@ -302,8 +310,19 @@ func (l *loop) note(edge string) {
 	}
 }
 
-// perform does one thing that the driver wants and posts what came of it.
-func (l *loop) perform(out Output) {
+// attend begins and ends a time in office.
+func (l *loop) attend(serving bool) {
+	switch {
+	case serving && l.office == nil:
+		l.office, l.leave = context.WithCancel(l.io)
+	case !serving && l.office != nil:
+		l.leave()
+		l.office = nil
+	}
+}
+
+// perform does one thing that the driver wants and posts what came of it. office is not nil for what only an office does.
+func (l *loop) perform(office context.Context, out Output) {
 	switch out := out.(type) {
 	case ReadOffice:
 		key, err := l.readOffice()
@@ -316,6 +335,12 @@ func (l *loop) perform(out Output) {
 		l.post(l.io, func(at At) Input { in.At = at; return in })
 	case AnswerLease:
 		l.answer(out)
+	case CallHook:
+		res := l.cfg.Hooks.Call(office, l.cfg.Epoch, out)
+		l.cfg.Logger.Info("hook", "namespace", l.cfg.Namespace, "cutover", out.Cutover.ID, "hook", res.Name, "on", res.On, "ok", res.OK, "status", res.Status, "code", res.Code, "took", time.Duration(res.Took))
+		if office.Err() == nil { // else the successor calls it again
+			l.post(office, func(at At) Input { return HookEnded{at, out.Cutover.ID, res} })
+		}
 	}
 }
 

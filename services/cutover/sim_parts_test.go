@@ -62,6 +62,8 @@ func (d *simDriver) step(in Input) {
 			d.writeOffice(out)
 		case Submit:
 			d.submit(out.Envelope)
+		case CallHook:
+			d.callHook(out)
 		}
 	}
 }

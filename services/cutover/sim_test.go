@@ -59,11 +59,22 @@ type world struct {
 	edges   []*simEdge
 	dead    string // an edge that never comes back, "" if none
 	bugs    []string
-	stats   struct{ committed, deadlines, terms, ghosts int }
+	stats   simStats
+}
+
+// simStats count what a simulation is for.
+type simStats struct{ committed, deadlines, terms, ghosts, hooks, refused int }
+
+func (s *simStats) add(o simStats) {
+	s.committed, s.deadlines, s.terms = s.committed+o.committed, s.deadlines+o.deadlines, s.terms+o.terms
+	s.ghosts, s.hooks, s.refused = s.ghosts+o.ghosts, s.hooks+o.hooks, s.refused+o.refused
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{ledger: newLedger(t), t: t, rnd: rand.New(rand.NewPCG(seed, 1))}
+	if seed%3 == 0 {
+		w.do(t, events.ApplyConfig{Base: w.head.ConfigVersion, Config: events.Config{Namespace: testNamespace, Hooks: simHooks()}})
+	}
 	s := events.NewState()
 	w.know(s)
 	for _, rec := range w.recs {
@@ -147,6 +158,10 @@ func (w *world) append(env events.Envelope, base uint64) (uint64, error) {
 		w.stats.committed++
 	case "DriverTookOffice":
 		w.stats.terms++
+	case "HookCalled":
+		w.stats.hooks++
+	case "CutoverFailed":
+		w.stats.refused++
 	}
 	return w.head.Seq, nil
 }
@@ -244,6 +259,11 @@ func (w *world) ended() {
 		w.bug("nobody drives")
 	}
 	for _, c := range w.head.CutoverList() {
+		for _, h := range c.Hooks {
+			if c.State.Ended() && h.On == "post" && c.Result(h) == nil {
+				w.bug("cutover %s has ended and nothing is on record of its hook %s", c.ID, h.Name)
+			}
+		}
 		if c.State.Ended() || c.State == events.Proposed {
 			continue
 		}
@@ -275,7 +295,7 @@ func TestSimulation(t *testing.T) {
 	if testing.Short() {
 		seeds = 50
 	}
-	var sum struct{ committed, deadlines, terms, ghosts int }
+	var sum simStats
 	for seed := range seeds {
 		t.Run(fmt.Sprintf("seed-%d", seed), func(t *testing.T) {
 			w := newWorld(t, seed)
@@ -291,14 +311,11 @@ func TestSimulation(t *testing.T) {
 					t.Logf("%3d %s %.200s", rec.Seq, rec.Type, rec.Data)
 				}
 			}
-			sum.committed += w.stats.committed
-			sum.deadlines += w.stats.deadlines
-			sum.terms += w.stats.terms
-			sum.ghosts += w.stats.ghosts
+			sum.add(w.stats)
 		})
 	}
 	t.Logf("%d seeds: %+v", seeds, sum)
-	if !t.Failed() && (sum.committed < int(seeds) || sum.deadlines == 0 || sum.terms < 2*int(seeds) || sum.ghosts == 0) {
+	if !t.Failed() && (sum.committed < int(seeds) || sum.deadlines == 0 || sum.terms < 2*int(seeds) || sum.ghosts == 0 || sum.hooks < int(seeds) || sum.refused == 0) {
 		t.Errorf("the simulation does not reach what it is for: %+v", sum)
 	}
 }

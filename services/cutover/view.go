@@ -35,6 +35,7 @@ type View struct {
 	Reason      *events.Why         `json:"reason"`               // of the last pause or abort, null if there was none
 	Checks      []events.Check      `json:"checks"`
 	Waves       []WaveView          `json:"waves"`
+	Hooks       []HookView          `json:"hooks"`   // that were called, or are to be
 	Evicted     int                 `json:"evicted"` // sessions closed for it
 	Landed      int                 `json:"landed"`  // sessions admitted on moved keys by their new owner
 	Actor       string              `json:"actor"`
@@ -59,6 +60,14 @@ type WaveView struct {
 	Skipped    []string         `json:"skipped"`           // edges that an operator did without
 }
 
+// HookView is one hook of a cutover.
+type HookView struct {
+	Name   string             `json:"name"`
+	On     string             `json:"on"`     // pre or post
+	Wait   string             `json:"wait"`   // success, end or none
+	Result *events.HookResult `json:"result"` // null until it is known
+}
+
 // EdgeView is one edge's part in a cutover.
 type EdgeView struct {
 	ID      string `json:"id"`
@@ -76,7 +85,7 @@ func Show(s *events.State, c events.Cutover, reports map[string]Report) View {
 		Moves: orEmpty(d.Moves), ExactMoves: orEmpty(d.ExactMoves), Slots: d.Slots(), Diff: routing.DiffText(c.From, c.To), Rate: c.Rate,
 		Interval: c.Interval, Drain: c.Drain, Emergency: c.Emergency, RollbackOf: c.RollbackOf,
 		Sessions: c.Counted.Sessions, SilentEdges: orEmpty(c.Counted.SilentEdges),
-		Reason: c.Why, Checks: orEmpty(c.Checks), Waves: []WaveView{}, Actor: c.Actor,
+		Reason: c.Why, Checks: orEmpty(c.Checks), Waves: []WaveView{}, Hooks: []HookView{}, Actor: c.Actor,
 		ProposedAt: c.ProposedAt, StartedAt: moment(c.StartedAt), EndedAt: moment(c.EndedAt), TraceID: traceID(c.Traceparent),
 	}
 	if c.State == events.Completed {
@@ -84,6 +93,9 @@ func Show(s *events.State, c events.Cutover, reports map[string]Report) View {
 	}
 	for i := range c.Waves {
 		v.Waves = append(v.Waves, showWave(s, &c, i, reports))
+	}
+	for _, h := range c.Hooks {
+		v.Hooks = append(v.Hooks, HookView{h.Name, h.On, h.Wait, c.Result(h)})
 	}
 	v.Edges = showEdges(s, &c, d, reports)
 	for _, e := range v.Edges {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/unitgate/unitgate/services/cutover"
 	"github.com/unitgate/unitgate/services/unitgate/admin"
 	"github.com/unitgate/unitgate/services/unitgate/control"
 )
@@ -29,6 +30,7 @@ type controller struct {
 	nc      *nats.Conn
 	running atomic.Pointer[control.Control]
 	log     *slog.Logger
+	hooks   *cutover.HookCaller
 }
 
 // runControl runs the control plane until ctx ends. NATS may be away, at the start or later: it is waited for.
@@ -36,8 +38,11 @@ func (s *servers) runControl(ctx context.Context) error {
 	if s.replicas < 0 || s.replicas > 5 {
 		return usage("--journal-replicas %d: want 0 to 5", s.replicas)
 	}
-	c := &controller{log: s.log()}
-	var err error
+	hooks, err := s.hooks.caller()
+	if err != nil {
+		return err
+	}
+	c := &controller{log: s.log(), hooks: hooks}
 	if c.nc, err = s.connectForGood(c.log); err != nil {
 		return err
 	}
@@ -82,7 +87,7 @@ func (s *servers) connectForGood(log *slog.Logger) (*nats.Conn, error) {
 // start tries until the control plane runs; nil when ctx ends before.
 func (c *controller) start(ctx context.Context, replicas int) *control.Control {
 	for {
-		running, err := control.Start(ctx, control.Config{NC: c.nc, Replicas: replicas, Log: c.log})
+		running, err := control.Start(ctx, control.Config{NC: c.nc, Replicas: replicas, Log: c.log, Hooks: c.hooks})
 		if err == nil {
 			c.running.Store(running)
 			return running

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/services/cutover"
@@ -107,6 +108,7 @@ func (c *cli) progress(v cutover.View) {
 	if v.State == events.Proposed || v.State == events.Checked || len(v.Waves) == 0 {
 		return
 	}
+	c.hooks(v)
 	c.say("  waves")
 	t := &table{}
 	for _, w := range v.Waves {
@@ -117,6 +119,26 @@ func (c *cli) progress(v cutover.View) {
 	t = &table{}
 	for _, e := range v.Edges {
 		t.row("    "+e.ID, e.Unit, fmt.Sprintf("applied %d", e.Applied), fmt.Sprintf("%d evicted", e.Evicted), fmt.Sprintf("%d landed", e.Landed))
+	}
+	_ = t.write(c.out)
+}
+
+// hooks shows what became of the hooks, if there are some.
+func (c *cli) hooks(v cutover.View) {
+	if len(v.Hooks) == 0 {
+		return
+	}
+	c.say("  hooks")
+	t := &table{}
+	for _, h := range v.Hooks {
+		switch r := h.Result; {
+		case r == nil:
+			t.row("    "+h.On, h.Name, "not called yet, or not answered")
+		case r.OK:
+			t.row("    "+h.On, h.Name, "ok", time.Duration(r.Took).Round(time.Millisecond), r.Message)
+		default:
+			t.row("    "+h.On, h.Name, r.Code, time.Duration(r.Took).Round(time.Millisecond), r.Message)
+		}
 	}
 	_ = t.write(c.out)
 }

@@ -21,6 +21,7 @@ type servers struct {
 	*cli
 	admin    string
 	replicas int
+	hooks    hookSecret
 	edge     edge.Config
 	tls      tlsFlags
 	front    frontFlags
@@ -31,6 +32,7 @@ func (c *cli) addServers(p parent) {
 	c.addDev(p)
 	ctl := c.command(p, "control", "Run the control plane; any number of replicas may run against one NATS", s.runControl)
 	addNumber(ctl, "journal-replicas", "copies of journals; three on a cluster, else one, if not given", &s.replicas)
+	s.hooks.add(ctl)
 	s.addAdmin(ctl)
 	e := c.command(p, "edge", "Run one edge replica of a unit, named with --namespace", s.runEdge)
 	e.Flag("unit", "unit that the edge stands in").Required().PlaceHolder("ID").StringVar(&s.edge.Unit)

@@ -19,6 +19,7 @@ import (
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/journal"
 	"github.com/unitgate/unitgate/services/command"
+	"github.com/unitgate/unitgate/services/cutover"
 	"github.com/unitgate/unitgate/services/projector"
 )
 
@@ -30,6 +31,7 @@ type Config struct {
 	NC       *nats.Conn
 	Replicas int // of journals and buckets; 0: three on a cluster of at least three servers, else one
 	Log      *slog.Logger
+	Hooks    *cutover.HookCaller // nil: hooks cannot be called, and fail
 
 	Incarnation string // of this process, a UUID that no other process ever had; "": a fresh one
 }

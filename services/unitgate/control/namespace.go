@@ -34,7 +34,7 @@ func newNamespace(c *Control, j journal.Journal) *namespace {
 	n.handler = command.NewHandler(n.projector, cutover.NewPreparer(fleet, c.js, n.projector), time.Now, log)
 	n.manager = cutover.New(cutover.Config{
 		NC: c.cfg.NC, JS: c.js, Namespace: j.Namespace(), Epoch: j.Epoch(), States: n.projector, Submit: n.handler,
-		Replicas: c.cfg.Replicas, Logger: log, Incarnation: c.cfg.Incarnation,
+		Replicas: c.cfg.Replicas, Logger: log, Incarnation: c.cfg.Incarnation, Hooks: c.cfg.Hooks,
 	})
 	show := cutover.ShowQuery(n.projector, n.manager)
 	n.queries = map[string]command.Query{"cutover.show": func(ctx context.Context, data json.RawMessage) (any, error) {

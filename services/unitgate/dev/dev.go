@@ -22,6 +22,7 @@ import (
 
 	"github.com/unitgate/unitgate/edge"
 	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/services/cutover"
 	"github.com/unitgate/unitgate/services/unitgate/configfile"
 	"github.com/unitgate/unitgate/services/unitgate/control"
 	"github.com/unitgate/unitgate/services/unitgate/demo"
@@ -34,6 +35,7 @@ type Options struct {
 	FreePorts bool             // ports that the kernel chooses, instead of the default ones
 	Edges     int              // of each unit
 	Log       *slog.Logger
+	Hooks     *cutover.HookCaller // nil: hooks cannot be called, and fail
 }
 
 const (
@@ -153,7 +155,7 @@ func (d *Dev) connect(context.Context) (err error) {
 }
 
 func (d *Dev) startControl(ctx context.Context) (err error) {
-	if d.control, err = control.Start(ctx, control.Config{NC: d.nc, Replicas: 1, Log: d.o.Log, Incarnation: d.incarnation}); err != nil {
+	if d.control, err = control.Start(ctx, control.Config{NC: d.nc, Replicas: 1, Log: d.o.Log, Incarnation: d.incarnation, Hooks: d.o.Hooks}); err != nil {
 		return fmt.Errorf("control plane: %w", err)
 	}
 	d.atEnd(d.control.Close)
