@@ -52,11 +52,15 @@ type GateResult struct {
 	OK              bool   `json:"ok"`
 	Message         string `json:"message"`
 	Evicted         int    `json:"evicted"`         // by the wave
-	Landed          int    `json:"landed"`          // on its keys, at their new owner
+	Compared        int    `json:"compared"`        // evicted sessions of which both sides are known: a sample where there are thousands
+	Landed          int    `json:"landed"`          // of those compared: back, at their new owner
 	Handshakes      int    `json:"handshakes"`      // at the gaining edges since the commit
 	HandshakeErrors int    `json:"handshakeErrors"` // of those answered with an error of the edge's own
 	Dials           int    `json:"dials"`           // connects to origins there
 	DialErrors      int    `json:"dialErrors"`
+	// Missing are edges whose part is not known, with the reason. A gate that lacks something cannot be passed, and does
+	// not lead to a rollback by itself: that would be a guess.
+	Missing []string `json:"missing,omitempty"`
 }
 
 // maxHooks bounds the hooks before a cutover, and those after it.

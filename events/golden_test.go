@@ -82,13 +82,14 @@ func samples(t *testing.T) []Event {
 			Waves: []routing.Keys{{Exact: []string{"x"}}}, Interval: Duration(time.Second), Gate: gate, Drain: "unbj", Emergency: true, RollbackOf: "c1", Auto: true,
 			Counted: Count{Sessions: 3, Largest: 2, SilentEdges: []string{}},
 		}},
-		WaveJudged{Cutover: "c1", Wave: 1, Term: 7, Result: GateResult{OK: true, Message: "10 of 10", Evicted: 10, Landed: 10, Handshakes: 20, HandshakeErrors: 1, Dials: 20, DialErrors: 2}},
+		WaveJudged{Cutover: "c1", Wave: 1, Term: 7, Result: GateResult{OK: true, Message: "10 of 10", Evicted: 10, Compared: 10, Landed: 10, Handshakes: 20, HandshakeErrors: 1, Dials: 20, DialErrors: 2, Missing: []string{"edge hz-2 does not answer"}}},
 		CutoverFailed{Cutover: "c1", Term: 7, Why: Why{"hook_failed", "hook page answered 503"}},
 		HookCalled{Cutover: "c1", Term: 7, Result: HookResult{Name: "page", On: "pre", OK: true, Status: 200, Message: "200 OK", Took: Duration(12 * time.Millisecond)}},
 		HookCalled{Cutover: "c1", Term: 7, Result: HookResult{Name: "page", On: "post", Code: HookRefused, Status: 503, Message: "503", Took: Duration(12 * time.Millisecond)}},
 		CutoverReported{Cutover: "c1", Term: 7, Report: CutoverReport{
-			Evicted: 10, Landed: 9, NotSeen: 1, Blackout: Blackout{Samples: 9, P50: 12.5, P99: 40}, Untouched: Untouched{Before: 100, After: 99, EndedByPeer: 1, Same: true},
-			Edges: []ReportedEdge{{ID: "hz-1", Unit: "center", Evicted: 10, Landed: 9}}, Silent: []string{"hz-2"},
+			Evicted: 10, Landed: 9, Compared: 10, NotSeen: 1, Blackout: Blackout{Samples: 9, P50: 12.5, P99: 40, Within: 1.5},
+			Untouched: Untouched{Before: 100, After: 97, EndedByPeer: 1, Evicted: 1, ClosedByUs: 1, Compared: 64, Changed: 1, Same: true},
+			Edges:     []ReportedEdge{{ID: "hz-1", Unit: "center", Evicted: 10, Landed: 9}}, Silent: []string{"hz-2"},
 		}},
 		OwnershipEstablished{Term: 7},
 	}

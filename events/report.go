@@ -23,6 +23,8 @@ type EdgeReport struct {
 	Fences      []FenceReport  `json:"fences"`      // one for each fenced wave that the edge has applied
 	Sessions    map[string]int `json:"sessions"`    // live sessions by unit type
 	Moved       []MovedReport  `json:"moved"`       // what the edge did for running and just completed cutovers
+
+	Counters map[string]Counters `json:"counters,omitempty"` // by unit type, since the process started
 }
 
 // FenceReport says how far an edge is with one fence.

@@ -47,6 +47,7 @@ func (r *Runner) answer(ctx context.Context) (*answers, error) {
 		"evict":     a.evict,
 		"probe":     a.probe,
 		"handshake": a.handshake,
+		"cutover":   a.cutover,
 	} {
 		sub, err := r.nc.Subscribe(subject(r.self, what), func(m *nats.Msg) { a.take(m, f) })
 		if err != nil {

@@ -62,6 +62,7 @@ func (a *Agent) track(s *events.State) {
 		moved[t.Name] = m
 	}
 	a.moved = moved
+	a.trackCommits(s)
 }
 
 // fenceReports says how far the edge is with each fence that it has applied. A fence that the newest known state does

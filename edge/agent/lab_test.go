@@ -305,6 +305,11 @@ func (f *fakeRelay) CountKeys(unitType string, k routing.Keys, except []string) 
 	return f.onKeys(unitType, k, except)
 }
 
+// Passage echoes what it was asked.
+func (f *fakeRelay) Passage(q events.CutoverQuestion) events.CutoverAnswer {
+	return events.CutoverAnswer{Known: true, Evicted: len(q.Fences), Landed: q.Users}
+}
+
 func (f *fakeRelay) CountRouter(unitType, routerID string) int { return len(unitType + routerID) }
 
 func (f *fakeRelay) EvictRouter(unitType, routerID string) int { return len(unitType + routerID) }

@@ -40,6 +40,8 @@ type progress struct {
 	state  *events.State // by which every poller decides; nil: none
 	counts map[string]Counts
 	lease  lease
+	// commits are by unit type; the agent replaces the map as a whole.
+	commits map[string]commit
 }
 
 func (l *loop) run(ctx context.Context) {
@@ -111,7 +113,7 @@ func (l *loop) count(ctx context.Context) {
 func (l *loop) step(ctx context.Context, in Input) {
 	out := l.machine.Step(in)
 	// Before anything is done: who has a report finds nothing older when he asks.
-	l.shown.Store(&progress{l.machine.compose(), l.machine.installed.state, l.machine.counts, l.machine.lease})
+	l.shown.Store(&progress{l.machine.compose(), l.machine.installed.state, l.machine.counts, l.machine.lease, l.machine.commits})
 	for _, out := range out {
 		switch out := out.(type) {
 		case Install:

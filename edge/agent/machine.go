@@ -58,7 +58,8 @@ type Agent struct {
 	countsOf version           // installed when that counting began
 	evicting map[string]order  // by unit type: what was last ordered
 	moved    map[string]*movement
-	fences   map[uint64]int // by the fence's sequence: the relay's counter of evicted when it was first seen
+	commits  map[string]commit // by unit type
+	fences   map[uint64]int    // by the fence's sequence: the relay's counter of evicted when it was first seen
 
 	lease lease
 
@@ -215,9 +216,10 @@ func (a *Agent) compose() events.EdgeReport {
 		Namespace: a.self.Namespace, Epoch: applied.epoch, Edge: a.self.ID, Directory: a.self.Directory, Unit: a.self.Unit, Cluster: a.self.Cluster,
 		Incarnation: a.self.Incarnation, Applied: applied.seq(), StateHash: applied.hash,
 		Fences: a.fenceReports(applied), Sessions: map[string]int{}, Moved: a.movedReports(),
+		Counters: map[string]events.Counters{},
 	}
 	for t, c := range a.counts {
-		r.Sessions[t] = c.Sessions
+		r.Sessions[t], r.Counters[t] = c.Sessions, c.Counters
 	}
 	return r
 }

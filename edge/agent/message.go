@@ -24,6 +24,8 @@ type Counts struct {
 	Evicted  int // sessions closed because their key is not served here any more
 	Landed   int // sessions admitted on keys that the cutover of the view's table has moved here
 	Held     int // handshakes that wait for the commit of a fence
+
+	events.Counters // since the process started
 }
 
 // Input is what an Agent reacts to. The set is closed; every input says when it came, on a clock that goes on while the

@@ -73,6 +73,12 @@ func (v *views) types(s *events.State) []*handshake.Type {
 		h := &handshake.Type{Name: t.Name, Table: c.table, Version: s.Rules[t.Name].Version, Unmarked: t.Unmarked, Local: c.table != nil && c.table.Owns(v.self.Unit)}
 		if cut, ok := s.InForce(t.Name); ok {
 			h.Moved = cut.RuleTo
+			if cut.Report == nil {
+				h.Cutover = cut.ID
+				for _, w := range cut.Waves {
+					h.Fences = append(h.Fences, w.FenceSeq)
+				}
+			}
 		}
 		for _, src := range t.RouterID {
 			from, name, _ := strings.Cut(src, ":")

@@ -20,9 +20,9 @@ const (
 	// trialTime is how long a session that tries an origin on trial keeps others from trying it, unless it comes to a
 	// result sooner.
 	trialTime = 5 * time.Second
-	// tooLong is how long a client may wait for an answer in vain before its leaving counts against the origin. Origins
+	// TooLong is how long a client may wait for an answer in vain before its leaving counts against the origin. Origins
 	// that hang would never be found otherwise, when all clients have less patience than the edge.
-	tooLong = 2 * time.Second
+	TooLong = 2 * time.Second
 	// maxError bounds the text of an error that is kept, in bytes.
 	maxError = 200
 )
@@ -104,7 +104,7 @@ func (o *Origin) Failed(now time.Duration, why string) (ejected time.Duration) {
 // Abandoned tells that a client left before there was an answer; since is when the origin was picked. It returns what
 // Failed does.
 func (o *Origin) Abandoned(now, since time.Duration) (ejected time.Duration) {
-	if now-since < tooLong {
+	if now-since < TooLong {
 		return 0
 	}
 	return o.Failed(now, fmt.Sprintf("no answer for %s, then the client left", (now-since).Round(time.Millisecond)))

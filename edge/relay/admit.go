@@ -209,6 +209,7 @@ func (e *engine) refuseBusy(s *session, code, reason string) {
 
 // answer sends the client a response of our own and ends the session with it.
 func (e *engine) answer(s *session, vd *handshake.Verdict) {
+	e.countAnswer(s, vd)
 	e.close(s, origin)
 	e.out = handshake.AppendAnswer(e.out[:0], s.asked(), vd)
 	e.write(s, client, e.out)
@@ -268,4 +269,25 @@ func (e *engine) lingered(s *session) {
 		}
 	}
 	e.hurry(s)
+}
+
+// countAnswer counts an answer of our own to a handshake. One of which no unit type is known counts for the default one.
+func (e *engine) countAnswer(s *session, vd *handshake.Verdict) {
+	if vd.Code == "located" || vd.Code == "locate_preflight" { // no handshakes
+		return
+	}
+	st := s.stats
+	switch {
+	case st != nil:
+	case vd.Type != nil:
+		st = e.statsOf(vd.Type.Name)
+	case e.view != nil && e.view.Default != nil:
+		st = e.statsOf(e.view.Default.Name)
+	default:
+		return
+	}
+	st.handshakes.Add(1)
+	if vd.Status >= 500 && !e.closing { // an edge that stops sends its clients to another one
+		st.handshakeErrors.Add(1)
+	}
 }

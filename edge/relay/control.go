@@ -7,6 +7,7 @@ import (
 
 	"github.com/unitgate/unitgate/edge/handshake"
 	registry "github.com/unitgate/unitgate/edge/session"
+	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
 )
 
@@ -17,11 +18,15 @@ type Counts struct {
 	Evicted  int // sessions that Evict has ended, ever
 	Landed   int // sessions admitted on keys that a cutover has brought here, ever
 	Held     int // handshakes held
+
+	events.Counters // ever
 }
 
 type typeStats struct {
-	sessions, victims, evicted, landed, held atomic.Int64
-	waiting                                  []atomic.Int64 // by engine: victims that Evict has not come to
+	sessions, victims, evicted, landed, held       atomic.Int64
+	handshakes, handshakeErrors, dials, dialErrors atomic.Int64
+	waiting                                        []atomic.Int64 // by engine: victims that Evict has not come to
+	open                                           []atomic.Int64 // by engine: its part of sessions
 }
 
 func (st *typeStats) waitingAll() (n int64) {
@@ -36,7 +41,7 @@ func (r *Relay) statsOf(unitType string) *typeStats {
 	defer r.mu.Unlock()
 	st := r.stats[unitType]
 	if st == nil {
-		st = &typeStats{waiting: make([]atomic.Int64, len(r.engines))}
+		st = &typeStats{waiting: make([]atomic.Int64, len(r.engines)), open: make([]atomic.Int64, len(r.engines))}
 		r.stats[unitType] = st
 	}
 	return st
@@ -60,6 +65,10 @@ func (r *Relay) Counts(unitType string) Counts {
 		Evicted:  int(st.evicted.Load()),
 		Landed:   int(st.landed.Load()),
 		Held:     int(st.held.Load()),
+		Counters: events.Counters{
+			Handshakes: int(st.handshakes.Load()), HandshakeErrors: int(st.handshakeErrors.Load()),
+			Dials: int(st.dials.Load()), DialErrors: int(st.dialErrors.Load()),
+		},
 	}
 }
 
@@ -135,7 +144,8 @@ func (r *Relay) EvictRouter(unitType, routerID string) int {
 //
 // A closing engine takes views like any other. It admits nobody by them, see decide; but what it still has to end counts
 // for victims, because the agent reports by these until the last session is gone.
-func (e *engine) install(v *handshake.View, groups map[*handshake.URI]group, changes []registry.Change) {
+func (e *engine) install(v *handshake.View, groups map[*handshake.URI]group, changes []registry.Change, passages map[string][]*passage) {
+	e.beginCohorts(cutoversOf(v), passages) // before anything of the fence is felt
 	e.view, e.groups = v, groups
 	for typ := range e.victims {
 		if e.statsOf(typ).waiting[e.index].Load() == 0 {

@@ -33,6 +33,9 @@ type engine struct {
 	registry registry.Registry[*session]
 	all      map[*session]struct{}
 	stats    map[string]*typeStats // r's, as far as this engine met the types
+	passages map[string][]*passage // r's, as of the view
+	cohorts  map[string][]*cohort  // by type, newest first; at most two
+	gen      uint32                // counts cohorts
 	victims  map[string][]*session // by type, in the order marked; may hold some that are no longer to be evicted
 
 	in        *receiver
@@ -93,6 +96,7 @@ func newEngine(r *Relay, index int) (*engine, error) {
 		stats:   map[string]*typeStats{},
 		victims: map[string][]*session{},
 		in:      newReceiver(r.tells),
+		cohorts: map[string][]*cohort{},
 		buf:     make([]byte, readSize),
 		drained: make(chan struct{}),
 

@@ -188,6 +188,7 @@ func (e *engine) countEvicted(s *session) {
 	if s.why == becauseMoved && !s.counted {
 		s.counted = true
 		s.stats.evicted.Add(1)
+		e.noteLeft(s)
 		e.r.signal()
 	}
 }

@@ -74,7 +74,9 @@ func (e *engine) pick(s *session) bool {
 	}
 	e.turn++
 	h.picked = now
-	s.origin = h.group.Pick(now, e.turn, h.tried)
+	if s.origin = h.group.Pick(now, e.turn, h.tried); s.origin != nil {
+		s.stats.dials.Add(1)
+	}
 	return s.origin != nil
 }
 
@@ -115,6 +117,7 @@ func (e *engine) unanswered(s *session) {
 
 // blame tells the origin's record that it failed s.
 func (e *engine) blame(s *session, why string) {
+	s.stats.dialErrors.Add(1)
 	e.r.log.Debug("origin failed", "origin", s.origin.Address(), "error", why)
 	e.sayEjected(s, s.origin.Failed(e.r.now(), why), why)
 }
@@ -122,6 +125,9 @@ func (e *engine) blame(s *session, why string) {
 // blameLeft does so for a client that left before there was an answer, if it has waited for long.
 func (e *engine) blameLeft(s *session) {
 	if h := s.hs; s.origin != nil && !h.answered {
+		if e.r.now()-h.picked >= origins.TooLong {
+			s.stats.dialErrors.Add(1)
+		}
 		e.sayEjected(s, s.origin.Abandoned(e.r.now(), h.picked), "clients leave without an answer")
 	}
 }

@@ -91,6 +91,7 @@ type Relay struct {
 	mu        sync.Mutex // guards what follows
 	stats     map[string]*typeStats
 	evictions map[string]*eviction
+	passages  map[string][]*passage // by unit type, newest first; Install alone replaces it
 
 	widening sync.Mutex // guards narrow
 	narrow   []narrow
@@ -201,11 +202,15 @@ func (r *Relay) Install(ctx context.Context, v *handshake.View) error {
 	r.installing.Lock()
 	defer r.installing.Unlock()
 	changes := registry.Changes(r.view, v)
-	r.view = v
 	groups := r.groupsOf(v)
+	passages := r.passagesOf(cutoversOf(v), r.view == nil)
+	r.view = v
+	r.mu.Lock()
+	r.passages = passages
+	r.mu.Unlock()
 	done := make(chan struct{}, len(r.engines))
 	for _, e := range r.engines {
-		if !e.post(func() { e.install(v, groups, changes); done <- struct{}{} }) {
+		if !e.post(func() { e.install(v, groups, changes, passages); done <- struct{}{} }) {
 			return ErrClosed
 		}
 	}

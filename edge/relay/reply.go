@@ -53,10 +53,11 @@ func (e *engine) establish(s *session, b []byte, n int) {
 	glued := s.hs.buf
 	s.state, s.hs = stTunnel, nil
 	s.deadline.stop()
-	s.open = true
-	s.stats.sessions.Add(1)
+	e.opens(s)
+	s.stats.handshakes.Add(1)
 	if rt, _ := e.view.Serves(s.entry.Key.Type, s.entry.Key.RouterID); rt != nil && rt.Moved {
 		s.stats.landed.Add(1)
+		e.noteBack(s)
 		e.r.signal()
 	}
 	s.legs[origin].track.advance(b[n:], stopNever)
@@ -69,6 +70,10 @@ func (e *engine) establish(s *session, b []byte, n int) {
 // pass hands a response other than 101 to the client, unchanged. b begins with its head, n bytes long.
 func (e *engine) pass(s *session, r reply, b []byte, n int) {
 	s.state = stPass
+	s.stats.handshakes.Add(1)
+	if r.status >= 500 {
+		s.stats.dialErrors.Add(1)
+	}
 	s.hs.body = r.body
 	s.hs.reply, s.hs.buf = nil, nil
 	e.start(&e.replies, s)

@@ -107,6 +107,7 @@ type session struct {
 	owed      int32       // its place in the engine's list of those written to, from 1; 0: it is not there
 	aborted   bool        // one leg broke off, and the other one has to learn it
 	counted   bool        // counted in stats.evicted
+	gen       uint32      // of the engine's cohorts, when it was established; valid once open
 }
 
 // opening is the part of a session that lives until the tunnel does.
@@ -221,8 +222,7 @@ func (e *engine) release(s *session) {
 	e.unhold(s)
 	s.state = stDropped
 	if s.open {
-		s.open = false
-		s.stats.sessions.Add(-1)
+		e.closes(s)
 	}
 	e.unregister(s)
 	if s.admitted {

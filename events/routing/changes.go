@@ -35,3 +35,25 @@ func (t *Table) Changes(old *Table) Keys {
 }
 
 func (r *Route) sameUnits(o *Route) bool { return r.Unit == o.Unit && r.Next == o.Next }
+
+// Moving are the keys that the cutover moves which the table was compiled for, in whatever wave.
+func (t *Table) Moving() Keys {
+	var k Keys
+	for s := range t.slots {
+		if t.routes[t.slots[s]].Wave < 0 {
+			continue
+		}
+		if n := len(k.Slots); n > 0 && k.Slots[n-1].To+1 == uint32(s) {
+			k.Slots[n-1].To++
+		} else {
+			k.Slots = append(k.Slots, Range{uint32(s), uint32(s)})
+		}
+	}
+	for id, i := range t.exact {
+		if t.routes[i].Wave >= 0 {
+			k.Exact = append(k.Exact, id)
+		}
+	}
+	slices.Sort(k.Exact)
+	return k
+}

@@ -65,3 +65,29 @@ func TestChangesAgreeWithLookups(t *testing.T) {
 		}
 	}
 }
+
+// Moving lists every key that some wave of the cutover moves, whatever phase it is in.
+func TestMoving(t *testing.T) {
+	from, err := NewRules(10, map[string][]Range{"a": {{0, 4}}, "b": {{5, 9}}}, map[string][]string{"a": {"7", "x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := NewRules(10, map[string][]Range{"a": {{0, 7}}, "b": {{8, 9}}}, map[string][]string{"a": {"7"}, "b": {"x"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waves := Compare(from, to).Split(3)
+	for _, phases := range [][]Phase{{Pending, Pending, Pending}, {Committed, Fenced, Pending}} {
+		var w []Wave
+		for i, k := range waves {
+			w = append(w, Wave{k, phases[i]})
+		}
+		k := CompileCutover(from, to, w).Moving()
+		if !slices.Equal(k.Slots, []Range{{5, 7}}) || !slices.Equal(k.Exact, []string{"x"}) {
+			t.Errorf("%v: %+v", phases, k)
+		}
+	}
+	if k := Compile(from).Moving(); len(k.Slots)+len(k.Exact) > 0 {
+		t.Errorf("without a cutover: %+v", k)
+	}
+}

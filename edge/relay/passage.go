@@ -1,0 +1,120 @@
+package relay
+
+import (
+	"slices"
+
+	"github.com/unitgate/unitgate/edge/handshake"
+	"github.com/unitgate/unitgate/events"
+)
+
+// cutoversOf is what a view says of the cutovers of its unit types.
+func cutoversOf(v *handshake.View) map[string]typeCutover {
+	out := map[string]typeCutover{}
+	for name, t := range v.Types {
+		if t.Table != nil {
+			out[name] = typeCutover{t.Cutover, t.Table, slices.ContainsFunc(t.Fences, func(fence uint64) bool { return fence > 0 })}
+		}
+	}
+	return out
+}
+
+// noteLeft remembers that a session feels its eviction from now on.
+func (e *engine) noteLeft(s *session) {
+	if p, fence := e.movedBy(s); p != nil {
+		p.Left(s.entry.Key.RouterID, fence, e.r.now())
+	}
+}
+
+// noteBack remembers that a session has landed on a key that moved.
+func (e *engine) noteBack(s *session) {
+	if p, fence := e.movedBy(s); p != nil {
+		p.Back(s.entry.Key.RouterID, fence, e.r.now())
+	}
+}
+
+// movedBy is the cutover that moves a session's key, and the newest fence of its wave; nil if none does, or if that has
+// been reported.
+func (e *engine) movedBy(s *session) (*passage, uint64) {
+	k := &s.entry.Key
+	list := e.passages[k.Type]
+	if len(list) == 0 || e.view == nil || k.RouterID == "" {
+		return nil, 0
+	}
+	t := e.view.Types[k.Type]
+	if t == nil || t.Table == nil || t.Cutover != list[0].Cutover {
+		return nil, 0
+	}
+	wave := t.Table.Lookup(k.RouterID).Wave
+	if wave < 0 || wave >= len(t.Fences) {
+		return nil, 0
+	}
+	return list[0], t.Fences[wave]
+}
+
+// Passage says what this relay saw of a cutover, but for what was counted since its commit.
+func (r *Relay) Passage(q events.CutoverQuestion) events.CutoverAnswer {
+	r.mu.Lock()
+	list := r.passages[q.UnitType]
+	r.mu.Unlock()
+	i := slices.IndexFunc(list, func(p *passage) bool { return p.Cutover == q.Cutover })
+	if i < 0 {
+		return events.CutoverAnswer{}
+	}
+	p := list[i]
+	a := events.CutoverAnswer{Known: true, Whole: p.Whole}
+	a.Evicted, a.Landed = p.Counts()
+	a.Untouched = r.untouched(q.UnitType, p)
+	bound, left, back := p.List(q.Fences, q.Users)
+	now := r.now()
+	a.Bound = bound
+	for _, s := range left {
+		a.Left = events.AppendSighting(a.Left, events.Sighting{User: s.User, Ago: uint64(max(0, now-s.At).Microseconds())})
+	}
+	for _, s := range back {
+		a.Back = events.AppendSighting(a.Back, events.Sighting{User: s.User, Ago: uint64(max(0, now-s.At).Microseconds())})
+	}
+	return a
+}
+
+// untouched adds up what the pollers know of the sessions that the cutover may not touch.
+func (r *Relay) untouched(unitType string, p *passage) events.Untouched {
+	results := make(chan events.Untouched, len(r.engines))
+	asked := 0
+	for _, e := range r.engines {
+		if e.post(func() { results <- e.untouched(unitType, p) }) {
+			asked++
+		}
+	}
+	var sum events.Untouched
+	for range asked {
+		sum.Add(<-results)
+	}
+	sum.Judge()
+	return sum
+}
+
+// untouched counts the members that are still there, one by one, so that the sum with those that have ended proves
+// something. It is asked once or twice for a cutover and costs as much as there are sessions.
+func (e *engine) untouched(unitType string, p *passage) (u events.Untouched) {
+	i := slices.IndexFunc(e.cohorts[unitType], func(c *cohort) bool { return c.of == p })
+	if i < 0 {
+		return u
+	}
+	c := e.cohorts[unitType][i]
+	u.Before, u.EndedByPeer, u.Evicted = c.before, c.ended[notClosing], c.ended[becauseOperator]
+	u.ClosedByUs = c.ended[becauseMoved] + c.ended[becauseShutdown]
+	for _, entry := range e.registry.All(unitType) {
+		if s := entry.Value; s.open && c.has(s) {
+			u.After++
+		}
+	}
+	for s, was := range c.sample {
+		if now, ok := s.connections(); ok { // else it is ending
+			u.Compared++
+			if now != was {
+				u.Changed++
+			}
+		}
+	}
+	return u
+}
