@@ -43,6 +43,30 @@ type Cutover struct {
 	Evicted     int         `json:"evicted"`
 	Landed      int         `json:"landed"`
 	Edges       []CutEdge   `json:"edges"`
+	Report      *Report     `json:"report"`
+	RollbackOf  string      `json:"rollbackOf"`
+}
+
+// Report is what an ended cutover did to its users and to all others.
+type Report struct {
+	Evicted  int `json:"evicted"`
+	Landed   int `json:"landed"`
+	Compared int `json:"compared"`
+	NotSeen  int `json:"notSeen"`
+	Blackout struct {
+		Samples int     `json:"samples"`
+		P50     float64 `json:"p50"`
+		P99     float64 `json:"p99"`
+	} `json:"blackout"`
+	Untouched struct {
+		Before      int  `json:"before"`
+		After       int  `json:"after"`
+		EndedByPeer int  `json:"endedByPeer"`
+		ClosedByUs  int  `json:"closedByUs"`
+		Compared    int  `json:"compared"`
+		Same        bool `json:"same"`
+	} `json:"untouched"`
+	Silent []string `json:"silent"`
 }
 
 // Move is a range of slots that changes its owner.

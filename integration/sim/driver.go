@@ -73,6 +73,12 @@ func (d *driver) step(in cutover.Input) {
 			d.w.writeOffice(d.node, out, func(f cutover.Fate, rev uint64) {
 				d.step(cutover.OfficeWritten{At: d.at(), Attempt: out.Attempt, Fate: f, Revision: rev})
 			})
+		case cutover.CallHook: // no namespace here has hooks
+			d.w.bug("hooks", "%s calls %s", d.name, out.Hook.Name)
+		case cutover.Inquire: // the model of an edge remembers nobody: there is no report
+			d.w.after(d.w.latency(), d.mine(func() {
+				d.step(cutover.Inquired{At: d.at(), Round: out.Round})
+			}))
 		case cutover.Submit:
 			d.w.submit(d.node, out.Envelope, func(f cutover.Fate, seq uint64, _ error) {
 				d.step(cutover.Submitted{At: d.at(), ID: out.Envelope.ID, Fate: f, Seq: seq})

@@ -60,9 +60,6 @@ func (h *Handler) do(ctx context.Context, env events.Envelope, w way) Outcome {
 	if err := h.expired(w); err != nil {
 		return h.refuse(ctx, env, w, err)
 	}
-	if err := unsupported(env.Command); err != nil {
-		return h.refuse(ctx, env, w, err)
-	}
 	s, err := h.projector.CatchUp(ctx)
 	if err != nil {
 		return h.unable(err)

@@ -63,7 +63,9 @@ type Driver struct {
 	rests  map[string]rest   // between two waves, by cutover id; valid while serving
 	tenure tenure            // of the term in which this driver last served
 	calls  map[callKey]*call // of hooks; valid while serving
+	asks                     // of gates and reports; valid while serving
 	ids    uint64            // command ids handed out
+	rounds uint64            // inquiries so far, in all times of office
 	out    []Output          // of the Step being done
 }
 
@@ -179,7 +181,7 @@ func NewDriver(cfg DriverConfig) *Driver {
 	if cfg.LeaseMargin == 0 {
 		cfg.LeaseMargin = events.LeaseMargin
 	}
-	return &Driver{cfg: cfg, jobs: map[string]*job{}, voices: map[string]Voice{}, fences: map[string]*fence{}, rests: map[string]rest{}, calls: map[callKey]*call{}}
+	return &Driver{cfg: cfg, jobs: map[string]*job{}, voices: map[string]Voice{}, fences: map[string]*fence{}, rests: map[string]rest{}, calls: map[callKey]*call{}, asks: newAsks()}
 }
 
 // Step takes one input and says what is to be done now.
@@ -202,6 +204,8 @@ func (d *Driver) Step(in Input) []Output {
 		}
 	case HookEnded:
 		d.hookEnded(in)
+	case Inquired:
+		d.inquired(in)
 	case Stop:
 		d.office.stopping = true
 	}
@@ -215,6 +219,7 @@ func (d *Driver) Step(in Input) []Output {
 		clear(d.fences) // what was not heard meanwhile counts against no edge
 		clear(d.rests)
 		clear(d.calls)
+		d.asks = newAsks()
 	case !d.office.stopping:
 		d.drive()
 	}
@@ -270,7 +275,7 @@ func (d *Driver) drive() {
 		}
 	}
 	for id := range d.jobs {
-		if c, ok := d.state.Cutovers[id]; id != "" && id != "ownership" && (!ok || c.State != events.Started && !d.calling(&c)) && d.jobs[id].phase != sent {
+		if c, ok := d.state.Cutovers[id]; id != "" && id != "ownership" && (!ok || c.State != events.Started && !d.busyWith(&c)) && d.jobs[id].phase != sent {
 			delete(d.jobs, id)
 		}
 	}
@@ -280,12 +285,18 @@ func (d *Driver) drive() {
 		}
 	}
 	d.establish()
+	d.forgetAsks(d.state)
 	for _, c := range d.state.CutoverList() {
 		d.record(&c)
 		switch {
 		case c.State.Ended():
+			d.report(&c)
 			d.callPost(&c)
-		case c.State == events.Started && !d.callPre(&c):
+		case c.State == events.Paused:
+			d.goBack(&c)
+		case c.State != events.Started:
+			d.startsItself(&c)
+		case !d.callPre(&c):
 			d.move(&c)
 		}
 	}
@@ -298,7 +309,7 @@ func (d *Driver) move(c *events.Cutover) {
 		return
 	}
 	switch next := c.NextWave(); {
-	case d.resting(c, next):
+	case d.judging(c, next), d.resting(c, next):
 	case next < len(c.Waves) && d.state.Policy.Ownership == "exclusive" && !d.state.Exclusive.Counts(): // R13
 	case next < len(c.Waves):
 		d.want(c, wish{"fence", next, c.Waves[next].FenceSeq}, events.FenceWave{Cutover: c.ID, Wave: next, Term: d.office.term})

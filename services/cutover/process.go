@@ -57,6 +57,7 @@ type Config struct {
 const (
 	tickEvery  = 100 * time.Millisecond
 	submitWait = 5 * time.Second // for one command of the driver
+	checksWait = 9 * time.Second // for one before which prechecks run; less than the driver waits
 	stopWait   = time.Second     // for a clean end
 )
 
@@ -66,6 +67,7 @@ type Manager struct {
 	key    ed25519.PrivateKey // of this process's beacons, never stored
 	start  time.Duration      // on Config.Clock
 	inputs chan func(At) Input
+	fleet  *Fleet
 	leads  atomic.Bool
 
 	mu      sync.Mutex // guards the rest
@@ -96,7 +98,7 @@ func New(cfg Config) *Manager {
 	}
 	seed := make([]byte, ed25519.SeedSize)
 	rand.Read(seed) // never fails, see crypto/rand
-	return &Manager{cfg: cfg, key: ed25519.NewKeyFromSeed(seed), start: cfg.Clock(), inputs: make(chan func(At) Input, 256), reports: map[string]Voice{}, newer: make(chan struct{})}
+	return &Manager{cfg: cfg, key: ed25519.NewKeyFromSeed(seed), start: cfg.Clock(), inputs: make(chan func(At) Input, 256), fleet: NewFleet(cfg.NC, cfg.Namespace), reports: map[string]Voice{}, newer: make(chan struct{})}
 }
 
 // Leading reports whether this process holds the office and acts.
@@ -335,6 +337,9 @@ func (l *loop) perform(office context.Context, out Output) {
 		l.post(l.io, func(at At) Input { in.At = at; return in })
 	case AnswerLease:
 		l.answer(out)
+	case Inquire:
+		answers := l.fleet.Witnesses(l.io, out.Edges, out.Question, l.clock)
+		l.post(l.io, func(at At) Input { return Inquired{at, out.Round, answers} })
 	case CallHook:
 		res := l.cfg.Hooks.Call(office, l.cfg.Epoch, out)
 		l.cfg.Logger.Info("hook", "namespace", l.cfg.Namespace, "cutover", out.Cutover.ID, "hook", res.Name, "on", res.On, "ok", res.OK, "status", res.Status, "code", res.Code, "took", time.Duration(res.Took))
@@ -383,7 +388,12 @@ func (l *loop) writeOffice(w WriteOffice) (uint64, Fate) {
 
 // submit carries out a command of the driver's. What may have been stored without an answer is of unknown fate.
 func (l *loop) submit(env events.Envelope) Submitted {
-	ctx, cancel := context.WithTimeout(l.io, submitWait)
+	wait := submitWait
+	switch env.Command.(type) {
+	case events.CheckCutover, events.StartCutover:
+		wait = checksWait
+	}
+	ctx, cancel := context.WithTimeout(l.io, wait)
 	defer cancel()
 	o := l.cfg.Submit.Do(ctx, env)
 	name := events.NameOf(env.Command)

@@ -64,6 +64,8 @@ func (d *simDriver) step(in Input) {
 			d.submit(out.Envelope)
 		case CallHook:
 			d.callHook(out)
+		case Inquire:
+			d.inquire(out)
 		}
 	}
 }
@@ -154,6 +156,7 @@ func (d *simDriver) writeOffice(o WriteOffice) {
 // then, or died.
 func (d *simDriver) submit(env events.Envelope) {
 	w := d.w
+	env.Command = w.prepared(env.Command)
 	answer := func(f Fate, seq uint64) {
 		w.send(d.alive(func() { d.step(Submitted{At: d.at(), ID: env.ID, Fate: f, Seq: seq}) }))
 	}
@@ -212,6 +215,8 @@ type simEdge struct {
 	disk     uint64         // sequence of the state on disk
 	applied  uint64         // sequence by which it decides
 	sessions [simUsers]bool // users connected here
+	since    uint64         // sequence by which this process began to decide
+	seen     map[string]*simPassage
 }
 
 func (e *simEdge) route(user int) *routing.Route { return &e.w.routes[e.applied][user] }
@@ -245,6 +250,7 @@ func (e *simEdge) live() {
 		case !e.up:
 			if e.id != w.dead && w.chance(0.1) {
 				e.up, e.process, e.applied = true, e.process+1, e.disk
+				e.since, e.seen = e.disk, nil
 			}
 			return
 		case w.faulty() && w.chance(0.004):
@@ -259,11 +265,13 @@ func (e *simEdge) live() {
 		}
 		for range 3 {
 			if u := w.rnd.IntN(simUsers); e.serves(u) {
+				e.lands(u)
 				e.sessions[u] = true
 			}
 		}
 		for u := range e.sessions {
 			if e.sessions[u] && !e.serves(u) && w.chance(0.3) {
+				e.evicts(u)
 				e.sessions[u] = false
 			}
 		}

@@ -63,11 +63,13 @@ type world struct {
 }
 
 // simStats count what a simulation is for.
-type simStats struct{ committed, deadlines, terms, ghosts, hooks, refused int }
+type simStats struct{ committed, deadlines, terms, ghosts, hooks, refused, passed, failed, unknown, wentBack, reported int }
 
 func (s *simStats) add(o simStats) {
 	s.committed, s.deadlines, s.terms = s.committed+o.committed, s.deadlines+o.deadlines, s.terms+o.terms
 	s.ghosts, s.hooks, s.refused = s.ghosts+o.ghosts, s.hooks+o.hooks, s.refused+o.refused
+	s.passed, s.failed, s.unknown = s.passed+o.passed, s.failed+o.failed, s.unknown+o.unknown
+	s.wentBack, s.reported = s.wentBack+o.wentBack, s.reported+o.reported
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
@@ -162,6 +164,8 @@ func (w *world) append(env events.Envelope, base uint64) (uint64, error) {
 		w.stats.hooks++
 	case "CutoverFailed":
 		w.stats.refused++
+	case "WaveJudged", "CutoverReported", "CutoverRolledBack":
+		w.judged(w.recs[len(w.recs)-1])
 	}
 	return w.head.Seq, nil
 }
@@ -228,7 +232,7 @@ func (w *world) operate() {
 			if w.head.Rules["user"].Version%2 == 0 {
 				to = rangesOf("0-7", "8-15")
 			}
-			w.command(events.PreviewCutover{Ranges: to, Waves: 1 + w.rnd.IntN(3)})
+			w.command(events.PreviewCutover{Ranges: to, Waves: 1 + w.rnd.IntN(3), Gate: w.gate()})
 			cmd = events.StartCutover{Cutover: fmt.Sprintf("c%d", w.head.CutoverCount), Checks: allPassed()}
 		case !running:
 			return
@@ -264,6 +268,7 @@ func (w *world) ended() {
 				w.bug("cutover %s has ended and nothing is on record of its hook %s", c.ID, h.Name)
 			}
 		}
+		w.converged(&c)
 		if c.State.Ended() || c.State == events.Proposed {
 			continue
 		}
@@ -315,7 +320,8 @@ func TestSimulation(t *testing.T) {
 		})
 	}
 	t.Logf("%d seeds: %+v", seeds, sum)
-	if !t.Failed() && (sum.committed < int(seeds) || sum.deadlines == 0 || sum.terms < 2*int(seeds) || sum.ghosts == 0 || sum.hooks < int(seeds) || sum.refused == 0) {
+	if !t.Failed() && (sum.committed < int(seeds) || sum.deadlines == 0 || sum.terms < 2*int(seeds) || sum.ghosts == 0 || sum.hooks < int(seeds) || sum.refused == 0 ||
+		sum.passed < int(seeds) || sum.failed == 0 || sum.unknown == 0 || sum.wentBack == 0 || sum.reported < int(seeds)) {
 		t.Errorf("the simulation does not reach what it is for: %+v", sum)
 	}
 }

@@ -16,48 +16,52 @@ import (
 
 // View is a cutover as `cutover preview|check|start|show` print it. Its JSON is a contract.
 type View struct {
-	ID          string              `json:"id"`
-	State       events.CutoverState `json:"state"`
-	UnitType    string              `json:"unitType"`
-	RuleFrom    uint64              `json:"ruleFrom"`
-	RuleTo      uint64              `json:"ruleTo"`
-	Moves       []routing.Move      `json:"moves"`
-	ExactMoves  []routing.ExactMove `json:"exactMoves"`
-	Slots       int                 `json:"slots"`                // that move
-	Sessions    int                 `json:"sessions"`             // that moved keys had when it was proposed
-	SilentEdges []string            `json:"silentEdges"`          // that did not answer then
-	Diff        string              `json:"diff"`                 // the two rule sets compared, for people
-	Rate        events.Rate         `json:"rate"`                 // evictions a second and edge
-	Interval    events.Duration     `json:"interval,omitempty"`   // least time between a commit and the next fence
-	Drain       string              `json:"drain,omitempty"`      // unit that it empties
-	Emergency   bool                `json:"emergency,omitempty"`  // what cannot answer is done without
-	RollbackOf  string              `json:"rollbackOf,omitempty"` // the cutover whose keys it moves back
-	Reason      *events.Why         `json:"reason"`               // of the last pause or abort, null if there was none
-	Checks      []events.Check      `json:"checks"`
-	Waves       []WaveView          `json:"waves"`
-	Hooks       []HookView          `json:"hooks"`   // that were called, or are to be
-	Evicted     int                 `json:"evicted"` // sessions closed for it
-	Landed      int                 `json:"landed"`  // sessions admitted on moved keys by their new owner
-	Actor       string              `json:"actor"`
-	ProposedAt  time.Time           `json:"proposedAt"`
-	StartedAt   *time.Time          `json:"startedAt"`   // null until then
-	CompletedAt *time.Time          `json:"completedAt"` // null until then
-	EndedAt     *time.Time          `json:"endedAt"`     // completed or aborted; null until then
-	TraceID     string              `json:"traceId"`
-	Unleased    []string            `json:"unleased,omitempty"` // edges without a lease that the next wave waits for (R13)
-	Edges       []EdgeView          `json:"edges"`              // of both sides, by id
+	ID          string                `json:"id"`
+	State       events.CutoverState   `json:"state"`
+	UnitType    string                `json:"unitType"`
+	RuleFrom    uint64                `json:"ruleFrom"`
+	RuleTo      uint64                `json:"ruleTo"`
+	Moves       []routing.Move        `json:"moves"`
+	ExactMoves  []routing.ExactMove   `json:"exactMoves"`
+	Slots       int                   `json:"slots"`                // that move
+	Sessions    int                   `json:"sessions"`             // that moved keys had when it was proposed
+	SilentEdges []string              `json:"silentEdges"`          // that did not answer then
+	Diff        string                `json:"diff"`                 // the two rule sets compared, for people
+	Rate        events.Rate           `json:"rate"`                 // evictions a second and edge
+	Interval    events.Duration       `json:"interval,omitempty"`   // least time between a commit and the next fence
+	Gate        *events.Gate          `json:"gate"`                 // looked at after every commit; null: none
+	Drain       string                `json:"drain,omitempty"`      // unit that it empties
+	Emergency   bool                  `json:"emergency,omitempty"`  // what cannot answer is done without
+	RollbackOf  string                `json:"rollbackOf,omitempty"` // the cutover whose keys it moves back
+	Reason      *events.Why           `json:"reason"`               // of the last pause or abort, null if there was none
+	Checks      []events.Check        `json:"checks"`
+	Waves       []WaveView            `json:"waves"`
+	Hooks       []HookView            `json:"hooks"`          // that were called, or are to be
+	Evicted     int                   `json:"evicted"`        // sessions closed for it
+	Landed      int                   `json:"landed"`         // sessions admitted on moved keys by their new owner
+	Report      *events.CutoverReport `json:"report"`         // what an ended cutover did to its users and to all others; null until it is made
+	Auto        bool                  `json:"auto,omitempty"` // the driver proposed it and starts it: a gate has led to it
+	Actor       string                `json:"actor"`
+	ProposedAt  time.Time             `json:"proposedAt"`
+	StartedAt   *time.Time            `json:"startedAt"`   // null until then
+	CompletedAt *time.Time            `json:"completedAt"` // null until then
+	EndedAt     *time.Time            `json:"endedAt"`     // completed or aborted; null until then
+	TraceID     string                `json:"traceId"`
+	Unleased    []string              `json:"unleased,omitempty"` // edges without a lease that the next wave waits for (R13)
+	Edges       []EdgeView            `json:"edges"`              // of both sides, by id
 }
 
 // WaveView is one wave.
 type WaveView struct {
-	Index      int              `json:"index"`
-	Slots      int              `json:"slots"`
-	Exact      int              `json:"exact"`             // exact IDs that move
-	State      events.WaveState `json:"state"`             // "drained": every needed report is there, the commit is not
-	Evicted    int              `json:"evicted"`           // sessions closed for it
-	WaitingFor []string         `json:"waitingFor"`        // edges whose report the commit needs
-	Silence    []SilenceView    `json:"silence,omitempty"` // those of them whose last lease has to run out first
-	Skipped    []string         `json:"skipped"`           // edges that an operator did without
+	Index      int                `json:"index"`
+	Slots      int                `json:"slots"`
+	Exact      int                `json:"exact"`             // exact IDs that move
+	State      events.WaveState   `json:"state"`             // "drained": every needed report is there, the commit is not
+	Evicted    int                `json:"evicted"`           // sessions closed for it
+	WaitingFor []string           `json:"waitingFor"`        // edges whose report the commit needs
+	Silence    []SilenceView      `json:"silence,omitempty"` // those of them whose last lease has to run out first
+	Skipped    []string           `json:"skipped"`           // edges that an operator did without
+	Gate       *events.GateResult `json:"gate,omitempty"`    // not there until the gate has judged it
 }
 
 // HookView is one hook of a cutover.
@@ -88,6 +92,10 @@ func Show(s *events.State, c events.Cutover, reports map[string]Report) View {
 		Reason: c.Why, Checks: orEmpty(c.Checks), Waves: []WaveView{}, Hooks: []HookView{}, Actor: c.Actor,
 		ProposedAt: c.ProposedAt, StartedAt: moment(c.StartedAt), EndedAt: moment(c.EndedAt), TraceID: traceID(c.Traceparent),
 	}
+	v.Report, v.Auto = c.Report, c.Auto
+	if c.Gate.Set() {
+		v.Gate = &c.Gate
+	}
 	if c.State == events.Completed {
 		v.CompletedAt = v.EndedAt
 	}
@@ -98,6 +106,10 @@ func Show(s *events.State, c events.Cutover, reports map[string]Report) View {
 		v.Hooks = append(v.Hooks, HookView{h.Name, h.On, h.Wait, c.Result(h)})
 	}
 	v.Edges = showEdges(s, &c, d, reports)
+	if r := c.Report; r != nil {
+		v.Evicted, v.Landed = r.Evicted, r.Landed
+		return v
+	}
 	for _, e := range v.Edges {
 		v.Evicted += e.Evicted
 		v.Landed += e.Landed
@@ -148,6 +160,7 @@ func showWave(s *events.State, c *events.Cutover, i int, reports map[string]Repo
 		}
 	}
 	slices.Sort(v.Skipped)
+	v.Gate = w.Gate
 	return v
 }
 
@@ -201,6 +214,13 @@ func showEdges(s *events.State, c *events.Cutover, d routing.Diff, reports map[s
 			}
 		}
 		edges[id] = e
+	}
+	if c.Report != nil { // edges have forgotten by now
+		for _, r := range c.Report.Edges {
+			e := edges[r.ID]
+			e.ID, e.Unit, e.Evicted, e.Landed = r.ID, r.Unit, r.Evicted, r.Landed
+			edges[r.ID] = e
+		}
 	}
 	return slices.SortedFunc(maps.Values(edges), func(a, b EdgeView) int { return cmp.Compare(a.ID, b.ID) })
 }

@@ -20,6 +20,7 @@ type cutoverCmd struct {
 	wait, watch, emergency  bool
 
 	unitType, rate, steps string
+	gate                  string
 	drain, drainTo        string
 	ranges, exact         []string
 	waves                 int
@@ -39,6 +40,7 @@ func (c *cli) addCutover(p parent) {
 	addNumber(preview, "waves", "number of waves; as many as keep one wave's eviction under half of the hold time if not given", &x.waves)
 	preview.Flag("steps", "percent of the moving users after each wave, instead of waves").PlaceHolder("1,10,50,100").StringVar(&x.steps)
 	preview.Flag("interval", "least time between a wave's commit and the next one's fence").PlaceHolder("5m").DurationVar(&x.interval)
+	preview.Flag("gate", "what must be true of a committed wave before the next one; none for none, the policy's if not given").PlaceHolder("landed=90,origin-errors=5").StringVar(&x.gate)
 	preview.Flag("rate", "evictions a second and edge, evenly spaced, or max").PlaceHolder("N").StringVar(&x.rate)
 	preview.Flag("reason", "goes into the journal").StringVar(&x.reason)
 
@@ -95,6 +97,7 @@ type wanted struct {
 	Steps    []int               `json:"steps,omitempty"`
 	Interval *events.Duration    `json:"interval,omitempty"`
 	Rate     any                 `json:"rate,omitempty"`
+	Gate     *events.Gate        `json:"gate,omitempty"`
 
 	Emergency bool `json:"emergency,omitempty"`
 }
@@ -106,6 +109,9 @@ func (x *cutoverCmd) preview(ctx context.Context) error {
 	}
 	var err error
 	if w.Steps, err = percentages(x.steps); err != nil {
+		return err
+	}
+	if w.Gate, err = gateOf(x.gate); err != nil {
 		return err
 	}
 	if w.Ranges, err = lists("--range", x.ranges); err != nil {

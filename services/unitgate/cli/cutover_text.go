@@ -72,6 +72,9 @@ func (c *cli) describe(v cutover.View) {
 	for _, m := range v.Moves {
 		c.say("             %d-%d from %s to %s", m.From, m.To, m.Source, m.Target)
 	}
+	if v.Gate != nil {
+		c.say("  gate       %s", gateText(*v.Gate))
+	}
 	if len(v.SilentEdges) > 0 {
 		c.say("             not counted, for they did not answer: %s", strings.Join(v.SilentEdges, ", "))
 	}
@@ -86,6 +89,7 @@ func (c *cli) describe(v cutover.View) {
 		c.say("    %s", strings.TrimRight(line, "\n"))
 	}
 	c.progress(v)
+	c.reported(v)
 	if next := next(v); next != "" {
 		c.say("\nnext: %s", next)
 	}
@@ -112,7 +116,11 @@ func (c *cli) progress(v cutover.View) {
 	c.say("  waves")
 	t := &table{}
 	for _, w := range v.Waves {
-		t.row(fmt.Sprintf("    %d", w.Index), w.State, fmt.Sprintf("%d slots", w.Slots), fmt.Sprintf("%d evicted", w.Evicted), waiting(w))
+		cells := []any{fmt.Sprintf("    %d", w.Index), w.State, fmt.Sprintf("%d slots", w.Slots), fmt.Sprintf("%d evicted", w.Evicted), waiting(w)}
+		if v.Gate != nil {
+			cells = append(cells, gateVerdict(w.Gate))
+		}
+		t.row(cells...)
 	}
 	_ = t.write(c.out)
 	c.say("  edges")
@@ -145,6 +153,9 @@ func (c *cli) hooks(v cutover.View) {
 
 // next says what an operator can do now.
 func next(v cutover.View) string {
+	if v.Auto && (v.State == events.Proposed || v.State == events.Checked) {
+		return "nothing: it starts by itself once its prechecks pass; unitgate cutover show " + v.ID + " --watch"
+	}
 	switch v.State {
 	case "", events.Proposed:
 		return "unitgate cutover check " + v.ID

@@ -19,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/unitgate/unitgate/services/cutover"
 	"github.com/unitgate/unitgate/services/unitgate/cli"
 	"github.com/unitgate/unitgate/services/unitgate/dev"
 )
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 
 // params are for scripts with commands of their own: `code N unitgate …` runs a command that must end with that exit code,
 // `eventually PATTERN unitgate …` runs one until its output matches, `document` wants the last output to be exactly one
-// JSON document, `sequence VAR TYPE` sets VAR to the sequence of the demo's first event of that type.
+// JSON document, `expand FILE` replaces $VARIABLES in a file, `sequence VAR TYPE` sets VAR to the sequence of the demo's first event of that type.
 func params(dir string, setup func(*testscript.Env) error) testscript.Params {
 	return testscript.Params{
 		Dir: dir,
@@ -48,6 +49,7 @@ func params(dir string, setup func(*testscript.Env) error) testscript.Params {
 			"code":       code,
 			"eventually": eventually,
 			"document":   document,
+			"expand":     expand,
 			"sequence":   sequence,
 		},
 	}
@@ -125,7 +127,11 @@ func TestDev(t *testing.T) {
 			return err
 		}
 		e.Defer(func() { _ = log.Close() })
-		d, err := dev.Start(t.Context(), dev.Options{FreePorts: true, Edges: 1, Log: slog.New(slog.NewTextHandler(log, nil))})
+		hooks := receiver()
+		e.Defer(hooks.Close)
+		e.Setenv("HOOKS", hooks.URL)
+		caller := cutover.NewHookCaller(func() ([]byte, error) { return []byte(hookSecret), nil })
+		d, err := dev.Start(t.Context(), dev.Options{FreePorts: true, Edges: 1, Log: slog.New(slog.NewTextHandler(log, nil)), Hooks: caller})
 		if err != nil {
 			return err
 		}
