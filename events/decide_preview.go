@@ -46,8 +46,11 @@ func (s *State) pace(c PreviewCutover, reason string) (pace, error) {
 	if c.Rate != nil {
 		p.Rate = *c.Rate
 	}
-	if c.Gate != nil {
+	switch {
+	case c.Gate != nil:
 		p.Gate = *c.Gate
+	case c.Emergency: // it does without what cannot answer
+		p.Gate = Gate{}
 	}
 	if err := p.Gate.normalize("gate"); err != nil {
 		return p, err

@@ -128,6 +128,9 @@ func (c *Cutover) Result(h Hook) *HookResult {
 	return &c.Results[i]
 }
 
+// Awaits reports whether the cutover waits for one of its hooks. An emergency waits for none.
+func (c *Cutover) Awaits(h Hook) bool { return h.Wait != "none" && !c.Emergency }
+
 // called refuses to begin before every pre hook that is waited for has been called, and has not failed where it must
 // succeed.
 func (c *Cutover) called() error {
@@ -135,7 +138,7 @@ func (c *Cutover) called() error {
 		return nil
 	}
 	for _, h := range c.Hooks {
-		if h.On != "pre" || h.Wait == "none" {
+		if h.On != "pre" || !c.Awaits(h) {
 			continue
 		}
 		switch r := c.Result(h); {

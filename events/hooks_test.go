@@ -58,6 +58,16 @@ func TestPreHooksHoldTheFence(t *testing.T) {
 			try("after a good one", true, result("ask", "pre", true))
 		})
 	}
+	e := shop(t)
+	e.do(ApplyConfig{Base: e.s.ConfigVersion, Config: Config{Namespace: "shop", Hooks: &[]Hook{{Name: "ask", URL: "http://a/", On: "pre"}}, Policy: &PolicyPatch{Gate: &Gate{Landed: 90}}}})
+	e.do(PreviewCutover{Drain: "unbj", Emergency: true, Reason: "it burns", Waves: 1})
+	if e.s.Cutovers["c1"].Gate.Set() {
+		t.Error("an emergency has the policy's gate")
+	}
+	e.do(StartCutover{Cutover: "c1", Checks: e.checks(Pass)})
+	e.do(result("ask", "pre", false))
+	e.do(fence) // an emergency waits for nobody
+
 	w := hookedShop(t, Hook{Name: "ask", URL: "http://a/", On: "pre"})
 	w.do(result("ask", "pre", false))
 	w.do(FailCutover{Cutover: "c1", Term: 1, Why: Why{HookRefused, "no"}})

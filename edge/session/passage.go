@@ -119,21 +119,22 @@ func (p *Passage) Counts() (left, back int) {
 // List is what is remembered under these fences of the users up to a bound: at most so many on each side, all of them if
 // the bound allows. Users beyond the bound may have been seen or not.
 func (p *Passage) List(fences []uint64, most int) (bound uint64, left, back []Sighting) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	bound = math.MaxUint64
-	for _, s := range []*side{&p.left, &p.back} {
+	var sides [2]map[uint64]seen
+	p.mu.Lock()
+	for i, s := range []*side{&p.left, &p.back} {
 		if s.above {
 			bound = min(bound, s.bound)
 		}
+		sides[i] = s.under(fences)
 	}
-	for _, s := range []*side{&p.left, &p.back} {
-		users := slices.Sorted(maps.Keys(s.under(fences)))
+	p.mu.Unlock() // sessions need not wait for the sorting
+	for _, users := range sides {
 		if len(users) > most {
-			bound = min(bound, users[most-1])
+			bound = min(bound, slices.Sorted(maps.Keys(users))[most-1])
 		}
 	}
-	return bound, p.left.list(fences, bound), p.back.list(fences, bound)
+	return bound, list(sides[0], bound), list(sides[1], bound)
 }
 
 func (s *side) under(fences []uint64) map[uint64]seen {
@@ -146,9 +147,9 @@ func (s *side) under(fences []uint64) map[uint64]seen {
 	return out
 }
 
-func (s *side) list(fences []uint64, bound uint64) []Sighting {
+func list(users map[uint64]seen, bound uint64) []Sighting {
 	var out []Sighting
-	for user, v := range s.under(fences) {
+	for user, v := range users {
 		if user > bound {
 			continue
 		}

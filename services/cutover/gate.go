@@ -57,10 +57,14 @@ func measure(c *events.Cutover, i int, needed []events.NeededEdge, answers []Wit
 	for _, r := range w.Results {
 		res.Evicted += r.Evicted
 	}
+	left := 0 // by edges whose part counts
 	for _, e := range needed {
 		// An edge that was not needed for the commit has joined since; one that was done without is known to be missing.
 		k := slices.IndexFunc(w.Results, func(r events.EdgeResult) bool { return r.ID == e.ID })
 		counts := k >= 0 && !w.Results[k].Skipped && !w.Results[k].Silent
+		if counts {
+			left += w.Results[k].Evicted
+		}
 		why, errs := testimony(e, w.FenceSeq, witnessOf(answers, e.ID))
 		if why == "" {
 			res.Handshakes, res.HandshakeErrors = res.Handshakes+errs.Handshakes, res.HandshakeErrors+errs.HandshakeErrors
@@ -71,6 +75,9 @@ func measure(c *events.Cutover, i int, needed []events.NeededEdge, answers []Wit
 	}
 	p := laid(answers)
 	res.Compared, res.Landed = p.compared, p.landed
+	if left > 0 && p.compared == 0 && len(res.Missing) == 0 {
+		res.Missing = append(res.Missing, "no edge remembers whom it evicted")
+	}
 	bad := overs(g, &res)
 	res.OK = len(bad) == 0 && len(res.Missing) == 0
 	switch {

@@ -56,12 +56,11 @@ func (d *Driver) callPre(c *events.Cutover) (holds bool) {
 			continue
 		}
 		switch r := c.Result(h); {
-		case r == nil && h.Wait == "none":
-			d.call(c, h)
 		case r == nil:
-			d.call(c, h)
-			return true
-		case !r.OK && h.Wait == "success":
+			if d.call(c, h); c.Awaits(h) {
+				return true
+			}
+		case !r.OK && h.Wait == "success" && c.Awaits(h):
 			d.want(c, wish{"fail", 0, 0}, events.FailCutover{Cutover: c.ID, Term: d.office.term, Why: events.Why{
 				Code: r.Code, Message: fmt.Sprintf("hook %s said no before anything moved: %s", h.Name, r.Message),
 			}})
@@ -78,7 +77,7 @@ func (d *Driver) callPost(c *events.Cutover) {
 		if h.On != "post" || c.Result(h) != nil {
 			continue
 		}
-		if d.call(c, h); h.Wait != "none" {
+		if d.call(c, h); c.Awaits(h) {
 			return
 		}
 	}
