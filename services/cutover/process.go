@@ -392,6 +392,7 @@ func (l *loop) submit(env events.Envelope) Submitted {
 	switch env.Command.(type) {
 	case events.CheckCutover, events.StartCutover:
 		wait = checksWait
+	default:
 	}
 	ctx, cancel := context.WithTimeout(l.io, wait)
 	defer cancel()
