@@ -235,7 +235,10 @@ func (d *door) Changed() <-chan struct{}                     { return d.changed 
 func (d *door) CountKeys(string, routing.Keys, []string) int { return 0 }
 func (d *door) CountRouter(string, string) int               { return 0 }
 func (d *door) EvictRouter(string, string) int               { return 0 }
-func (d *door) ServeFreely()                                 { d.mu.Lock(); d.until = 0; d.mu.Unlock() }
+func (d *door) Passage(events.CutoverQuestion) events.CutoverAnswer {
+	return events.CutoverAnswer{} // it remembers nobody
+}
+func (d *door) ServeFreely() { d.mu.Lock(); d.until = 0; d.mu.Unlock() }
 
 func (d *door) Serve(until time.Duration) bool {
 	d.mu.Lock()
