@@ -150,7 +150,9 @@ func (r *edgeRole) handle(c call) (answer, error) {
 	case "start":
 		r.f = start(r.t, Config{}, c.Addrs...)
 		r.f.own()
-		return answer{Addr: r.f.Addrs()[0]}, nil
+		return answer{Addr: r.f.Addrs()[0]}, limitDescriptors(c.N)
+	case "descriptors":
+		return answer{N: freeDescriptors()}, nil
 	case "fence":
 		r.f.fence(c.Split)
 	case "evict":
@@ -173,6 +175,27 @@ func (r *edgeRole) handle(c call) (answer, error) {
 		return answer{}, fmt.Errorf("what is %q?", c.Do)
 	}
 	return answer{Counts: r.f.counts()}, nil
+}
+
+// limitDescriptors lets the process have n descriptors; 0: as many as before.
+func limitDescriptors(n int) error {
+	var limit syscall.Rlimit
+	err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
+	if err != nil || n == 0 {
+		return err
+	}
+	limit.Cur = uint64(n)
+	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
+}
+
+// freeDescriptors is 0 if the process can have no more of them, else 1.
+func freeDescriptors() int {
+	fd, err := syscall.Dup(2)
+	if err != nil {
+		return 0
+	}
+	_ = syscall.Close(fd)
+	return 1
 }
 
 func cpuTime() time.Duration {
