@@ -41,7 +41,7 @@ type namespace struct {
 	n     int
 }
 
-func newNamespace(t *testing.T) *namespace {
+func newNamespace(t *testing.T, tweaks ...func(*events.Config)) *namespace {
 	ns := &namespace{t: t, srv: journaltest.StartServer(t), state: events.NewState(), reports: make(chan events.EdgeReport, 4096), newest: map[string]events.EdgeReport{}}
 	js := ns.srv.JetStream()
 	var err error
@@ -49,7 +49,7 @@ func newNamespace(t *testing.T) *namespace {
 		t.Fatal(err)
 	}
 	ns.listen(js.Conn())
-	ns.do(events.ApplyConfig{Config: events.Config{
+	cfg := events.Config{
 		Namespace: "demo",
 		UnitTypes: []events.UnitType{{Name: "unit_type", Slots: 10000}},
 		Units:     []events.Unit{{ID: "center", Center: true}, {ID: "unbj"}},
@@ -60,7 +60,11 @@ func newNamespace(t *testing.T) *namespace {
 			URIs:  []events.URI{{Path: "/", Origins: map[string]events.Origins{"center": {origin(t, "center")}, "unbj": {origin(t, "unbj")}}}},
 		}},
 		Rules: map[string]events.RulesConfig{"unit_type": {Ranges: ranges(5998)}},
-	}})
+	}
+	for _, tweak := range tweaks {
+		tweak(&cfg)
+	}
+	ns.do(events.ApplyConfig{Config: cfg})
 	return ns
 }
 
