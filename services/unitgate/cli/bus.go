@@ -95,13 +95,17 @@ func because(err error) string {
 
 func (b *bus) close() { b.nc.Close() }
 
-// name is the namespace that the command is about: the one given, or the only one there is.
+// name is the namespace that the command is about: the one given, or the only one there is. A journal without an event, as
+// a first command that was rejected may leave one, counts only where there is no other.
 func (b *bus) name(ctx context.Context) (string, error) {
 	if b.c.namespace != "" {
 		return b.c.namespace, events.CheckID(b.c.namespace, "namespace")
 	}
 	names, err := journal.List(ctx, b.js)
 	if err != nil {
+		return "", reader.Unavailable(err)
+	}
+	if names, err = b.written(ctx, names); err != nil {
 		return "", reader.Unavailable(err)
 	}
 	switch len(names) {
@@ -111,6 +115,31 @@ func (b *bus) name(ctx context.Context) (string, error) {
 		return names[0], nil
 	}
 	return "", usage("there are several namespaces: choose one with -n: %s", strings.Join(names, ", "))
+}
+
+// written are the namespaces whose journals hold an event; all if none does, or if there is but one.
+func (b *bus) written(ctx context.Context, names []string) ([]string, error) {
+	if len(names) < 2 {
+		return names, nil
+	}
+	var out []string
+	for _, name := range names {
+		j, err := journal.Open(ctx, b.js, name)
+		if err != nil {
+			return nil, err
+		}
+		head, err := j.Head(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if head > 0 {
+			out = append(out, name)
+		}
+	}
+	if out == nil {
+		return names, nil
+	}
+	return out, nil
 }
 
 // open opens a namespace's journal, whose reading shows how far it is.

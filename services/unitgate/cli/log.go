@@ -60,7 +60,12 @@ func (l *logCmd) run(ctx context.Context) error {
 	if err != nil || !l.follow {
 		return err
 	}
-	err = r.Journal().Follow(ctx, last, func(rec events.Record) error { return l.record(rec) })
+	return l.following(ctx, r, last)
+}
+
+// following shows what comes after a record until ctx ends.
+func (l *logCmd) following(ctx context.Context, r *reader.Reader, last journal.Cursor) error {
+	err := r.Journal().Follow(ctx, last, l.record)
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil // Ctrl-C is how following ends
 	}

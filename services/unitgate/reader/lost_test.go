@@ -6,6 +6,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/journal"
 	"github.com/unitgate/unitgate/events/journal/journaltest"
 	"github.com/unitgate/unitgate/services/unitgate/reader"
@@ -36,8 +37,18 @@ func TestStateOfALostHistory(t *testing.T) {
 			if j, err = journal.Open(t.Context(), js, "shop"); err != nil {
 				t.Fatal(err)
 			}
-			if s, err := reader.New(j, snaps, quiet()).State(t.Context()); !errors.Is(err, reader.ErrBroken) {
+			r := reader.New(j, snaps, quiet())
+			if s, err := r.State(t.Context()); !errors.Is(err, reader.ErrBroken) {
 				t.Errorf("answered %v with %v, want the break", s, err)
+			}
+			for _, from := range []uint64{1, 3, 7} { // what `log` shows
+				if err := r.Records(t.Context(), from, func(events.Record) error { return nil }); !errors.Is(err, reader.ErrBroken) {
+					t.Errorf("records from %d on: %v, want the break", from, err)
+				}
+			}
+			// what `rules diff` asks for
+			if s, err := r.When(t.Context(), func(s *events.State) bool { return s.Seq == 3 }); !errors.Is(err, reader.ErrBroken) {
+				t.Errorf("a state of the past is %v with %v, want the break", s, err)
 			}
 		})
 	}

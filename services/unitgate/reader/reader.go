@@ -111,7 +111,7 @@ func (r *Reader) At(ctx context.Context, p Point) (*events.State, error) {
 }
 
 // When is the state after the first event that makes fits true; the state at the head if none does. fits must not keep
-// the state it gets. The errors are those of State.
+// the state it gets. The errors are those of Records.
 func (r *Reader) When(ctx context.Context, fits func(*events.State) bool) (*events.State, error) {
 	s := events.NewState()
 	err := r.Records(ctx, 1, func(rec events.Record) error {
@@ -132,16 +132,33 @@ func (r *Reader) When(ctx context.Context, fits func(*events.State) bool) (*even
 	return s, nil
 }
 
-// Records calls fn for the records from one sequence on, up to the head at the time of the call.
+// Records calls fn for the records from one sequence on, up to the head at the time of the call. At the end it compares
+// the journal with the newest snapshot: that its end was cut off or written anew shows in nothing else. The errors are
+// those of State, and fn's.
 func (r *Reader) Records(ctx context.Context, from uint64, fn func(events.Record) error) error {
 	head, err := r.Head(ctx)
 	if err != nil {
 		return err
 	}
-	if from = max(from, 1); head < from {
+	if from = max(from, 1); from <= head {
+		err = r.read(ctx, from, head, fn)
+	}
+	if err == nil {
+		err = r.remembered(ctx)
+	}
+	return Unavailable(err)
+}
+
+// remembered tells whether the journal still knows the last event of the newest snapshot.
+func (r *Reader) remembered(ctx context.Context) error {
+	if r.snaps == nil {
 		return nil
 	}
-	return Unavailable(r.read(ctx, from, head, fn))
+	at, _, ok, err := r.snaps.Latest(ctx, r.journal.Namespace())
+	if err != nil || !ok || at.Epoch != r.journal.Epoch() {
+		return nil // there is nothing to compare with
+	}
+	return r.journal.Check(ctx, at)
 }
 
 // State is the state at the head of a namespace. The errors are those of Open and of Reader.State.
