@@ -53,6 +53,7 @@ type Config struct {
 	DialTimeout      time.Duration // for an origin; 0: 5 s
 	CloseTimeout     time.Duration // for sessions to end when they are closed all at once, then they are reset; 0: 5 s
 	DrainTime        time.Duration // for them to end when Run's context ends: they are closed one after the other; 0: all at once
+	Leave            bool          // when Run's context ends, this edge leaves for good, see agent.Runner.Leave
 }
 
 // Edge is one edge replica.
@@ -234,9 +235,17 @@ func (e *Edge) Run(ctx context.Context) error {
 	}
 	// The agent reports on while the sessions end, so that a cutover which waits for this edge sees it drained.
 	closed := e.closeRelay(ctx, timeout)
+	left := false
+	if e.cfg.Leave && alive && ctx.Err() != nil {
+		why := e.leave(running)
+		left = why == nil
+		err = errors.Join(err, why)
+	}
 	cancel()
 	if alive {
-		err = errors.Join(err, <-agentEnd)
+		if end := <-agentEnd; !left || !errors.Is(end, agent.ErrGone) { // that is how leaving ends it
+			err = errors.Join(err, end)
+		}
 	}
 	err = errors.Join(err, e.release(ctx))
 	e.log.Info("edge has stopped", "edge", e.ID(), "reset", closed != nil)
@@ -266,6 +275,20 @@ func (e *Edge) drain(running context.Context, agentEnd <-chan error) (alive bool
 	case <-drained: // or the time is over
 		return true, nil
 	}
+}
+
+// leaveWithin is how long an edge without sessions waits for the word that it has left. A wave that waits for it has its
+// report by then and needs the other edges' as well.
+const leaveWithin = 30 * time.Second
+
+func (e *Edge) leave(running context.Context) error {
+	ctx, cancel := context.WithTimeout(running, leaveWithin)
+	defer cancel()
+	err := e.agent.Leave(ctx)
+	if err == nil {
+		e.log.Info("this edge has left for good", "edge", e.ID())
+	}
+	return err
 }
 
 // closeRelay ends all sessions; the error says that some had to be reset.

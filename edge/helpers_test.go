@@ -72,7 +72,7 @@ func ranges(border uint32) map[string][]routing.Range {
 	return map[string][]routing.Range{"center": {{From: 0, To: border - 1}}, "unbj": {{From: border, To: 9999}}}
 }
 
-// listen takes reports, and answers joins.
+// listen takes reports, and answers joins and leaves.
 func (ns *namespace) listen(nc *nats.Conn) {
 	ns.t.Helper()
 	_, err := nc.Subscribe("unitgate.edge.demo.*.*.report", func(m *nats.Msg) {
@@ -83,7 +83,7 @@ func (ns *namespace) listen(nc *nats.Conn) {
 		ns.reports <- r
 	})
 	if err == nil {
-		_, err = nc.Subscribe("unitgate.api.demo.edge.join", func(m *nats.Msg) {
+		_, err = nc.Subscribe("unitgate.api.demo.edge.*", func(m *nats.Msg) {
 			var env struct{ Data json.RawMessage }
 			var o struct {
 				OK    bool          `json:"ok"`
@@ -92,7 +92,7 @@ func (ns *namespace) listen(nc *nats.Conn) {
 			err := json.Unmarshal(m.Data, &env)
 			var c events.Command
 			if err == nil {
-				c, err = events.DecodeCommand("edge", "join", env.Data)
+				c, err = events.DecodeCommand("edge", strings.TrimPrefix(m.Subject, "unitgate.api.demo.edge."), env.Data)
 			}
 			if err == nil {
 				_, err = ns.try(c)

@@ -139,3 +139,42 @@ func TestAddressInUse(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// An edge that shall leave does so when it stops, but not while a wave waits for it. Its id never comes back.
+func TestLeave(t *testing.T) {
+	ns := newNamespace(t)
+	dir := t.TempDir()
+	unbj, stop := ns.start("unbj", dir, func(c *edge.Config) { c.Leave = true })
+	id := begin(ns)
+	fenced := ns.do(events.FenceWave{Cutover: id, Term: 1})
+	ns.report(unbj.ID(), "the fence", func(r events.EdgeReport) bool { return r.Applied >= fenced.Seq })
+	refused, err := ns.srv.Connect().SubscribeSync("unitgate.api.demo.edge.leave")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); stop() }()
+	for range 2 { // it asks again, so it was refused
+		if _, err := refused.NextMsg(patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := ns.do(events.PauseCutover{Cutover: id})
+	if gone := s.Edges[unbj.ID()].Gone; gone != "" {
+		t.Errorf("the edge has %s while a wave waited for it", gone)
+	}
+	<-stopped
+	ns.mu.Lock()
+	gone := ns.state.Edges[unbj.ID()].Gone
+	ns.mu.Unlock()
+	if gone != "left" {
+		t.Errorf("the journal says %q of the edge", gone)
+	}
+	err = edge.Run(t.Context(), edge.Config{
+		Namespace: "demo", Unit: "unbj", Cluster: "ws-unbj", Listen: []string{"127.0.0.1:0"}, StateDir: dir,
+		NATS: agent.NATS{Options: []nats.Option{nats.InProcessServer(ns.srv)}},
+	})
+	if !errors.Is(err, agent.ErrGone) {
+		t.Errorf("started again it ends with %v", err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,9 +33,9 @@ const (
 
 // envelope and outcome are the two ends of an api request, as CONTRACT's "NATS subjects" has them.
 type envelope struct {
-	ID    string          `json:"id"`
-	Actor string          `json:"actor"`
-	Data  events.JoinEdge `json:"data"`
+	ID    string `json:"id"`
+	Actor string `json:"actor"`
+	Data  any    `json:"data"`
 }
 
 type outcome struct {
@@ -45,11 +46,12 @@ type outcome struct {
 
 // joiner sees to it that the journal holds this edge's own join. Its run owns it.
 type joiner struct {
-	namespace string
-	want      events.JoinEdge
-	nc        *nats.Conn
-	follower  *follower
-	log       *slog.Logger
+	self     Self
+	want     events.JoinEdge
+	nc       *nats.Conn
+	follower *follower
+	log      *slog.Logger
+	leaving  atomic.Bool // this edge joins no more; set by Leave, from any goroutine
 
 	said  string // the last complaint, so that each is logged once
 	again rejoins
@@ -87,12 +89,16 @@ func (j *joiner) run(ctx context.Context) error {
 		if err := j.awaitNeed(ctx); err != nil || ctx.Err() != nil {
 			return err
 		}
+		if j.leaving.Load() {
+			<-ctx.Done()
+			return nil
+		}
 		if wait := j.again.wait(time.Now()); wait > 0 {
 			j.contested(wait)
 			j.rest(ctx, 2*wait) // at least wait
 			continue
 		}
-		o, err := j.ask(ctx, id)
+		o, err := command(ctx, j.nc, j.self, "join", id, j.want)
 		switch {
 		case err != nil: // nobody answered; the same id makes the next try the same command
 			j.complain("cannot join yet, trying again", err)
@@ -161,27 +167,27 @@ func (j *joiner) rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// ask sends the join once. An error means that there was no usable answer.
-func (j *joiner) ask(ctx context.Context, id string) (outcome, error) {
-	if err := awaitConnection(ctx, j.nc); err != nil {
+// command sends one command about this edge. An error means that there was no usable answer.
+func command(ctx context.Context, nc *nats.Conn, self Self, verb, id string, data any) (outcome, error) {
+	if err := awaitConnection(ctx, nc); err != nil {
 		return outcome{}, err
 	}
-	b, err := json.Marshal(envelope{ID: id, Actor: "edge/" + j.want.ID, Data: j.want})
+	b, err := json.Marshal(envelope{ID: id, Actor: "edge/" + self.ID, Data: data})
 	if err != nil {
 		return outcome{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
-	m, err := j.nc.RequestWithContext(ctx, "unitgate.api."+j.namespace+".edge.join", b)
+	m, err := nc.RequestWithContext(ctx, "unitgate.api."+self.Namespace+".edge."+verb, b)
 	if err != nil {
 		return outcome{}, err
 	}
 	var o outcome
 	if err := json.Unmarshal(m.Data, &o); err != nil {
-		return outcome{}, fmt.Errorf("answer to edge.join: %w", err)
+		return outcome{}, fmt.Errorf("answer to edge.%s: %w", verb, err)
 	}
 	if !o.OK && o.Error == nil {
-		return outcome{}, errors.New("answer to edge.join is neither ok nor an error")
+		return outcome{}, fmt.Errorf("answer to edge.%s is neither ok nor an error", verb)
 	}
 	return o, nil
 }

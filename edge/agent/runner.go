@@ -115,7 +115,7 @@ func Start(cfg Config) (*Runner, error) {
 	}
 	r.follower = newFollower(cfg.Namespace, r.nc, js, r.saved, r.log)
 	r.joiner = &joiner{
-		namespace: cfg.Namespace, nc: r.nc, follower: r.follower, log: r.log,
+		self: r.self, nc: r.nc, follower: r.follower, log: r.log,
 		want: events.JoinEdge{
 			ID: r.self.ID, Directory: r.self.Directory, Unit: cfg.Unit, Cluster: cfg.Cluster, Address: cfg.Advertise, Capacity: cfg.Capacity,
 		},

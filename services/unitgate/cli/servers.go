@@ -44,6 +44,7 @@ func (c *cli) addServers(p parent) {
 	e.Flag("id", "the edge's id; made once and kept in the state directory if not given").PlaceHolder("ID").StringVar(&s.edge.ID)
 	e.Flag("pprof", "also Go's profiles on the admin listener, under /debug/pprof/").UnNegatableBoolVar(&s.edge.Profiling)
 	e.Flag("drain-time", "on SIGTERM: time in which the sessions are closed, one after the other; 0s closes all at once").Default("25s").PlaceHolder("DURATION").DurationVar(&s.edge.DrainTime)
+	e.Flag("leave", "on SIGTERM: leave for good, so that no cutover waits for this edge; its id and state directory never come back").UnNegatableBoolVar(&s.edge.Leave)
 	addNumber(e, "capacity", "most sessions; not limited if not given", &s.edge.Capacity)
 	s.front.add(e, &s.edge)
 	s.addAdmin(e)
