@@ -143,6 +143,7 @@ func (c *cli) app() *fisk.Application {
 	c.addCutover(app)
 	c.addOperator(app)
 	c.addEvict(app)
+	c.addDurable(app)
 	c.addConnect(app)
 	return app
 }

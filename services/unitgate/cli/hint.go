@@ -15,6 +15,8 @@ func hint(code string) string {
 		return "start `unitgate control`; reading commands such as get, route and log work without one"
 	case command.ErrNoAnswer.Code:
 		return "it may have taken effect: look with `unitgate log --since 5m` before you repeat it"
+	case errNoOutcome.Code:
+		return "it waits for a control plane until it expires, or was never queued; outcomes are kept for 24 hours; --wait waits for it"
 	case errSilentEdges.Code:
 		return "see `unitgate get edges`; repeat it when they answer, or `unitgate edge-retire ID --reason TEXT` for one that is gone"
 	case reader.ErrBroken.Code:

@@ -66,8 +66,8 @@ func (l *logCmd) run(ctx context.Context) error {
 // following shows what comes after a record until ctx ends.
 func (l *logCmd) following(ctx context.Context, r *reader.Reader, last journal.Cursor) error {
 	err := r.Journal().Follow(ctx, last, l.record)
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return nil // Ctrl-C is how following ends
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil // Ctrl-C is how following ends
 	}
 	return reader.Unavailable(err)
 }

@@ -155,8 +155,8 @@ func (r *Reader) remembered(ctx context.Context) error {
 		return nil
 	}
 	at, _, ok, err := r.snaps.Latest(ctx, r.journal.Namespace())
-	if err != nil || !ok || at.Epoch != r.journal.Epoch() {
-		return nil // there is nothing to compare with
+	if usable := err == nil && ok && at.Epoch == r.journal.Epoch(); !usable {
+		return nil
 	}
 	return r.journal.Check(ctx, at)
 }
