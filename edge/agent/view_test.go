@@ -228,3 +228,28 @@ func TestTablesAreReused(t *testing.T) {
 		t.Error("the fence is not in the table")
 	}
 }
+
+// The fencing token of a key rises when it gets another owner, also while a cutover has moved it and not yet others.
+func TestRuleVersionsRise(t *testing.T) {
+	w := newWorld(t, nil)
+	w.join("bj-1", "unbj", "ws-bj", "127.0.0.1:7201")
+	w.join("hz-1", "center", "ws-hz", "127.0.0.1:7101")
+	version := func(unit, id, user string) uint64 {
+		v := BuildView(w.state.Clone(), self(unit, id), Dev{})
+		route, _ := v.Serves("unit_type", user)
+		return v.Types["unit_type"].VersionOf(route)
+	}
+	if got := version("unbj", "bj-1", "6249"); got != 1 {
+		t.Errorf("before: %d", got)
+	}
+	id := w.begin(6381, 0)
+	w.fence(id)
+	w.commit(id)
+	if moved, stays := version("center", "hz-1", "6249"), version("unbj", "bj-1", "8330"); moved != 2 || stays != 1 {
+		t.Errorf("in the middle: moved %d, not moved %d", moved, stays)
+	}
+	w.complete(id)
+	if moved, stays := version("center", "hz-1", "6249"), version("unbj", "bj-1", "8330"); moved != 2 || stays != 2 {
+		t.Errorf("at the end: moved %d, not moved %d", moved, stays)
+	}
+}

@@ -157,6 +157,10 @@ func TestAppendOrigin(t *testing.T) {
 		if got != "before"+c.out+"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Request-Id: r-1\r\nunitType: unit_type\r\n\r\n" {
 			t.Errorf("%s: %q", c.proves, got)
 		}
+		fencing := &Forward{Peer: netip.MustParseAddr("192.0.2.7"), UnitType: "unit_type", RequestID: "r-1", Epoch: "E1", RuleVersion: 12}
+		if got := string(req.AppendOrigin(nil, fencing)); !strings.HasSuffix(got, "\r\nunitType: unit_type\r\nUnitgate-Epoch: E1\r\nUnitgate-Rule-Version: 12\r\n\r\n") {
+			t.Errorf("the fencing token: %q", got)
+		}
 		fw := &Forward{Peer: netip.IPv6Loopback(), TLS: true, UnitType: "other", RequestID: "r-2"}
 		if got := string(req.AppendOrigin(nil, fw)); got != c.out+"X-Forwarded-For: ::1\r\nX-Forwarded-Proto: https\r\nX-Request-Id: r-2\r\nunitType: other\r\n\r\n" {
 			t.Errorf("%s, over TLS: %q", c.proves, got)
