@@ -22,10 +22,11 @@ const (
 type loop struct {
 	*Runner
 	machine *Agent
-	views   views           // owned by the one Install under way
-	types   map[string]bool // unit types of all states that were to be installed: what is counted
-	given   version         // the last state that the machine was given
-	marked  time.Time       // the last mark in the state directory
+	views   views                  // owned by the one Install under way
+	types   map[string]bool        // unit types of all states that were to be installed: what is counted
+	given   version                // the last state that the machine was given
+	told    map[string]events.Rate // evictions under way that the log told of, by unit type
+	marked  time.Time              // the last mark in the state directory
 	done    chan finished
 	inbox   string // where answers about leases come
 	letGo   bool   // the last word was Lapse
@@ -106,6 +107,9 @@ func (l *loop) count(ctx context.Context) {
 	counts := make(map[string]Counts, len(l.types))
 	for t := range l.types {
 		counts[t] = l.cfg.Relay.Counts(t)
+		if counts[t].Victims == 0 {
+			delete(l.told, t)
+		}
 	}
 	l.step(ctx, Counted{l.now(), at.epoch, at.seq(), counts})
 }
@@ -121,7 +125,10 @@ func (l *loop) step(ctx context.Context, in Input) {
 		case Store:
 			l.store(ctx, out)
 		case Evict:
-			l.log.Info("evicting sessions whose keys are not served here any more", "unitType", out.UnitType, "rate", out.Rate.String())
+			if rate, known := l.told[out.UnitType]; !known || rate != out.Rate { // each new state orders it again
+				l.told[out.UnitType] = out.Rate
+				l.log.Info("evicting sessions whose keys are not served here any more", "unitType", out.UnitType, "rate", out.Rate.String())
+			}
 			l.cfg.Relay.Evict(out.UnitType, int(out.Rate))
 		case Report:
 			l.publish(out)

@@ -97,7 +97,7 @@ func Start(cfg Config) (*Runner, error) {
 		cfg: cfg, secret: rand.Text(), log: cfg.Logger.With("edge", cfg.Dir.ID()),
 		self: Self{cfg.Namespace, cfg.Unit, cfg.Cluster, cfg.Dir.ID(), cfg.Dir.Identity(), uuid.NewString()},
 	}
-	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev, probe: r.secret}, types: map[string]bool{}, done: make(chan finished)}
+	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev, probe: r.secret}, types: map[string]bool{}, told: map[string]events.Rate{}, done: make(chan finished)}
 	r.shown.Store(&progress{report: r.loop.machine.compose()})
 	var err error
 	if r.saved, err = cfg.Dir.Load(); err != nil {

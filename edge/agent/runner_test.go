@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -71,6 +72,34 @@ func TestFenceThroughTheBus(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	e.stop()
+}
+
+// Events that have nothing to do with it come while sessions are evicted: the log does not tell of the eviction anew with
+// each of them.
+func TestEvictionIsLoggedOnce(t *testing.T) {
+	l := newLab(t)
+	l.admit()
+	e := l.start(t.TempDir())
+	e.view("the join", admitting)
+	l.history(func(w *world) { w.join("hz-1", "center", "ws-hz", "127.0.0.1:7101") })
+	e.relay.set(Counts{Sessions: 2})
+	l.history(func(w *world) { w.fence(w.begin(6381, 50)) })
+	<-e.relay.evicts
+	for n := range 3 {
+		other := l.history(func(w *world) { w.do(events.PutUnit{Unit: events.Unit{ID: "unsh", Name: strconv.Itoa(n)}}) })
+		l.report("another event", at(other.Seq))
+		<-e.relay.evicts // ordered again, since each state may leave victims of its own
+	}
+	e.stop()
+	told := 0
+	for range len(l.logs) {
+		if strings.Contains(<-l.logs, "evicting sessions") {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("the log told %d times of one eviction", told)
+	}
 }
 
 // Nobody answers at first ("no responders"): the edge tries again until it is in.
