@@ -183,5 +183,13 @@ func (c *Client) Raw() io.ReadWriter {
 	}{c.in, c.conn}
 }
 
+// Reset breaks the TCP connection off with a RST.
+func (c *Client) Reset() {
+	if tcp, ok := c.conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	c.conn.Close()
+}
+
 // Drop closes the TCP connection without a word.
 func (c *Client) Drop() { c.conn.Close() }

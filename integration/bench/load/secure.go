@@ -28,6 +28,7 @@ type Secure struct {
 	sessions []*secureSession
 	received atomic.Int64 // bytes of streams
 	broken   atomic.Pointer[error]
+	readers  sync.WaitGroup
 }
 
 type secureSession struct {
@@ -155,6 +156,7 @@ func (s *Secure) Close(None) (None, error) {
 		_ = c.tcp.SetLinger(0)
 		_ = c.tcp.Close()
 	}
+	s.readers.Wait()
 	s.sessions = nil
 	s.broken.Store(nil)
 	return None{}, nil
@@ -217,7 +219,7 @@ func (s *Secure) Ask(None) (None, error) {
 		if _, err := c.Write(frame); err != nil {
 			return None{}, err
 		}
-		go func() {
+		s.readers.Go(func() {
 			buf := make([]byte, 64<<10)
 			for {
 				n, err := c.Read(buf)
@@ -227,7 +229,7 @@ func (s *Secure) Ask(None) (None, error) {
 					return
 				}
 			}
-		}()
+		})
 	}
 	return None{}, nil
 }
