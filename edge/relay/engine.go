@@ -119,7 +119,9 @@ func newEngine(r *Relay, index int) (*engine, error) {
 	})
 	e.nb.OnRead(e.onRead)
 	e.nb.OnWrittenSize(e.onWritten)
-	e.nb.OnClose(e.onClose)
+	if !hookClose(e.nb, e.onClose) {
+		e.nb.OnClose(e.onClose)
+	}
 	if err := e.nb.Start(); err != nil {
 		return nil, fmt.Errorf("start poller %d: %w", index, err)
 	}
@@ -286,8 +288,9 @@ func (e *engine) onRead(c *nbio.Conn) {
 	}
 }
 
-// onClose is nbio's hook for closed connections. It runs on a goroutine of nbio's, before the descriptor is closed; but
-// nothing closes connections except the poller goroutine, so that it is closed when that runs the post.
+// onClose is nbio's hook for closed connections. It runs before the descriptor is closed, perhaps under the connection's
+// lock or, see hookClose, on a goroutine of nbio's; but nothing closes connections except the poller goroutine, so that it
+// is closed when that runs the post.
 func (e *engine) onClose(c *nbio.Conn, _ error) {
 	if s, ok := c.Session().(*session); ok {
 		e.post(func() {

@@ -79,6 +79,7 @@ type Relay struct {
 
 	admitted atomic.Int64 // sessions counted against Capacity
 	held     atomic.Int64
+	opened   atomic.Int64 // tunnels, ever
 	changed  chan struct{}
 	emptied  chan struct{} // signalled when an engine that does not accept has lost its last session
 
@@ -100,7 +101,7 @@ type Relay struct {
 	life    context.Context // ends when Close begins
 	end     context.CancelFunc
 	closing sync.Once
-	running sync.WaitGroup // look-ups of names, TLS handshakes, the evictor
+	running sync.WaitGroup // look-ups of names, TLS handshakes, the evictor, the tidying
 }
 
 // New binds the listeners and starts the engines. Until the first Install every handshake is answered 503.
@@ -172,8 +173,9 @@ func (r *Relay) startAll() error {
 	if !r.cfg.Wait {
 		r.Accept()
 	}
-	r.running.Add(1)
+	r.running.Add(2)
 	go r.runEvictions()
+	go r.runTidying()
 	return nil
 }
 

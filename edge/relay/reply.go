@@ -55,6 +55,7 @@ func (e *engine) establish(s *session, b []byte, n int) {
 	s.deadline.stop()
 	e.opens(s)
 	s.stats.handshakes.Add(1)
+	e.r.opened.Add(1)
 	if rt, _ := e.view.Serves(s.entry.Key.Type, s.entry.Key.RouterID); rt != nil && rt.Moved {
 		s.stats.landed.Add(1)
 		e.noteBack(s)

@@ -149,6 +149,11 @@ func (r *edgeRole) handle(c call) (answer, error) {
 	switch c.Do {
 	case "start":
 		r.f = start(r.t, Config{}, c.Addrs...)
+		if c.Target == "long" {
+			for _, e := range r.f.engines {
+				e.post(func() { e.adopt.fast = false })
+			}
+		}
 		r.f.own()
 		return answer{Addr: r.f.Addrs()[0]}, limitDescriptors(c.N)
 	case "descriptors":

@@ -246,9 +246,12 @@ func (e *engine) shutdown(s *session, i int) {
 	}
 	l.flags |= finish
 	e.owe(s)
-	if l.pending == 0 {
+	switch {
+	case l.pending > 0:
+	case l.is(ended):
+		e.close(s, i) // which sends the FIN, too
+	default:
 		e.sendFin(l)
-		e.closeEnded(s, i)
 	}
 }
 
