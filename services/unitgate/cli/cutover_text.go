@@ -41,6 +41,9 @@ func summary(v cutover.View) string {
 		if w.Evicted > 0 {
 			line += fmt.Sprintf(", %d evicted", w.Evicted)
 		}
+		if g := gateVerdict(v, w); g != "" {
+			line += ", " + g
+		}
 		if len(w.WaitingFor) > 0 {
 			line += ", " + waiting(w)
 		}
@@ -118,7 +121,7 @@ func (c *cli) progress(v cutover.View) {
 	for _, w := range v.Waves {
 		cells := []any{fmt.Sprintf("    %d", w.Index), w.State, fmt.Sprintf("%d slots", w.Slots), fmt.Sprintf("%d evicted", w.Evicted), waiting(w)}
 		if v.Gate != nil {
-			cells = append(cells, gateVerdict(w.Gate))
+			cells = append(cells, gateVerdict(v, w))
 		}
 		t.row(cells...)
 	}

@@ -61,9 +61,11 @@ func gateText(g events.Gate) string {
 	return strings.Join(append(parts, "window="+time.Duration(g.Window).String(), "action="+g.Action), ",")
 }
 
-// gateVerdict is what the gate said of a wave, "" if it has said nothing.
-func gateVerdict(g *events.GateResult) string {
-	switch {
+// gateVerdict is what the gate of a cutover says of a wave, "" if it has nothing to say yet.
+func gateVerdict(v cutover.View, w cutover.WaveView) string {
+	switch g := w.Gate; {
+	case g == nil && w.State == events.CommittedWave && v.Gate != nil && v.State == events.Started:
+		return "gate: its users are on their way"
 	case g == nil:
 		return ""
 	case g.OK:
