@@ -85,10 +85,11 @@ type Domain struct {
 	URIs       []URI                 `json:"uris"`
 }
 
-// DNS says who publishes the domain's records.
+// DNS says who publishes the domain's names and its units' sub-domains, and where they lead.
 type DNS struct {
-	Provider  string `json:"provider,omitempty"` // "none"
-	MultiUnit bool   `json:"multiUnit,omitempty"`
+	Provider  string `json:"provider,omitempty"`  // "none", "rfc2136" or "alidns"
+	Zone      string `json:"zone,omitempty"`      // with a provider: the zone that holds all the names, without the root's dot
+	MultiUnit bool   `json:"multiUnit,omitempty"` // the domain's own name leads to every unit, not only to the center
 }
 
 // DomainUnit is a domain's presence in one unit.

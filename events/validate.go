@@ -216,10 +216,9 @@ func (d *Domain) normalize(field string) error {
 	if err := oneOf(&d.Correction, join(field, "correction"), "redirect"); err != nil {
 		return err
 	}
-	if p := d.DNS.Provider; p != "" && p != "none" {
-		return ErrUnsupported.With("DNS provider %q is not implemented yet; use none", p).At(join(field, "dns.provider"))
+	if err := oneOf(&d.DNS.Provider, join(field, "dns.provider"), "none", "rfc2136", "alidns"); err != nil {
+		return err
 	}
-	d.DNS.Provider = "none"
 	if len(d.Units) == 0 {
 		return ErrMissingField.With("a domain needs at least one unit").At(join(field, "units"))
 	}
@@ -241,7 +240,31 @@ func (d *Domain) normalize(field string) error {
 		units[id], taken[u.Subdomain] = u, id
 	}
 	d.Units = units
+	if err := d.checkDNS(join(field, "dns")); err != nil {
+		return err
+	}
 	return d.normalizeURIs(field)
+}
+
+// checkDNS wants one zone that holds all the names, where somebody publishes them.
+func (d *Domain) checkDNS(field string) error {
+	zone := d.DNS.Zone
+	switch {
+	case zone == "" && d.DNS.Provider == "none":
+		return nil
+	case d.DNS.Provider == "none":
+		return ErrBadValue.With("nobody is to publish it: say which provider, or leave the zone out").At(join(field, "zone"))
+	case zone == "":
+		return ErrMissingField.With("say in which zone the names are published").At(join(field, "zone"))
+	case len(zone) > 253 || !hostForm.MatchString(zone):
+		return ErrBadValue.With("%q: want the name of a zone in lower case, without a dot at its end", zone).At(join(field, "zone"))
+	}
+	for _, name := range d.Names() {
+		if name != zone && !strings.HasSuffix(name, "."+zone) {
+			return ErrBadValue.With("%s does not lie in zone %s", name, zone).At(join(field, "zone"))
+		}
+	}
+	return nil
 }
 
 func (d *Domain) normalizeURIs(field string) error {

@@ -79,6 +79,8 @@ var (
 			"who is believed about a client's address is decided in one place"},
 		{[]string{"golang.org/x/time/..."}, []string{"edge/limit"},
 			"limits are counted in one place, which the pollers share"},
+		{[]string{"github.com/libdns/...", "github.com/miekg/dns"}, []string{"services/dns"},
+			"who publishes names is one package's affair, behind interfaces that every provider has"},
 		{[]string{"github.com/choria-io/fisk/..."}, []string{"services/unitgate/..."},
 			"only the main has a command line"},
 		{[]string{"go.opentelemetry.io/otel/sdk/...", "go.opentelemetry.io/otel/exporters/..."}, []string{"services/telemetry/..."},

@@ -10,7 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/unitgate/unitgate/services/cutover"
 	"github.com/unitgate/unitgate/services/unitgate/admin"
 	"github.com/unitgate/unitgate/services/unitgate/control"
 )
@@ -30,7 +29,6 @@ type controller struct {
 	nc      *nats.Conn
 	running atomic.Pointer[control.Control]
 	log     *slog.Logger
-	hooks   *cutover.HookCaller
 }
 
 // runControl runs the control plane until ctx ends. NATS may be away, at the start or later: it is waited for.
@@ -42,7 +40,11 @@ func (s *servers) runControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c := &controller{log: s.log(), hooks: hooks}
+	providers, err := s.dns.Open()
+	if err != nil {
+		return err
+	}
+	c := &controller{log: s.log()}
 	if c.nc, err = s.connectForGood(c.log); err != nil {
 		return err
 	}
@@ -52,7 +54,7 @@ func (s *servers) runControl(ctx context.Context) error {
 		return err
 	}
 	defer a.Close()
-	running := c.start(ctx, s.replicas)
+	running := c.start(ctx, control.Config{NC: c.nc, Replicas: s.replicas, DNS: providers, Hooks: hooks, Log: c.log})
 	if running == nil {
 		return nil
 	}
@@ -85,9 +87,9 @@ func (s *servers) connectForGood(log *slog.Logger) (*nats.Conn, error) {
 }
 
 // start tries until the control plane runs; nil when ctx ends before.
-func (c *controller) start(ctx context.Context, replicas int) *control.Control {
+func (c *controller) start(ctx context.Context, cfg control.Config) *control.Control {
 	for {
-		running, err := control.Start(ctx, control.Config{NC: c.nc, Replicas: replicas, Log: c.log, Hooks: c.hooks})
+		running, err := control.Start(ctx, cfg)
 		if err == nil {
 			c.running.Store(running)
 			return running

@@ -21,10 +21,10 @@ type get struct {
 
 func (c *cli) addGet(p parent) {
 	g := &get{cli: c}
-	kinds := []string{"namespaces", "units", "clusters", "loadbalancers", "domains", "origins", "rules", "cutovers", "edges", "sessions"}
+	kinds := []string{"namespaces", "units", "clusters", "loadbalancers", "domains", "origins", "rules", "cutovers", "edges", "sessions", "dns"}
 	cmd := c.command(p, "get", "Show what there is", g.run)
 	cmd.Arg("kind", strings.Join(kinds, " ")).Required().HintOptions(kinds...).EnumVar(&g.kind, kinds...)
-	cmd.Arg("name", "only the one with this id, host or unit type; of origins those of a domain, of sessions those on an edge").StringVar(&g.name)
+	cmd.Arg("name", "only the one with this id, host or unit type; of origins those of a domain, of dns those of a zone, of sessions those on an edge").StringVar(&g.name)
 	cmd.Flag("router-id", "with sessions: where this user is connected").PlaceHolder("ID").StringVar(&g.routerID)
 	addAt(cmd, &g.at)
 }
@@ -33,11 +33,14 @@ func (g *get) run(ctx context.Context) error {
 	if g.routerID != "" && g.kind != "sessions" {
 		return usage("--router-id goes with get sessions")
 	}
-	if past(g.at) && (g.kind == "sessions" || g.kind == "namespaces") {
+	if past(g.at) && slices.Contains([]string{"sessions", "namespaces", "dns"}, g.kind) {
 		return usage("--at does not go with get %s: journals do not say what they were", g.kind)
 	}
-	if g.kind == "namespaces" {
+	switch g.kind {
+	case "namespaces":
 		return g.namespaces(ctx)
+	case "dns":
+		return g.dns(ctx)
 	}
 	b, s, err := g.readAt(ctx, g.at)
 	if err != nil {

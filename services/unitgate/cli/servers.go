@@ -13,6 +13,7 @@ import (
 	"github.com/unitgate/unitgate/edge/agent"
 	"github.com/unitgate/unitgate/edge/deadman"
 	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/services/dns"
 	"github.com/unitgate/unitgate/services/unitgate/pid1"
 )
 
@@ -25,6 +26,7 @@ type servers struct {
 	edge     edge.Config
 	tls      tlsFlags
 	front    frontFlags
+	dns      dns.Settings
 }
 
 func (c *cli) addServers(p parent) {
@@ -33,6 +35,9 @@ func (c *cli) addServers(p parent) {
 	ctl := c.command(p, "control", "Run the control plane; any number of replicas may run against one NATS", s.runControl)
 	addNumber(ctl, "journal-replicas", "copies of journals; three on a cluster, else one, if not given", &s.replicas)
 	s.hooks.add(ctl)
+	ctl.Flag("dns-rfc2136-server", "DNS server that takes the names of domains with provider rfc2136").Envar("UNITGATE_DNS_RFC2136_SERVER").PlaceHolder("HOST[:PORT]").StringVar(&s.dns.RFC2136Server)
+	ctl.Flag("dns-rfc2136-key-file", "file with its TSIG key, [ALGORITHM:]NAME:SECRET; or set "+dns.RFC2136KeyVariable).PlaceHolder("FILE").StringVar(&s.dns.RFC2136KeyFile)
+	ctl.Flag("dns-alidns-key-file", "file with an access key of alidns, ID:SECRET; or set "+dns.AliDNSKeyVariable).PlaceHolder("FILE").StringVar(&s.dns.AliDNSKeyFile)
 	s.addAdmin(ctl)
 	e := c.command(p, "edge", "Run one edge replica of a unit, named with --namespace", s.runEdge)
 	e.Flag("unit", "unit that the edge stands in").Required().PlaceHolder("ID").StringVar(&s.edge.Unit)

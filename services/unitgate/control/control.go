@@ -20,6 +20,7 @@ import (
 	"github.com/unitgate/unitgate/events/journal"
 	"github.com/unitgate/unitgate/services/command"
 	"github.com/unitgate/unitgate/services/cutover"
+	"github.com/unitgate/unitgate/services/dns"
 	"github.com/unitgate/unitgate/services/projector"
 )
 
@@ -32,6 +33,8 @@ type Config struct {
 	Replicas int // of journals and buckets; 0: three on a cluster of at least three servers, else one
 	Log      *slog.Logger
 	Hooks    *cutover.HookCaller // nil: hooks cannot be called, and fail
+
+	DNS map[string]dns.Provider // by the name that a domain calls it; without one its names are not published
 
 	Incarnation string // of this process, a UUID that no other process ever had; "": a fresh one
 }

@@ -12,16 +12,21 @@ import (
 	"github.com/unitgate/unitgate/events/journal"
 	"github.com/unitgate/unitgate/services/command"
 	"github.com/unitgate/unitgate/services/cutover"
+	"github.com/unitgate/unitgate/services/dns"
 	"github.com/unitgate/unitgate/services/projector"
 )
 
-const catchUpWait = 2 * time.Second // of a query
+const (
+	catchUpWait = 2 * time.Second // of a query
+	dnsWait     = 8 * time.Second // for the providers' answers to a query
+)
 
 // namespace is what runs for one namespace.
 type namespace struct {
 	projector *projector.Projector
 	manager   *cutover.Manager
 	handler   *command.Handler
+	names     *dns.Reconciler
 	queries   map[string]command.Query
 	log       *slog.Logger
 	nc        *nats.Conn
@@ -36,10 +41,16 @@ func newNamespace(c *Control, j journal.Journal) *namespace {
 		NC: c.cfg.NC, JS: c.js, Namespace: j.Namespace(), Epoch: j.Epoch(), States: n.projector, Submit: n.handler,
 		Replicas: c.cfg.Replicas, Logger: log, Incarnation: c.cfg.Incarnation, Hooks: c.cfg.Hooks,
 	})
+	n.names = dns.New(j.Namespace(), n.projector, c.cfg.DNS, n.manager.Leading, log)
 	show := cutover.ShowQuery(n.projector, n.manager)
 	n.queries = map[string]command.Query{"cutover.show": func(ctx context.Context, data json.RawMessage) (any, error) {
 		n.catchUp(ctx)
 		return show(ctx, data)
+	}, "dns.show": func(ctx context.Context, _ json.RawMessage) (any, error) {
+		n.catchUp(ctx)
+		ctx, cancel := context.WithTimeout(ctx, dnsWait)
+		defer cancel()
+		return n.names.Show(ctx, n.projector.State()), nil
 	}}
 	return n
 }
@@ -64,6 +75,7 @@ func (n *namespace) run(ctx context.Context) {
 		n.log.Error("how stale this control plane is will not be known", "err", err)
 	}
 	following.Go(func() { n.projector.Beacon(project, n.nc, n.manager) })
+	following.Go(func() { n.names.Run(project) })
 	defer following.Wait()
 	defer stop()
 	if err := n.manager.Run(ctx); err != nil {

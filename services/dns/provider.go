@@ -1,0 +1,133 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/libdns/alidns"
+	"github.com/libdns/libdns"
+	"github.com/libdns/rfc2136"
+)
+
+// Provider is what is needed of a libdns provider.
+type Provider interface {
+	libdns.RecordGetter
+	libdns.RecordSetter
+	libdns.RecordDeleter
+}
+
+// Settings say how a control plane reaches the providers. Credentials come from files or the environment, and are in no
+// event, log or argument.
+type Settings struct {
+	RFC2136Server  string // HOST[:PORT] of the zones' primary
+	RFC2136KeyFile string // of its TSIG key: [ALGORITHM:]NAME:SECRET, hmac-sha256 by default; as nsupdate -y takes it
+	AliDNSKeyFile  string // ID:SECRET of an access key
+}
+
+// RFC2136KeyVariable and AliDNSKeyVariable may hold what the files hold.
+const (
+	RFC2136KeyVariable = "UNITGATE_DNS_RFC2136_KEY"
+	AliDNSKeyVariable  = "UNITGATE_DNS_ALIDNS_KEY"
+)
+
+// errNoProvider says that a control plane is not set up for a domain's provider.
+var errNoProvider = errors.New("this control plane is not set up for it")
+
+// Open makes the providers that the settings allow, by name.
+func (s Settings) Open() (map[string]Provider, error) {
+	out := map[string]Provider{}
+	if s.RFC2136Server != "" {
+		key, err := secret(s.RFC2136KeyFile, RFC2136KeyVariable)
+		if err != nil {
+			return nil, fmt.Errorf("key of the DNS server %s: %w", s.RFC2136Server, err)
+		}
+		parts := strings.Split(key, ":")
+		if len(parts) == 2 {
+			parts = append([]string{"hmac-sha256"}, parts...)
+		}
+		if len(parts) != 3 || parts[1] == "" || parts[2] == "" {
+			return nil, fmt.Errorf("key of the DNS server %s: want [ALGORITHM:]NAME:SECRET", s.RFC2136Server)
+		}
+		server := s.RFC2136Server
+		if _, _, err := net.SplitHostPort(server); err != nil {
+			server = net.JoinHostPort(server, "53")
+		}
+		out["rfc2136"] = impatient{&rfc2136.Provider{Server: server, KeyAlg: parts[0], KeyName: parts[1], Key: parts[2]}}
+	}
+	if s.AliDNSKeyFile != "" || os.Getenv(AliDNSKeyVariable) != "" {
+		key, err := secret(s.AliDNSKeyFile, AliDNSKeyVariable)
+		if err != nil {
+			return nil, fmt.Errorf("key of alidns: %w", err)
+		}
+		id, word, ok := strings.Cut(key, ":")
+		if !ok || id == "" || word == "" {
+			return nil, errors.New("key of alidns: want ID:SECRET")
+		}
+		out["alidns"] = serial(&alidns.Provider{CredentialInfo: alidns.CredentialInfo{AccessKeyID: id, AccessKeySecret: word}})
+	}
+	return out, nil
+}
+
+// secret is the content of a file, or of a variable if there is no file.
+func secret(file, variable string) (string, error) {
+	if file == "" {
+		if v := strings.TrimSpace(os.Getenv(variable)); v != "" {
+			return v, nil
+		}
+		return "", fmt.Errorf("neither a file nor %s is set", variable)
+	}
+	b, err := os.ReadFile(file)
+	return strings.TrimSpace(string(b)), err
+}
+
+// impatient lets a zone transfer end with its context: the library's goes on for as long as the server does.
+type impatient struct{ *rfc2136.Provider }
+
+func (p impatient) GetRecords(ctx context.Context, zone string) ([]libdns.Record, error) {
+	type answer struct {
+		records []libdns.Record
+		err     error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		r, err := p.Provider.GetRecords(ctx, zone)
+		done <- answer{r, err}
+	}()
+	select {
+	case a := <-done:
+		return a.records, a.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("zone transfer: %w", ctx.Err())
+	}
+}
+
+// oneByOne keeps a provider whose methods set up a shared client from being called twice at a time.
+type oneByOne struct {
+	mu sync.Mutex
+	Provider
+}
+
+func serial(p Provider) Provider { return &oneByOne{Provider: p} }
+
+func (o *oneByOne) GetRecords(ctx context.Context, zone string) ([]libdns.Record, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.Provider.GetRecords(ctx, zone)
+}
+
+func (o *oneByOne) SetRecords(ctx context.Context, zone string, r []libdns.Record) ([]libdns.Record, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.Provider.SetRecords(ctx, zone, r)
+}
+
+func (o *oneByOne) DeleteRecords(ctx context.Context, zone string, r []libdns.Record) ([]libdns.Record, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.Provider.DeleteRecords(ctx, zone, r)
+}
