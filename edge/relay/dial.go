@@ -1,8 +1,9 @@
 package relay
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"syscall"
@@ -198,7 +199,12 @@ func (s *session) forward() *handshake.Forward {
 }
 
 // newRequestID is 128 random bits. They only have to differ, so the runtime's generator is good enough.
-func newRequestID() string { return fmt.Sprintf("%016x%016x", rand.Uint64(), rand.Uint64()) }
+func newRequestID() string {
+	var random [16]byte
+	binary.LittleEndian.PutUint64(random[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(random[8:], rand.Uint64())
+	return hex.EncodeToString(random[:])
+}
 
 // settled ends an attempt and leaves its socket open.
 func (e *engine) settled(h *opening) {
