@@ -196,3 +196,34 @@ func (w *town) spread(t *testing.T, within time.Duration, owner func(*guest) str
 	})
 	w.awaitServed(t, within, nil, owner)
 }
+
+// devices has further devices of the moving users dial any edge of either unit all the time, and leave again. They find
+// a unit that serves too early: a guest itself comes there only once the other unit has sent it away. The function that is
+// returned ends them and says how often one was let in.
+func (w *town) devices(t *testing.T) (stop func() int) {
+	t.Helper()
+	var moving []string
+	for _, g := range w.guests {
+		if g.moves {
+			moving = append(moving, g.id)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	var admitted atomic.Int64
+	for range 8 {
+		running.Go(func() {
+			for ctx.Err() == nil {
+				addr, id := w.edges[""][rand.IntN(len(w.edges[""]))], moving[rand.IntN(len(moving))]
+				if client, _, _ := harness.Dial(harness.Handshake{Addr: addr, Host: w.host, RouterID: id}); client != nil {
+					admitted.Add(1)
+					visit(client)
+				}
+				pause(ctx, 2*comeBack)
+			}
+		})
+	}
+	stop = func() int { cancel(); running.Wait(); return int(admitted.Load()) }
+	t.Cleanup(func() { stop() })
+	return stop
+}

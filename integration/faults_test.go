@@ -122,6 +122,7 @@ func runFaults(t *testing.T, ownership string) {
 	began := time.Now()
 	b := startFaultBed(t, ownership, size)
 	t.Logf("%d guests chat %v after the start", size.guests, time.Since(began).Round(10*time.Millisecond))
+	stop := b.devices(t)
 	var rows []row
 	defer func() { t.Log(table(rows)) }()
 	for _, c := range cells {
@@ -129,6 +130,9 @@ func runFaults(t *testing.T, ownership string) {
 			break
 		}
 		rows = append(rows, b.run(t, c))
+	}
+	if visits := stop(); visits == 0 {
+		t.Error("no further device was ever let in, so nothing was tried")
 	}
 	b.settle(t)
 	for _, g := range b.town.guests {
