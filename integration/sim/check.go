@@ -89,6 +89,9 @@ func (w *world) viewed(e *edge) {
 
 // redirects reports whether a poller of the edge sends a key's clients to a unit.
 func (e *edge) redirects(key int, unit string) bool {
+	if !e.leased() {
+		return false
+	}
 	for _, p := range e.relay.pollers {
 		if p.answers != nil && p.answers.redirect[key] == unit {
 			return true
@@ -151,7 +154,12 @@ func (w *world) stored(was, now *events.State, rec events.Record, e events.Event
 			w.bug("R1", "term %d is taken after term %d", e.Term, was.Office.Term)
 		}
 	case events.EdgeRetired:
-		w.excuse(e.ID, rec.Seq)
+		if was.Policy.Ownership == "available" { // else its lease is waited for (R7)
+			w.excuse(e.ID, rec.Seq)
+		}
+	case events.OwnershipEstablished:
+		w.inOffice(was, e.Term)
+		w.established()
 	case events.WaveFenced:
 		w.inOffice(was, e.Term)
 	case events.CutoverCompleted:
@@ -218,6 +226,7 @@ func (w *world) committed(was *events.State, rec events.Record, e events.WaveCom
 	w.result.Commits++
 	c := was.Cutovers[e.Cutover]
 	wave := c.Waves[e.Wave]
+	w.silenced(wave.FenceSeq, e)
 	units, gaining := map[string]bool{}, map[string]bool{}
 	for k, r := range w.journal.routes[was.Seq] {
 		if r.Next != "" && w.journal.routes[rec.Seq][k].Unit == r.Next {
@@ -237,8 +246,27 @@ func (w *world) committed(was *events.State, rec events.Record, e events.WaveCom
 		}
 		if _, skipped := wave.SkipEdges[x.id]; skipped {
 			w.excuse(x.id, rec.Seq)
-		} else if seqOf(x.disk.synced) < wave.FenceSeq {
+		} else if seqOf(x.disk.synced) < wave.FenceSeq && !silent(e.Edges, x.id) {
 			w.bug("R6", "wave %d of %s is committed, its fence is %d, and %s has %d on disk", e.Wave, c.ID, wave.FenceSeq, x.name, seqOf(x.disk.synced))
+		}
+	}
+}
+
+func silent(results []events.EdgeResult, id string) bool {
+	for _, r := range results {
+		if r.ID == id {
+			return r.Silent
+		}
+	}
+	return false
+}
+
+// established: R13. Every registered edge that may serve does so by a lease.
+func (w *world) established() {
+	for _, x := range w.edges {
+		have, ok := w.journal.head().Edges[x.id]
+		if ok && have.Gone == "" && have.Directory == x.dir && x.up && x.installed != nil && !x.lease.bound {
+			w.bug("R13", "exclusive ownership counts, and %s serves without a lease", x.name)
 		}
 	}
 }

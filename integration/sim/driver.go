@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/unitgate/unitgate/events"
@@ -12,6 +13,8 @@ type driver struct {
 	*node
 	machine *cutover.Driver
 	reader  reader
+	inbox   map[int]func(events.LeaseAnswer) // by reply: who asked for a lease
+	replies int
 }
 
 func (w *world) newDriver(name string) *driver {
@@ -29,6 +32,7 @@ func (d *driver) boot() {
 		Epoch: epoch, Holder: d.w.incarnation(d.node), Patience: d.w.plan.patience,
 		ID: func(uint64) string { return d.w.uuid(1) },
 	})
+	d.inbox = map[int]func(events.LeaseAnswer){}
 	d.reader = reader{w: d.w, node: d.node, own: d.index == 1}
 	d.every("tick", 200*time.Millisecond, func() { d.step(cutover.Tick{At: d.at()}) })
 	d.every("read", 500*time.Millisecond, d.read)
@@ -79,6 +83,11 @@ func (d *driver) step(in cutover.Input) {
 			d.w.after(d.w.latency(), d.mine(func() {
 				d.step(cutover.Inquired{At: d.at(), Round: out.Round})
 			}))
+		case cutover.AnswerLease:
+			d.w.granted(d, &out.Answer)
+			if n, err := strconv.Atoi(out.Reply); err == nil && d.inbox[n] != nil {
+				d.inbox[n](out.Answer)
+			}
 		case cutover.Submit:
 			d.w.submit(d.node, out.Envelope, func(f cutover.Fate, seq uint64, _ error) {
 				d.step(cutover.Submitted{At: d.at(), ID: out.Envelope.ID, Fate: f, Seq: seq})
@@ -162,3 +171,5 @@ func (r *reader) advance(to uint64) {
 		r.w.bug("G4", "%s has another state at %d than the journal", r.node.name, to)
 	}
 }
+
+func (d *driver) reply() string { return strconv.Itoa(d.replies) }

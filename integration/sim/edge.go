@@ -20,6 +20,7 @@ type edge struct {
 	reader            reader
 	relay             *relay
 	disk              disk
+	lease             lease
 	installed         *events.State // by which every poller decides: what Counted is about
 	joining           bool
 	gone              bool // its process ended for good
@@ -56,7 +57,7 @@ func (e *edge) boot() {
 	e.self = agent.Self{Namespace: namespace, Unit: e.unit, Cluster: e.cluster, ID: e.id, Directory: e.dir, Incarnation: w.incarnation(e.node)}
 	e.machine = agent.New(e.self)
 	e.relay = newRelay(e)
-	e.installed, e.joining = nil, false
+	e.installed, e.joining, e.lease = nil, false, lease{timer: e.lease.timer}
 	e.reader = reader{w: w, node: e.node, own: e.index%5 == 0}
 	w.trace("%s starts with %d on disk", e.name, seqOf(e.disk.synced))
 	if s := e.disk.synced; s != nil {
@@ -172,6 +173,16 @@ func (e *edge) step(in agent.Input) {
 			e.relay.evict(int(out.Rate))
 		case agent.Report:
 			e.report(out.EdgeReport)
+		case agent.Ask:
+			e.ask(out.LeaseRequest)
+		case agent.CatchUp:
+			e.read()
+		case agent.Hold:
+			e.hold(out)
+		case agent.Lapse:
+			e.lapse()
+		case agent.Free:
+			e.free()
 		}
 	}
 }

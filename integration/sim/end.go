@@ -65,6 +65,8 @@ func (w *world) settled(head *events.State, e *edge) {
 		w.bug("liveness", "%s runs and is %+v in the journal", e.name, have)
 	case seqOf(e.installed) != head.Seq || seqOf(e.disk.synced) != head.Seq:
 		w.bug("liveness", "%s decides by %d and has %d on disk; the journal is at %d", e.name, seqOf(e.installed), seqOf(e.disk.synced), head.Seq)
+	case !e.leased():
+		w.bug("liveness", "%s has no lease", e.name)
 	case e.relay.counts.Victims != 0 || e.relay.counts.Held != 0:
 		w.bug("liveness", "%s still has %+v", e.name, e.relay.counts)
 	}

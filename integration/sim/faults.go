@@ -21,6 +21,7 @@ const (
 	quorumLost  // nobody reaches the bus
 	edgeCrash   // back with the disk as fsync left it
 	edgePause   // SIGSTOP
+	edgeAlone   // reaches nobody for a while, perhaps after having been stopped
 	edgeSlow    // takes seconds to take a state and to store it
 	diskFull    // an edge cannot store
 	edgeLost    // its machine is gone with the state directory; another id takes its place
@@ -34,13 +35,14 @@ const (
 	opRollback  //
 	opSkip      // an edge for which the wave may wait
 	opRetire    // an edge, alive or not
+	opPolicy    // ownership, or the length of a lease
 	faultCount
 )
 
 var faultNames = [faultCount]string{
-	"message lost", "message doubled", "message late", "append late", "nodes parted", "quorum lost", "edge crash", "edge paused",
+	"message lost", "message doubled", "message late", "append late", "nodes parted", "quorum lost", "edge crash", "edge paused", "edge alone",
 	"edge slow", "disk full", "edge lost", "driver crash", "driver stopped", "driver paused", "clock rate", "clock step",
-	"operator: pause", "operator: abort", "operator: rollback", "operator: skip", "operator: retire",
+	"operator: pause", "operator: abort", "operator: rollback", "operator: skip", "operator: retire", "operator: policy",
 }
 
 func (f Fault) String() string { return faultNames[f] }
@@ -198,7 +200,7 @@ func (w *world) harm() {
 
 // until is how long a fault lasts: up to limit, and never into the calm.
 func (w *world) until(limit time.Duration) time.Duration {
-	return min(w.span(limit), w.plan.calm-w.now)
+	return min(w.span(limit), max(0, w.plan.calm-w.now))
 }
 
 func (w *world) cause(f Fault) {
@@ -208,7 +210,7 @@ func (w *world) cause(f Fault) {
 	switch f {
 	case parted, quorumLost:
 		w.harmNet(f)
-	case edgeCrash, edgePause, edgeSlow, diskFull, edgeLost:
+	case edgeCrash, edgePause, edgeAlone, edgeSlow, diskFull, edgeLost:
 		w.harmEdge(f)
 	case driverCrash, driverStop, driverPause:
 		w.harmDriver(f)
@@ -220,6 +222,11 @@ func (w *world) cause(f Fault) {
 			rate = 1 - w.plan.drift
 		}
 		n.clock.turn(w.now, rate)
+		for _, e := range w.edges {
+			if e.node == n {
+				e.arm()
+			}
+		}
 	case clockStep:
 		n := w.nodes[1+w.rnd.IntN(len(w.nodes)-1)]
 		w.hit(f)
@@ -258,7 +265,21 @@ func (w *world) harmEdge(f Fault) {
 	case edgeCrash:
 		e.crash(1 + w.until(6*time.Second))
 	case edgePause:
-		e.freeze(w.until(20 * time.Second))
+		e.freeze(w.until(w.plan.pauses))
+	case edgeAlone:
+		stopped := w.chance(0.5)
+		if stopped {
+			e.freeze(w.until(12 * time.Second))
+		}
+		for _, n := range w.nodes {
+			if n != e.node {
+				if stopped && n != w.bus { // what was under way still arrives
+					w.after(time.Second, func() { w.cut(e.node, n, w.until(w.plan.pauses)) })
+					continue
+				}
+				w.cut(e.node, n, w.until(w.plan.pauses))
+			}
+		}
 	case edgeSlow:
 		e.slow = w.span(4 * time.Second)
 	case diskFull:
@@ -329,6 +350,8 @@ func (w *world) interfere(f Fault) {
 	case opSkip:
 		e := w.edges[w.rnd.IntN(len(w.edges))]
 		w.command(events.SkipCheck{Cutover: id, Edge: e.id})
+	case opPolicy:
+		w.changePolicy()
 	default:
 		e := w.edges[w.rnd.IntN(len(w.edges))]
 		others := 0
@@ -341,4 +364,20 @@ func (w *world) interfere(f Fault) {
 			w.command(events.RetireEdge{ID: e.id})
 		}
 	}
+}
+
+// changePolicy is possible only with no cutover open (R13). Where leases are not to come into play, it is another value.
+func (w *world) changePolicy() {
+	p := &events.PolicyPatch{}
+	hold := events.Duration(4+w.rnd.IntN(3)) * events.Duration(time.Second)
+	length := events.Duration(15+5*w.rnd.IntN(3)) * events.Duration(time.Second)
+	switch {
+	case !w.plan.changes:
+		p.Hold = &hold
+	case w.chance(0.5):
+		p.Ownership = &[]string{"available", "exclusive"}[w.rnd.IntN(2)]
+	default:
+		p.Lease = &length
+	}
+	w.command(events.ApplyConfig{Base: w.journal.head().ConfigVersion, Config: events.Config{Namespace: namespace, Policy: p}})
 }

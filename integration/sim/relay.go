@@ -102,6 +102,7 @@ func (r *relay) install(v *handshake.View, done func()) {
 }
 
 func (p *poller) install(v *handshake.View, a *answers, changes []registry.Change) {
+	p.observe()
 	p.view, p.answers = v, a
 	for i := range changes {
 		for _, entry := range p.registry.Touched(&changes[i]) {
@@ -160,6 +161,7 @@ func (r *relay) signal() { r.e.w.after(0, r.e.mine(r.e.count)) }
 // accept takes a handshake.
 func (r *relay) accept(c *client) {
 	p := r.pollers[r.e.w.rnd.IntN(len(r.pollers))]
+	p.observe()
 	if p.view == nil {
 		c.refused()
 		return
@@ -169,6 +171,11 @@ func (r *relay) accept(c *client) {
 
 func (p *poller) decide(s *session) {
 	w := p.r.e.w
+	if !p.r.e.leased() { // R9: not even a redirect
+		s.phase, s.c.session = ended, nil
+		s.c.refused()
+		return
+	}
 	vd := handshake.Decide(s.c.req, p.view, peer, false)
 	switch vd.Action {
 	case handshake.Hold:
@@ -201,6 +208,7 @@ func (p *poller) decide(s *session) {
 
 // unhold: the hold time is over.
 func (p *poller) unhold(s *session) {
+	p.observe()
 	if i := slices.Index(p.held, s); i >= 0 && s.phase == held {
 		p.held = slices.Delete(p.held, i, i+1)
 		p.r.counts.Held--
@@ -212,6 +220,7 @@ func (p *poller) unhold(s *session) {
 // connected: R10 asks again before the first byte to the origin, and before the 101.
 func (p *poller) connected(s *session, moved bool) {
 	w := p.r.e.w
+	p.observe()
 	if s.phase != dialling {
 		return
 	}
@@ -222,6 +231,7 @@ func (p *poller) connected(s *session, moved bool) {
 	s.phase = asking
 	w.serve(s)
 	w.after(time.Millisecond+w.span(8*time.Millisecond), p.r.e.mine(func() {
+		p.observe()
 		if s.phase != asking {
 			return
 		}
@@ -265,6 +275,9 @@ func (r *relay) evict(rate int) {
 }
 
 func (r *relay) evictNext(pacing int) {
+	for _, p := range r.pollers {
+		p.observe()
+	}
 	for len(r.victims) > 0 && r.pacing == pacing {
 		s := r.victims[0]
 		r.victims = r.victims[1:]

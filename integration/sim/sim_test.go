@@ -53,6 +53,8 @@ func TestSeeds(t *testing.T) {
 				sum.Steps += r.Steps
 				sum.Served += r.Served
 				sum.Evicted += r.Evicted
+				sum.Grants += r.Grants
+				sum.Silent += r.Silent
 				for _, bug := range r.Bugs {
 					t.Errorf("seed %d: %s", r.Seed, bug)
 					failed++
@@ -67,8 +69,8 @@ func TestSeeds(t *testing.T) {
 	}
 	all.Wait()
 	took := time.Since(began)
-	t.Logf("%d seeds in %.1f s: %d waves committed, %d cutovers ended, %d terms of office, %d sessions, %d evicted, %d steps",
-		n, took.Seconds(), sum.Commits, sum.Ended, sum.Terms, sum.Served, sum.Evicted, sum.Steps)
+	t.Logf("%d seeds in %.1f s: %d waves committed, %d cutovers ended, %d terms of office, %d sessions, %d evicted, %d leases, %d edges taken for silent, %d steps",
+		n, took.Seconds(), sum.Commits, sum.Ended, sum.Terms, sum.Served, sum.Evicted, sum.Grants, sum.Silent, sum.Steps)
 	t.Logf("faults by the phase in which they came:\n%s", &sum.Hits)
 	if t.Failed() {
 		return

@@ -54,6 +54,8 @@ type Result struct {
 	Steps   int // things that happened
 	Served  int // sessions opened
 	Evicted int
+	Grants  int    // of leases
+	Silent  int    // edges taken for silent
 	Head    string // hash of the state at the end: equal for equal seeds
 }
 
@@ -141,7 +143,7 @@ func (w *world) drift() float64 {
 func (w *world) config() events.Config {
 	c := events.Config{
 		Namespace: namespace,
-		Policy:    &events.PolicyPatch{EvictRate: &w.plan.evictRate},
+		Policy:    &events.PolicyPatch{EvictRate: &w.plan.evictRate, Ownership: &w.plan.ownership, Lease: &w.plan.lease},
 		UnitTypes: []events.UnitType{{Name: unitType, Slots: slots}},
 		Rules:     map[string]events.RulesConfig{unitType: {Ranges: w.ranges(w.rnd), Exact: map[string][]string{"unbj": {keyID(slots)}, "center": {keyID(slots + 1)}}}},
 	}

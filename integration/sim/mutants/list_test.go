@@ -9,7 +9,7 @@ type mutant struct {
 	name  string
 	rule  string
 	edits []edit
-	by    string // what the simulation has to say of it, the beginning of a bug; of a test: its name
+	by    string // what the simulation has to say of it: rules, with | between them; of a test: its name
 	test  string // package of the test that has to fail; "": the simulation
 }
 
@@ -25,6 +25,9 @@ const (
 	cutovers = "events/evolve_cutover.go"
 	table    = "events/routing/table.go"
 	machine  = "edge/agent/machine.go"
+	held     = "edge/agent/lease.go"
+	leases   = "services/cutover/lease.go"
+	times    = "events/lease.go"
 	fences   = "edge/agent/cutovers.go"
 	view     = "edge/agent/view.go"
 	verdict  = "edge/handshake/verdict.go"
@@ -78,7 +81,7 @@ var list = []mutant{
 	{name: "office-without-waiting", rule: "R1: the office is taken after the key stood unchanged for T+m_o", by: "R1", edits: []edit{
 		{term, "return atOnce || d.now-o.since >= Term+TermMargin", "return atOnce || d.now-o.since >= Term/4"},
 	}},
-	{name: "office-margin-0", rule: "R1: T+m_o outlives T on any two clocks", by: "R1", edits: []edit{
+	{name: "office-margin-0", rule: "R1: T+m_o outlives T on any two clocks", by: "R1|R5", edits: []edit{
 		{driver, "TermMargin = 500 * time.Millisecond", "TermMargin = 0 * time.Millisecond"},
 	}},
 	{name: "term-without-end", rule: "R1: the holder checks its own term before everything it does", by: "R1", edits: []edit{
@@ -109,7 +112,7 @@ var list = []mutant{
 	{name: "fence-covers-all-waves", rule: "a fence stops the keys of its own wave only", by: "ownership", edits: []edit{
 		{state, "Phase: w.State.Phase()}", "Phase: max(w.State.Phase(), c.Waves[0].State.Phase()%2)}"},
 	}},
-	{name: "abort-takes-the-rest", rule: "an aborted cutover leaves uncommitted waves where they were", by: "G4", edits: []edit{
+	{name: "abort-takes-the-rest", rule: "an aborted cutover leaves uncommitted waves where they were", by: "G4|ownership", edits: []edit{
 		{cutovers, "if c.NextWave() < len(c.Waves) {\n\t\tcurrent = c.Standing()", "if c.NextWave() < 0 {\n\t\tcurrent = c.Standing()"},
 	}},
 	{name: "exact-moves-with-slot", rule: "an exact ID is a key of its own", by: "ownership", edits: []edit{
@@ -121,5 +124,47 @@ var list = []mutant{
 	{name: "two-at-once", rule: "one cutover of a unit type runs at a time", by: "one cutover", edits: []edit{
 		{endOf, "if r, ok := s.Running(cut.UnitType); ok {", "if r, ok := s.Running(cut.UnitType); ok && r.ID == \"\" {"},
 		{cutovers, "if r, ok := s.Running(c.UnitType); ok {", "if r, ok := s.Running(c.UnitType); ok && r.ID == \"\" {"},
+	}},
+	{name: "lease-from-answer", rule: "R2: a lease runs from before its request was sent", by: "R5", edits: []edit{
+		{held, "end := l.asked.Add(time.Duration(in.Lease))", "end := now.Add(time.Duration(in.Lease))"},
+	}},
+	{name: "no-nonce", rule: "R2: an answer is for the one nonce that is outstanding", by: "R5", edits: []edit{
+		{held, "in.Nonce != l.nonce || ", ""},
+		{held, "if !l.open || l.phase", "if l.phase"},
+	}},
+	{name: "any-incarnation", rule: "R2: an answer is for the process that asked", by: "R5", edits: []edit{
+		{held, "in.Nonce != l.nonce || in.Incarnation != a.self.Incarnation ||", "in.Nonce != l.nonce ||"},
+	}},
+	{name: "lease-without-end", rule: "R3: a lease ends", by: "R5", edits: []edit{
+		{held, "case l.phase == held && !now.Before(l.ends),\n", "case l.phase == held && now.Before(l.asked),\n"},
+		{held, "l.phase, l.ends, l.epoch, l.length = held, end.Add(-l.guard), epoch, length", "l.phase, l.ends, l.epoch, l.length = held, end.Add(time.Hour), epoch, length\n\tend = l.ends"},
+	}},
+	{name: "grant-without-fence", rule: "R4: a lease only for an edge that has applied the newest fence", by: "R4", edits: []edit{
+		{leases, "case r.Applied < s.Exclusive.Needs():", "case r.Applied < 1:"},
+	}},
+	{name: "margin-0", rule: "R5: L+m outlives L on any two clocks", by: "R5", edits: []edit{
+		{times, "LeaseMargin = time.Second", "LeaseMargin = time.Nanosecond"},
+	}},
+	{name: "silence-from-office", rule: "R5: silence counts from the last grant", by: "R5", edits: []edit{
+		{leases, "from := max(d.tenure.since, d.tenure.given[edge])", "from := d.tenure.since"},
+	}},
+	{name: "silence-from-grant-only", rule: "R5: silence counts from taking office, too: the driver before may have granted", by: "R5", edits: []edit{
+		{leases, "from := max(d.tenure.since, d.tenure.given[edge])", "from := d.tenure.given[edge]"},
+	}},
+	{name: "silence-of-the-new-length", rule: "R13: after a change of L the longer one is waited for", by: "R5", edits: []edit{
+		{leases, "time.Duration(d.state.Exclusive.Lease) + d.cfg.LeaseMargin", "time.Duration(d.state.Policy.Lease)/2 + d.cfg.LeaseMargin"},
+	}},
+	{name: "grant-out-of-office", rule: "R1: only the driver in office grants", by: "R5", edits: []edit{
+		{leases, "if !d.Serving() || r.Namespace", "if r.Namespace"},
+		{leases, "d.enter()\n\t\td.tenure.given[r.Edge] = d.now", "if d.tenure.given == nil {\n\t\t\td.tenure.given = map[string]time.Duration{}\n\t\t}\n\t\td.tenure.given[r.Edge] = d.now"},
+	}},
+	{name: "fence-before-established", rule: "R13: exclusive ownership counts once every registered edge holds a lease", by: "R13", edits: []edit{
+		{leases, "s.Exclusive.Counts() || len(d.Unleased()) > 0", "s.Exclusive.Counts()"},
+	}},
+	{name: "retired-not-awaited", rule: "R7: who is retired under exclusive ownership is waited for", by: "G2", edits: []edit{
+		{evolve, "e.Awaited = how == \"retired\" && s.Policy.Ownership == \"exclusive\"", "e.Awaited = how == \"left\" && s.Policy.Ownership == \"exclusive\""},
+	}},
+	{name: "timer-too-late", rule: "R12: a kernel timer ends a stopped process at lease end", by: "R5", edits: []edit{
+		{held, "return []Output{Hold{Until: l.ends, End: end}}", "return []Output{Hold{Until: l.ends, End: end.Add(time.Hour)}}"},
 	}},
 }

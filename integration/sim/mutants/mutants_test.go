@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -145,8 +146,9 @@ func (m *mutant) catch(t *testing.T) string {
 		return m.by
 	}
 	for _, line := range bugLine.FindAllStringSubmatch(string(out), -1) {
-		if strings.HasPrefix(line[2], m.by+":") {
-			return m.by + " at seed " + line[1]
+		rule, _, _ := strings.Cut(line[2], ":")
+		if slices.Contains(strings.Split(m.by, "|"), rule) {
+			return rule + " at seed " + line[1]
 		}
 	}
 	t.Fatalf("want it caught by %s, but:\n%s", m.by, out)
