@@ -61,6 +61,14 @@ type plane struct {
 // startPlane runs a control process until the test ends.
 func startPlane(t *testing.T, nc *nats.Conn, incarnation string) *plane {
 	t.Helper()
+	p, stop := runPlane(t, nc, incarnation)
+	t.Cleanup(stop)
+	return p
+}
+
+// runPlane runs a control process until it is stopped.
+func runPlane(t *testing.T, nc *nats.Conn, incarnation string) (p *plane, stop func()) {
+	t.Helper()
 	js, err := jetstream.New(nc)
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +77,7 @@ func startPlane(t *testing.T, nc *nats.Conn, incarnation string) *plane {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &plane{t: t, projector: projector.New(j, nil, false, quiet())}
+	p = &plane{t: t, projector: projector.New(j, nil, false, quiet())}
 	p.handler = command.NewHandler(p.projector, cutover.NewPreparer(cutover.NewFleet(nc, ns), js, p.projector), time.Now, quiet())
 	p.manager = cutover.New(cutover.Config{
 		NC: nc, JS: js, Namespace: ns, Epoch: j.Epoch(), States: p.projector, Submit: p.handler, Replicas: 1, Logger: quiet(),
@@ -82,8 +90,7 @@ func startPlane(t *testing.T, nc *nats.Conn, incarnation string) *plane {
 	var running sync.WaitGroup
 	running.Go(func() { _ = p.projector.Run(ctx) })
 	running.Go(func() { _ = p.manager.Run(ctx) })
-	t.Cleanup(func() { cancel(); running.Wait() })
-	return p
+	return p, func() { cancel(); running.Wait() }
 }
 
 func (p *plane) join(m *nats.Msg) {
@@ -150,10 +157,11 @@ type door struct {
 	counts  agent.Counts
 	forbids int // how often it was forbidden to serve while users were connected
 	changed chan struct{}
+	evicted map[string]bool // users who were ever evicted
 }
 
 func newDoor(unit string) *door {
-	return &door{unit: unit, users: map[string]bool{}, changed: make(chan struct{}, 1)}
+	return &door{unit: unit, users: map[string]bool{}, evicted: map[string]bool{}, changed: make(chan struct{}, 1)}
 }
 
 func (d *door) leased() bool { return d.until == 0 || d.until > 0 && bubbleClock() < d.until }
@@ -216,6 +224,7 @@ func (d *door) Evict(string, int) {
 	for u := range d.users {
 		if _, ok := d.view.Serves("user", u); !ok {
 			delete(d.users, u)
+			d.evicted[u] = true
 			d.counts.Evicted++
 		}
 	}
@@ -263,13 +272,21 @@ func (d *door) Forbid() <-chan struct{} {
 // startEdge runs an edge's agent until the test ends.
 func startEdge(t *testing.T, nc *nats.Conn, id, unit string) *door {
 	t.Helper()
-	dir, err := agent.OpenStateDir(t.TempDir(), id)
+	d, stop := runEdge(t, nc, t.TempDir(), id, unit, "127.0.0.1:"+map[string]string{"b1": "7201", "b2": "7202", "h1": "7101"}[id])
+	t.Cleanup(stop)
+	return d
+}
+
+// runEdge runs an edge's agent on a state directory until it is stopped.
+func runEdge(t *testing.T, nc *nats.Conn, path, id, unit, address string) (d *door, stop func()) {
+	t.Helper()
+	dir, err := agent.OpenStateDir(path, id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDoor(unit)
+	d = newDoor(unit)
 	r, err := agent.Start(agent.Config{
-		Namespace: ns, Unit: unit, Cluster: unit, Advertise: "127.0.0.1:" + map[string]string{"b1": "7201", "b2": "7202", "h1": "7101"}[id],
+		Namespace: ns, Unit: unit, Cluster: unit, Advertise: address,
 		Dir: dir, NATS: agent.NATS{Conn: nc}, Relay: d, Clock: bubbleClock, Logger: quiet(),
 		Try: func(context.Context, string, events.Service) events.TriedSession { return events.TriedSession{} },
 	})
@@ -279,6 +296,5 @@ func startEdge(t *testing.T, nc *nats.Conn, id, unit string) *door {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-ended; _ = dir.Close() })
-	return d
+	return d, func() { cancel(); <-ended; _ = dir.Close() }
 }

@@ -17,7 +17,8 @@ const (
 	wave     = "services/cutover/wave.go"
 	term     = "services/cutover/term.go"
 	driver   = "services/cutover/driver.go"
-	decide   = "events/decide.go"
+	join     = "events/join.go"
+	relay    = "edge/relay"
 	wavesOf  = "events/decide_wave.go"
 	endOf    = "events/decide_end.go"
 	state    = "events/state.go"
@@ -97,11 +98,11 @@ var list = []mutant{
 		{view, "return ok && e.Gone == \"\" && e.Unit == self.Unit && e.Directory == self.Directory", "return ok || e.Gone == \"\""},
 	}},
 	{name: "gone-comes-back", rule: "R7: a retired id never rejoins", by: "R7", edits: []edit{
-		{decide, "\t\tif old.Gone != \"\" {\n\t\t\treturn nil, ErrEdgeGone", "\t\tif old.Gone == \"left\" {\n\t\t\treturn nil, ErrEdgeGone"},
-		{evolve, "if old.Gone != \"\" { // R7", "if old.Gone == \"left\" { // R7"},
+		{join, "\t\tif old.Gone != \"\" {\n\t\t\treturn nil, ErrEdgeGone", "\t\tif old.Gone == \"left\" {\n\t\t\treturn nil, ErrEdgeGone"},
+		{join, "if old.Gone != \"\" { // R7", "if old.Gone == \"left\" { // R7"},
 	}},
 	{name: "directory-cloned", rule: "R7: an id stays with its state directory", by: "R7", edits: []edit{
-		{decide, "if e.Directory != directory {", "if e.Directory == \"\" {"},
+		{join, "if e.Directory != directory {", "if e.Directory == \"\" {"},
 	}},
 	{name: "fence-without-evicting", rule: "a fenced key is served by nobody new, and who has it evicts", by: "R5", edits: []edit{
 		{verdict, "return r, r.Unit == v.Unit && r.Next == \"\"", "return r, r.Unit == v.Unit"},
@@ -166,5 +167,18 @@ var list = []mutant{
 	}},
 	{name: "timer-too-late", rule: "R12: a kernel timer ends a stopped process at lease end", by: "R5", edits: []edit{
 		{held, "return []Output{Hold{Until: l.ends, End: end}}", "return []Output{Hold{Until: l.ends, End: end.Add(time.Hour)}}"},
+	}},
+	{name: "lapsed-edge-redirects", rule: "R9: without a lease an edge answers 503, not 302", by: "TestEndOfALease", test: relay, edits: []edit{
+		{"edge/relay/admit.go", "if !e.leased() { // R9", "if e.closing && !e.leased() { // R9"},
+	}},
+	{name: "no-lease-before-101", rule: "R10: the lease is asked for again before the 101", by: "TestLeaseEndsWhileDialling", test: relay, edits: []edit{
+		{"edge/relay/reply.go", "if !e.leased() || !e.stillServed(s) {", "if !e.stillServed(s) {"},
+		{"edge/relay/engine.go", "\te.observeLease()\n\tswitch", "\tswitch"},
+	}},
+	{name: "lease-renewed-after-end", rule: "R3: a lease that ended is never renewed", by: "TestEndOfALease", test: relay, edits: []edit{
+		{"edge/relay/lease.go", "if was == never && !r.forbidden.CompareAndSwap(true, false) {", "if was == never && r.forbidden.CompareAndSwap(true, false) {"},
+	}},
+	{name: "no-look-after-waking-up", rule: "R12: a poller looks at the lease before it handles an event", by: "TestEndOfALease", test: relay, edits: []edit{
+		{"edge/relay/engine.go", "\te.observeLease()\n\tswitch", "\tswitch"},
 	}},
 }
