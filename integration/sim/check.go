@@ -241,6 +241,9 @@ func (w *world) committed(was *events.State, rec events.Record, e events.WaveCom
 	}
 	for _, x := range w.edges {
 		have, ok := was.Edges[x.id]
+		if ok && have.Gone == "retired" && was.Policy.Ownership == "exclusive" && units[x.unit] && x.up && x.behind(wave.FenceSeq) && x.leased() {
+			w.bug("R7", "wave %d of %s is committed while the lease of %s runs, which was retired", e.Wave, c.ID, x.name)
+		}
 		if !ok || have.Gone != "" || !units[x.unit] || have.Directory != x.dir {
 			continue
 		}

@@ -133,7 +133,7 @@ var list = []mutant{
 		{held, "in.Nonce != l.nonce || ", ""},
 		{held, "if !l.open || l.phase", "if l.phase"},
 	}},
-	{name: "any-incarnation", rule: "R2: an answer is for the process that asked", by: "R5", edits: []edit{
+	{name: "any-incarnation", rule: "R2: an answer is for the process that asked", by: "TestGrantIsForOneRequest", test: "edge/agent", edits: []edit{
 		{held, "in.Nonce != l.nonce || in.Incarnation != a.self.Incarnation ||", "in.Nonce != l.nonce ||"},
 	}},
 	{name: "lease-without-end", rule: "R3: a lease ends", by: "R5", edits: []edit{
@@ -162,14 +162,14 @@ var list = []mutant{
 	{name: "fence-before-established", rule: "R13: exclusive ownership counts once every registered edge holds a lease", by: "R13", edits: []edit{
 		{leases, "s.Exclusive.Counts() || len(d.Unleased()) > 0", "s.Exclusive.Counts()"},
 	}},
-	{name: "retired-not-awaited", rule: "R7: who is retired under exclusive ownership is waited for", by: "G2", edits: []edit{
+	{name: "retired-not-awaited", rule: "R7: who is retired under exclusive ownership is waited for", by: "R7|G2", edits: []edit{
 		{evolve, "e.Awaited = how == \"retired\" && s.Policy.Ownership == \"exclusive\"", "e.Awaited = how == \"left\" && s.Policy.Ownership == \"exclusive\""},
 	}},
 	{name: "timer-too-late", rule: "R12: a kernel timer ends a stopped process at lease end", by: "R5", edits: []edit{
 		{held, "return []Output{Hold{Until: l.ends, End: end}}", "return []Output{Hold{Until: l.ends, End: end.Add(time.Hour)}}"},
 	}},
 	{name: "lapsed-edge-redirects", rule: "R9: without a lease an edge answers 503, not 302", by: "TestEndOfALease", test: relay, edits: []edit{
-		{"edge/relay/admit.go", "if !e.leased() { // R9", "if e.closing && !e.leased() { // R9"},
+		{"edge/relay/admit.go", "if !e.leased() { // R9", "if vd := handshake.Decide(s.hs.req, e.view, s.hs.peer, s.tls != nil); !e.leased() && vd.Action != handshake.Answer { // R9"},
 	}},
 	{name: "no-lease-before-101", rule: "R10: the lease is asked for again before the 101", by: "TestLeaseEndsWhileDialling", test: relay, edits: []edit{
 		{"edge/relay/reply.go", "if !e.leased() || !e.stillServed(s) {", "if !e.stillServed(s) {"},

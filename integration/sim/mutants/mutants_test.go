@@ -127,7 +127,7 @@ func (m *mutant) catch(t *testing.T) string {
 	}
 	args := []string{"-test.run", "^TestSeeds$", "-first"}
 	if m.test != "" {
-		args = []string{"-test.run", "^" + m.by + "$"}
+		args = []string{"-test.run", "^" + m.by + "$", "-test.timeout", "2m"}
 	}
 	run := exec.Command(binary, args...)
 	run.Dir = filepath.Join(root, pkg)
