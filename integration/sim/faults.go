@@ -267,25 +267,40 @@ func (w *world) harmEdge(f Fault) {
 	case edgePause:
 		e.freeze(w.until(w.plan.pauses))
 	case edgeAlone:
-		stopped := w.chance(0.5)
-		if stopped {
-			e.freeze(w.until(12 * time.Second))
-		}
-		for _, n := range w.nodes {
-			if n != e.node {
-				if stopped && n != w.bus { // what was under way still arrives
-					w.after(time.Second, func() { w.cut(e.node, n, w.until(w.plan.pauses)) })
-					continue
-				}
-				w.cut(e.node, n, w.until(w.plan.pauses))
-			}
-		}
+		w.isolate(e)
 	case edgeSlow:
 		e.slow = w.span(4 * time.Second)
 	case diskFull:
 		e.disk.broken = w.now + w.until(10*time.Second)
 	default:
 		w.lose(e)
+	}
+}
+
+// isolate parts an edge from everybody. It may have been stopped just before, as soon as it asks for its next lease where it
+// does; and an operator may take it for gone.
+func (w *world) isolate(e *edge) {
+	cut := func() {
+		for _, n := range w.nodes {
+			if n != e.node {
+				w.cut(e.node, n, w.until(w.plan.pauses))
+			}
+		}
+	}
+	switch {
+	case w.chance(0.4):
+		cut()
+	case e.lease.bound:
+		e.lease.asking = func() {
+			e.freeze(w.until(12 * time.Second))
+			w.after(500*time.Millisecond, cut) // what was under way still arrives
+		}
+	default:
+		e.freeze(w.until(12 * time.Second))
+		w.after(500*time.Millisecond, cut)
+	}
+	if w.chance(0.4) {
+		w.after(w.span(8*time.Second), func() { w.retire(e) })
 	}
 }
 
@@ -353,15 +368,16 @@ func (w *world) interfere(f Fault) {
 	case opPolicy:
 		w.changePolicy()
 	default:
-		e := w.edges[w.rnd.IntN(len(w.edges))]
-		others := 0
-		for _, o := range w.journal.head().LiveEdges() {
-			if o.Unit == e.unit && o.ID != e.id {
-				others++
-			}
-		}
-		if others > 0 {
+		w.retire(w.edges[w.rnd.IntN(len(w.edges))])
+	}
+}
+
+// retire is an operator's word that an edge is gone, unless it is the last one of its unit.
+func (w *world) retire(e *edge) {
+	for _, o := range w.journal.head().LiveEdges() {
+		if o.Unit == e.unit && o.ID != e.id {
 			w.command(events.RetireEdge{ID: e.id})
+			return
 		}
 	}
 }

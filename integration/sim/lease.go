@@ -16,6 +16,8 @@ type lease struct {
 	empty bool      // there is none, and every poller has let go of everything: a new one may begin (R3)
 	kill  time.Time // the kernel's timer (R12); the zero time: disarmed
 	timer int       // counts them
+
+	asking func() // happens when it asks next; nil: nothing does
 }
 
 // leased reports whether the pollers may serve at this moment.
@@ -120,6 +122,14 @@ func (e *edge) ask(r events.LeaseRequest) {
 	w := e.w
 	w.reported(e, r.EdgeReport)
 	life := e.life
+	if then := e.lease.asking; then != nil {
+		e.lease.asking = nil
+		w.after(time.Millisecond, func() {
+			if w.faulty() {
+				then()
+			}
+		})
+	}
 	for _, d := range w.drivers {
 		w.send(e.node, d.node, func() {
 			d.asked(r, func(a events.LeaseAnswer) {
