@@ -192,6 +192,11 @@ func (s *stage) play(p *player, in cutover.Input) {
 			s.play(p, cutover.OfficeRead{At: s.at(), Key: s.key})
 		case cutover.WriteOffice:
 			s.play(p, s.writeOffice(out))
+		case cutover.CallHook:
+			s.say("%s calls hook %s", p.name, out.Hook.Name)
+		case cutover.Inquire: // these edges remember nobody
+			s.play(p, cutover.Inquired{At: s.at(), Round: out.Round})
+		case cutover.AnswerLease: // no edge asks for one
 		case cutover.Submit:
 			seq, err := s.submit(out.Envelope.ID, p.name, out.Envelope.Command)
 			fate := cutover.Accepted
