@@ -118,7 +118,7 @@ func (r *reader) seq() uint64 {
 // fetch asks for what is new and gives it to take, if there is something.
 func (r *reader) fetch(take func(*events.State)) {
 	w := r.w
-	if r.busy || r.seq() == w.journal.seq() || !w.reaches(r.node, w.bus) {
+	if r.busy || r.seq() == w.journal.seq() || !w.talks(r.node, w.bus) {
 		return
 	}
 	r.busy = true
@@ -128,7 +128,7 @@ func (r *reader) fetch(take func(*events.State)) {
 	}
 	reach := r.node.mine(func() {
 		r.busy = false
-		if !w.reaches(r.node, w.bus) {
+		if !w.talks(r.node, w.bus) {
 			return
 		}
 		to := w.journal.seq()

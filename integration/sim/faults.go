@@ -281,17 +281,29 @@ func (w *world) harmEdge(f Fault) {
 // does; and an operator may take it for gone.
 func (w *world) isolate(e *edge) {
 	cut := func() {
+		deaf := w.chance(0.7) // or it still hears, and nobody hears it
 		for _, n := range w.nodes {
-			if n != e.node {
-				w.cut(e.node, n, w.until(w.plan.pauses))
+			if n == e.node {
+				continue
+			}
+			d := w.until(w.plan.pauses)
+			w.cuts[link{e.node.index, n.index}] = w.now + d
+			if deaf {
+				w.cuts[link{n.index, e.node.index}] = w.now + d
 			}
 		}
+		w.trace("%s is alone; deaf: %v", e.name, deaf)
 	}
 	switch {
 	case w.chance(0.4):
 		cut()
 	case e.lease.bound:
 		e.lease.asking = func() {
+			if w.chance(0.4) { // the answer comes seconds later, and nothing that the edge says in between arrives
+				e.lease.tardy = true
+				w.after(100*time.Millisecond, func() { w.mute(e) })
+				return
+			}
 			e.freeze(w.until(12 * time.Second))
 			w.after(500*time.Millisecond, cut) // what was under way still arrives
 		}
@@ -301,6 +313,14 @@ func (w *world) isolate(e *edge) {
 	}
 	if w.chance(0.4) {
 		w.after(w.span(8*time.Second), func() { w.retire(e) })
+	}
+}
+
+// mute lets an edge hear and not be heard.
+func (w *world) mute(e *edge) {
+	w.trace("nobody hears %s", e.name)
+	for _, n := range w.nodes {
+		w.cuts[link{e.node.index, n.index}] = w.now + w.until(w.plan.pauses)
 	}
 }
 

@@ -186,7 +186,7 @@ func (w *world) back(n *node, run func()) {
 		return
 	}
 	w.after(w.latency(), func() {
-		if w.reaches(n, w.bus) {
+		if w.reaches(w.bus, n) {
 			run()
 		}
 	})

@@ -18,6 +18,7 @@ type lease struct {
 	timer int       // counts them
 
 	asking func() // happens when it asks next; nil: nothing does
+	tardy  bool   // the answer to what it has asked takes seconds
 }
 
 // leased reports whether the pollers may serve at this moment.
@@ -124,23 +125,30 @@ func (e *edge) ask(r events.LeaseRequest) {
 	life := e.life
 	if then := e.lease.asking; then != nil {
 		e.lease.asking = nil
-		w.after(time.Millisecond, func() {
-			if w.faulty() {
-				then()
-			}
-		})
+		if w.faulty() {
+			w.after(time.Millisecond, then)
+		}
 	}
 	for _, d := range w.drivers {
 		w.send(e.node, d.node, func() {
-			d.asked(r, func(a events.LeaseAnswer) {
-				w.send(d.node, e.node, func() {
-					if e.life == life || w.chance(0.5) { // its inbox is its own, but nothing may hang on that
-						e.step(agent.Answered{Now: e.clock(), Answer: a})
-					}
-				})
-			})
+			d.asked(r, func(a events.LeaseAnswer) { w.answer(d, e, life, a) })
 		})
 	}
+}
+
+// answer carries what a driver says to the process that asked.
+func (w *world) answer(d *driver, e *edge, life int, a events.LeaseAnswer) {
+	hear := func() {
+		if e.life == life {
+			e.step(agent.Answered{Now: e.clock(), Answer: a})
+		}
+	}
+	if e.lease.tardy && e.life == life {
+		e.lease.tardy = false
+		w.after(3*time.Second+w.span(9*time.Second), e.mine(hear))
+		return
+	}
+	w.send(d.node, e.node, hear)
 }
 
 // asked gives a request to the driver; answer takes what it says.

@@ -2,10 +2,8 @@ package sim
 
 import "time"
 
-// link is the connection of two nodes.
-type link struct{ a, b int }
-
-func between(a, b *node) link { return link{min(a.index, b.index), max(a.index, b.index)} }
+// link is one direction of a connection.
+type link struct{ from, to int }
 
 // reaches reports whether a message from a to b would pass at this moment. The bus is one more node: without its quorum
 // nobody reaches it.
@@ -13,13 +11,21 @@ func (w *world) reaches(a, b *node) bool {
 	if w.now < w.outage && (a == w.bus || b == w.bus) {
 		return false
 	}
-	return w.now >= w.cuts[between(a, b)]
+	return w.now >= w.cuts[link{a.index, b.index}]
 }
 
-// cut parts two nodes for a while.
+// talks reports whether a request and its answer would pass.
+func (w *world) talks(a, b *node) bool { return w.reaches(a, b) && w.reaches(b, a) }
+
+// cut parts two nodes for a while, now and then in one direction only.
 func (w *world) cut(a, b *node, d time.Duration) {
+	w.cuts[link{a.index, b.index}] = w.now + d
+	if w.chance(0.25) {
+		w.trace("%s does not reach %s for %s", a.name, b.name, d)
+		return
+	}
 	w.trace("%s and %s are parted for %s", a.name, b.name, d)
-	w.cuts[between(a, b)] = w.now + d
+	w.cuts[link{b.index, a.index}] = w.now + d
 }
 
 // send delivers a message later, never, or twice: what the bus's core gives.

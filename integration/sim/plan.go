@@ -24,19 +24,19 @@ type plan struct {
 	end                   time.Duration
 }
 
-func newPlan(r *rand.Rand) plan {
+func newPlan(r *rand.Rand, exclusive bool) plan {
 	p := plan{
 		units: 2 + r.IntN(2), edges: 1 + r.IntN(3), drivers: 2 + r.IntN(2),
-		evictRate: pick(r, 0, 0, 5, 50), drift: pick(r, 0, 0.03, 0.07),
+		evictRate: pick(r, 0, 0, 5, 50), drift: pick(r, 0, 0.07, 0.07),
 		lose: pick(r, 0, 0.03, 0.15), late: pick(r, 0, 0.05, 0.2), double: pick(r, 0, 0.1),
 		lateness: pick(r, time.Second, 5*time.Second, 12*time.Second), harmEvery: pick(r, 2*time.Second, 5*time.Second, 15*time.Second),
 		patience: 8 * time.Second, calm: 40 * time.Second, end: 85 * time.Second,
 	}
 	p.ownership, p.lease, p.pauses = "available", events.Duration(15*time.Second), 20*time.Second
-	switch r.IntN(5) {
-	case 0, 1, 2:
+	switch n := r.IntN(5); {
+	case n < 3 && !exclusive:
 		return p
-	case 3:
+	case n == 3 && !exclusive:
 		p.changes = true
 	default:
 		p.ownership = "exclusive"

@@ -12,7 +12,7 @@ func TestSeedsThatFailed(t *testing.T) {
 		{4646, "R1: a driver that had given its office back was still in office until that was answered"},
 		{2021, "the same"},
 	} {
-		for _, bug := range Run(f.seed, nil).Bugs {
+		for _, bug := range Run(f.seed, Options{}).Bugs {
 			t.Errorf("seed %d (%s): %s", f.seed, f.what, bug)
 		}
 	}

@@ -12,9 +12,10 @@ import (
 )
 
 var (
-	seedFlag  = flag.Uint64("seed", 0, "TestSeed replays this seed")
-	fromFlag  = flag.Uint64("from", 1, "the first seed of TestSeeds")
-	firstFlag = flag.Bool("first", false, "TestSeeds ends with the first seed that fails")
+	seedFlag      = flag.Uint64("seed", 0, "TestSeed replays this seed")
+	fromFlag      = flag.Uint64("from", 1, "the first seed of TestSeeds")
+	exclusiveFlag = flag.Bool("exclusive", false, "every seed under exclusive ownership")
+	firstFlag     = flag.Bool("first", false, "TestSeeds ends with the first seed that fails")
 )
 
 // runs is how many seeds are played: 300, or what the record asks for.
@@ -44,7 +45,7 @@ func TestSeeds(t *testing.T) {
 	for range runtime.GOMAXPROCS(0) {
 		all.Go(func() {
 			for i := next.Add(1); i <= n; i = next.Add(1) {
-				r := Run(*fromFlag+i-1, nil)
+				r := Run(*fromFlag+i-1, Options{Exclusive: *exclusiveFlag})
 				mu.Lock()
 				sum.Hits.Add(&r.Hits)
 				sum.Commits += r.Commits
@@ -88,7 +89,7 @@ func TestSeed(t *testing.T) {
 	if *seedFlag == 0 {
 		t.Skip("give -seed N")
 	}
-	r := Run(*seedFlag, t.Logf)
+	r := Run(*seedFlag, Options{Exclusive: *exclusiveFlag, Logf: t.Logf})
 	for _, bug := range r.Bugs {
 		t.Error(bug)
 	}
@@ -97,7 +98,7 @@ func TestSeed(t *testing.T) {
 // TestReplay: the same seed gives the same run.
 func TestReplay(t *testing.T) {
 	for seed := range uint64(5) {
-		a, b := Run(seed, nil), Run(seed, nil)
+		a, b := Run(seed, Options{}), Run(seed, Options{})
 		if a.Head != b.Head || a.Steps != b.Steps || a.Hits != b.Hits {
 			t.Errorf("seed %d: %d steps to %s, then %d steps to %s", seed, a.Steps, a.Head, b.Steps, b.Head)
 		}

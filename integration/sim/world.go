@@ -59,12 +59,18 @@ type Result struct {
 	Head    string // hash of the state at the end: equal for equal seeds
 }
 
-// Run plays a seed to its end. logf may be nil.
-func Run(seed uint64, logf func(format string, args ...any)) Result {
+// Options of a run. The zero value is what counts.
+type Options struct {
+	Exclusive bool                             // under exclusive ownership, whatever the seed would draw
+	Logf      func(format string, args ...any) // nil: no trace
+}
+
+// Run plays a seed to its end.
+func Run(seed uint64, o Options) Result {
 	w := &world{
-		seed: seed, rnd: rand.New(rand.NewPCG(seed, 0x5e1f)), cuts: map[link]time.Duration{}, forced: map[Fault]bool{}, logf: logf,
+		seed: seed, rnd: rand.New(rand.NewPCG(seed, 0x5e1f)), cuts: map[link]time.Duration{}, forced: map[Fault]bool{}, logf: o.Logf,
 	}
-	w.plan = newPlan(w.rnd)
+	w.plan = newPlan(w.rnd, o.Exclusive)
 	w.aims = newAims(w.rnd)
 	w.trace("plan: %+v, aims %v", w.plan, w.aims)
 	w.result.Seed = seed
@@ -134,6 +140,8 @@ func (w *world) drift() float64 {
 		return 1 - w.plan.drift
 	case 1:
 		return 1 + w.plan.drift
+	case 2:
+		return 1 + w.plan.drift*pick(w.rnd, -1.0, 1)
 	default:
 		return 1 + (w.rnd.Float64()*2-1)*w.plan.drift
 	}

@@ -129,7 +129,7 @@ var list = []mutant{
 	{name: "lease-from-answer", rule: "R2: a lease runs from before its request was sent", by: "R5", edits: []edit{
 		{held, "end := l.asked.Add(time.Duration(in.Lease))", "end := now.Add(time.Duration(in.Lease))"},
 	}},
-	{name: "no-nonce", rule: "R2: an answer is for the one nonce that is outstanding", by: "R5", edits: []edit{
+	{name: "no-nonce", rule: "R2: an answer is for the one nonce that is outstanding", by: "R5|G2", edits: []edit{
 		{held, "in.Nonce != l.nonce || ", ""},
 		{held, "if !l.open || l.phase", "if l.phase"},
 	}},
@@ -143,7 +143,7 @@ var list = []mutant{
 	{name: "grant-without-fence", rule: "R4: a lease only for an edge that has applied the newest fence", by: "R4", edits: []edit{
 		{leases, "case r.Applied < s.Exclusive.Needs():", "case r.Applied < 1:"},
 	}},
-	{name: "margin-0", rule: "R5: L+m outlives L on any two clocks", by: "R5", edits: []edit{
+	{name: "margin-0", rule: "R5: L+m outlives L on any two clocks", by: "R5|G2", edits: []edit{
 		{times, "LeaseMargin = time.Second", "LeaseMargin = time.Nanosecond"},
 	}},
 	{name: "silence-from-office", rule: "R5: silence counts from the last grant", by: "R5", edits: []edit{
@@ -155,7 +155,7 @@ var list = []mutant{
 	{name: "silence-of-the-new-length", rule: "R13: after a change of L the longer one is waited for", by: "R5", edits: []edit{
 		{leases, "time.Duration(d.state.Exclusive.Lease) + d.cfg.LeaseMargin", "time.Duration(d.state.Policy.Lease)/2 + d.cfg.LeaseMargin"},
 	}},
-	{name: "grant-out-of-office", rule: "R1: only the driver in office grants", by: "R5", edits: []edit{
+	{name: "grant-out-of-office", rule: "R1: only the driver in office grants", by: "R5|G2", edits: []edit{
 		{leases, "if !d.Serving() || r.Namespace", "if r.Namespace"},
 		{leases, "d.enter()\n\t\td.tenure.given[r.Edge] = d.now", "if d.tenure.given == nil {\n\t\t\td.tenure.given = map[string]time.Duration{}\n\t\t}\n\t\td.tenure.given[r.Edge] = d.now"},
 	}},
