@@ -60,6 +60,7 @@ func TestGateOutlivesItsDriver(t *testing.T) {
 	id := g.move(t, "landed=100,window=1m", toCenter...)
 	g.Control.Kill()
 	g.StartControl(t)
+	harness.Eventually(t, within, "another controller answers", func() bool { return g.Run(t, "cutover", "show", id).Code == 0 })
 	g.connect(t, "center")
 	g.AwaitCutover(t, id, within, "completed by another driver", func(c harness.Cutover) bool { return c.State == "completed" })
 	log := g.API.Run(t, "log").Stdout

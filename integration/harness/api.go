@@ -57,6 +57,7 @@ type Report struct {
 		Samples int     `json:"samples"`
 		P50     float64 `json:"p50"`
 		P99     float64 `json:"p99"`
+		Within  float64 `json:"within"`
 	} `json:"blackout"`
 	Untouched struct {
 		Before      int  `json:"before"`
