@@ -77,9 +77,14 @@ func (c *crowd) each(parallel int, f func(i int, m *member) error) error {
 }
 
 // open connects N clients to the relays in turn, with routerIds from First on, and reads their 101 but nothing behind it.
+// With Split the routerIds have slots from there on.
 func (c *crowd) open(what call) error {
 	for i := range what.N {
-		c.clients = append(c.clients, &member{id: what.First + i})
+		own := what.First + i
+		if from := int(what.Split); from > 0 {
+			own = own/(100-from)*100 + from + own%(100-from)
+		}
+		c.clients = append(c.clients, &member{id: own})
 	}
 	return c.each(32, func(i int, m *member) error {
 		if m.TCPConn != nil {
@@ -210,8 +215,8 @@ func checkFlood(r io.Reader, id int, n int64) (read int64, err error) {
 	return read, expectEnd(r)
 }
 
-// serveCrowd answers every handshake with 101. The target /flood/SIZE/PIECE asks for a flood and the end of the stream;
-// for any other it waits for the client's end.
+// serveCrowd answers every handshake with 101. The target /flood/SIZE/PIECE asks for a flood and the end of the stream,
+// /echo sends back what comes; for any other it waits for the client's end.
 func serveCrowd(ln net.Listener) {
 	for {
 		conn, err := ln.Accept()
@@ -253,6 +258,10 @@ func serveMember(conn *net.TCPConn) error {
 		}
 		return conn.CloseWrite()
 	}
-	_, err := io.Copy(io.Discard, br)
+	to := io.Discard
+	if target == "/echo" {
+		to = conn
+	}
+	_, err := io.Copy(to, br)
 	return err
 }
