@@ -9,7 +9,8 @@ import (
 // What a socket may keep in the kernel. With the kernel's autotuning 200 slow readers were measured to take 7.6 MB each.
 // The kernel doubles both sizes to account for its overhead.
 const (
-	rcvBuf = 128 << 10
+	// Half of it made a stream cost 0.44 s of CPU per GB instead of 0.27: the poller was woken twice as often.
+	rcvBuf = 256 << 10
 	sndBuf = 128 << 10
 	// notSent is the most that may wait unsent in a send buffer: enough to keep the line busy until the next wake-up,
 	// and what a Close frame has to stand behind.
