@@ -45,7 +45,7 @@ var list = []mutant{
 	{name: "report-before-disk", rule: "R6: a report is sent after fsync", by: "R6", edits: []edit{
 		{machine, "\treturn a.stored\n}", "\tif v := a.installed; v.state != nil {\n\t\treturn version{v.epoch, v.state, v.state.Hash()}\n\t}\n\treturn a.stored\n}"},
 	}},
-	{name: "drained-while-victims", rule: "R5: drained means that no session and no dial is left", by: "R5", edits: []edit{
+	{name: "drained-while-victims", rule: "R5: drained means that no session and no dial is left", by: "R5|G2", edits: []edit{
 		{fences, "Drained: counted && n.Victims == 0", "Drained: counted && n.Victims < 2"},
 	}},
 	{name: "reports-without-fence", rule: "R6, R11: a report names the fence's sequence; one of an older fence does not count", by: "R6", edits: []edit{
@@ -104,7 +104,7 @@ var list = []mutant{
 	{name: "directory-cloned", rule: "R7: an id stays with its state directory", by: "R7", edits: []edit{
 		{join, "if e.Directory != directory {", "if e.Directory == \"\" {"},
 	}},
-	{name: "fence-without-evicting", rule: "a fenced key is served by nobody new, and who has it evicts", by: "R5", edits: []edit{
+	{name: "fence-without-evicting", rule: "a fenced key is served by nobody new, and who has it evicts", by: "R5|G2", edits: []edit{
 		{verdict, "return r, r.Unit == v.Unit && r.Next == \"\"", "return r, r.Unit == v.Unit"},
 	}},
 	{name: "fence-redirects", rule: "a fenced key's handshakes are held on both sides", by: "hold", edits: []edit{
@@ -126,7 +126,7 @@ var list = []mutant{
 		{endOf, "if r, ok := s.Running(cut.UnitType); ok {", "if r, ok := s.Running(cut.UnitType); ok && r.ID == \"\" {"},
 		{cutovers, "if r, ok := s.Running(c.UnitType); ok {", "if r, ok := s.Running(c.UnitType); ok && r.ID == \"\" {"},
 	}},
-	{name: "lease-from-answer", rule: "R2: a lease runs from before its request was sent", by: "R5", edits: []edit{
+	{name: "lease-from-answer", rule: "R2: a lease runs from before its request was sent", by: "R5|G2", edits: []edit{
 		{held, "end := l.asked.Add(time.Duration(in.Lease))", "end := now.Add(time.Duration(in.Lease))"},
 	}},
 	{name: "no-nonce", rule: "R2: an answer is for the one nonce that is outstanding", by: "R5|G2", edits: []edit{
@@ -136,7 +136,7 @@ var list = []mutant{
 	{name: "any-incarnation", rule: "R2: an answer is for the process that asked", by: "TestGrantIsForOneRequest", test: "edge/agent", edits: []edit{
 		{held, "in.Nonce != l.nonce || in.Incarnation != a.self.Incarnation ||", "in.Nonce != l.nonce ||"},
 	}},
-	{name: "lease-without-end", rule: "R3: a lease ends", by: "R5", edits: []edit{
+	{name: "lease-without-end", rule: "R3: a lease ends", by: "R5|G2", edits: []edit{
 		{held, "case l.phase == held && !now.Before(l.ends),\n", "case l.phase == held && now.Before(l.asked),\n"},
 		{held, "l.phase, l.ends, l.epoch, l.length = held, end.Add(-l.guard), epoch, length", "l.phase, l.ends, l.epoch, l.length = held, end.Add(time.Hour), epoch, length\n\tend = l.ends"},
 	}},
@@ -146,13 +146,13 @@ var list = []mutant{
 	{name: "margin-0", rule: "R5: L+m outlives L on any two clocks", by: "R5|G2", edits: []edit{
 		{times, "LeaseMargin = time.Second", "LeaseMargin = time.Nanosecond"},
 	}},
-	{name: "silence-from-office", rule: "R5: silence counts from the last grant", by: "R5", edits: []edit{
+	{name: "silence-from-office", rule: "R5: silence counts from the last grant", by: "R5|G2", edits: []edit{
 		{leases, "from := max(d.tenure.since, d.tenure.given[edge])", "from := d.tenure.since"},
 	}},
-	{name: "silence-from-grant-only", rule: "R5: silence counts from taking office, too: the driver before may have granted", by: "R5", edits: []edit{
+	{name: "silence-from-grant-only", rule: "R5: silence counts from taking office, too: the driver before may have granted", by: "R5|G2", edits: []edit{
 		{leases, "from := max(d.tenure.since, d.tenure.given[edge])", "from := d.tenure.given[edge]"},
 	}},
-	{name: "silence-of-the-new-length", rule: "R13: after a change of L the longer one is waited for", by: "R5", edits: []edit{
+	{name: "silence-of-the-new-length", rule: "R13: after a change of L the longer one is waited for", by: "R5|G2", edits: []edit{
 		{leases, "time.Duration(d.state.Exclusive.Lease) + d.cfg.LeaseMargin", "time.Duration(d.state.Policy.Lease)/2 + d.cfg.LeaseMargin"},
 	}},
 	{name: "grant-out-of-office", rule: "R1: only the driver in office grants", by: "R5|G2", edits: []edit{
@@ -165,7 +165,7 @@ var list = []mutant{
 	{name: "retired-not-awaited", rule: "R7: who is retired under exclusive ownership is waited for", by: "R7|G2", edits: []edit{
 		{evolve, "e.Awaited = how == \"retired\" && s.Policy.Ownership == \"exclusive\"", "e.Awaited = how == \"left\" && s.Policy.Ownership == \"exclusive\""},
 	}},
-	{name: "timer-too-late", rule: "R12: a kernel timer ends a stopped process at lease end", by: "R5", edits: []edit{
+	{name: "timer-too-late", rule: "R12: a kernel timer ends a stopped process at lease end", by: "R5|G2", edits: []edit{
 		{held, "return []Output{Hold{Until: l.ends, End: end}}", "return []Output{Hold{Until: l.ends, End: end.Add(time.Hour)}}"},
 	}},
 	{name: "lapsed-edge-redirects", rule: "R9: without a lease an edge answers 503, not 302", by: "TestEndOfALease", test: relay, edits: []edit{
