@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
 	"time"
 
 	"github.com/unitgate/unitgate/edge/agent"
@@ -17,17 +18,28 @@ import (
 // admin is the listener for operators and orchestrators.
 type admin struct {
 	edge     *Edge // nil before serve
+	addr     string
 	listener net.Listener
+	kept     *os.File // another descriptor of it, while another process serves there
+	mux      *http.ServeMux
 	server   *http.Server
 	end      chan error // why the server ended, if it ended by itself
 }
 
-func listenAdmin(addr string, profiling bool) (*admin, error) {
-	ln, err := net.Listen("tcp", addr)
+// listenAdmin listens, on the socket of another process if there is one, which it closes.
+func listenAdmin(addr string, inherited *os.File, profiling bool) (*admin, error) {
+	var ln net.Listener
+	var err error
+	if inherited != nil {
+		ln, err = net.FileListener(inherited)
+		_ = inherited.Close()
+	} else {
+		ln, err = net.Listen("tcp", addr)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("admin listener: %w", err)
 	}
-	a := &admin{listener: ln, end: make(chan error, 1)}
+	a := &admin{listener: ln, addr: ln.Addr().String(), end: make(chan error, 1)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", a.ready)
@@ -37,7 +49,7 @@ func listenAdmin(addr string, profiling bool) (*admin, error) {
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
-	a.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	a.mux = mux
 	return a, nil
 }
 
@@ -47,11 +59,47 @@ func (a *admin) serve(e *Edge) {
 		return
 	}
 	a.edge = e
-	go func() {
-		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+	a.server = &http.Server{Handler: a.mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	go func(s *http.Server, ln net.Listener) {
+		if err := s.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			a.end <- fmt.Errorf("admin listener: %w", err)
 		}
-	}()
+	}(a.server, a.listener)
+}
+
+// pause leaves the listener to another process and keeps the socket.
+func (a *admin) pause() {
+	if a == nil {
+		return
+	}
+	var err error
+	if a.kept, err = a.listener.(*net.TCPListener).File(); err != nil {
+		a.edge.log.Warn("the admin listener will not come back", "err", err)
+	}
+	_ = a.server.Close() // nothing is left to be done about it
+}
+
+// resume serves again after pause.
+func (a *admin) resume(e *Edge) {
+	if a == nil || a.kept == nil {
+		return
+	}
+	ln, err := net.FileListener(a.kept)
+	a.letGo()
+	if err != nil {
+		e.log.Warn("the admin listener does not come back", "err", err)
+		return
+	}
+	a.listener = ln
+	a.serve(e)
+}
+
+// letGo closes what pause has kept.
+func (a *admin) letGo() {
+	if a != nil && a.kept != nil {
+		_ = a.kept.Close()
+		a.kept = nil
+	}
 }
 
 // failed yields the error with which the listener ended by itself. Without a listener there is none.
@@ -75,10 +123,11 @@ func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 	b, err := json.Marshal(struct {
 		agent.Status
-		Draining bool            `json:"draining"`
-		Clients  limit.Counts    `json:"clients"`
-		Origins  []origin.Status `json:"origins"`
-	}{a.edge.agent.Status(r.Context()), a.edge.draining.Load(), a.edge.relay.Clients(), a.edge.relay.Origins()})
+		Draining   bool            `json:"draining"`
+		HandedOver bool            `json:"handedOver"` // another process accepts
+		Clients    limit.Counts    `json:"clients"`
+		Origins    []origin.Status `json:"origins"`
+	}{a.edge.agent.Status(r.Context()), a.edge.draining.Load(), a.edge.handed.Load(), a.edge.relay.Clients(), a.edge.relay.Origins()})
 	if err != nil {
 		text(w, http.StatusInternalServerError, err.Error())
 		return
@@ -95,9 +144,9 @@ func text(w http.ResponseWriter, code int, line string) {
 
 // close ends the listener, whether it was served or not.
 func (a *admin) close() error {
-	err := a.server.Close()
-	if a.edge == nil {
-		err = errors.Join(err, a.listener.Close())
+	a.letGo()
+	if a.server == nil {
+		return a.listener.Close()
 	}
-	return err
+	return a.server.Close()
 }

@@ -36,6 +36,8 @@ type Config struct {
 	Advertise string        // HOST:PORT that other edges and probes dial; "": the first listen address
 	StateDir  string        // made if it is not there
 	ID        string        // "": made once and kept in StateDir
+	TakeOver  bool          // take the sockets over from the process that works in StateDir; if there is none, start like any other
+	TakeRate  int           // sessions a second that it is to close then; 0: they stay until they end
 	Capacity  int           // most sessions; 0: not limited
 	Limits    limit.Limits  // of clients' connections, whatever becomes of them
 	NATS      agent.NATS
@@ -60,13 +62,17 @@ type Config struct {
 type Edge struct {
 	cfg   Config
 	log   *slog.Logger
+	home  *agent.Home
 	dir   *agent.StateDir
 	certs *certs.Store // nil without ListenTLS
 	relay *relay.Relay
 	agent *agent.Runner
 	admin *admin // nil without Config.Admin
 
+	takeover *takeover   // nil: it began with sockets of its own
 	draining atomic.Bool // no client is admitted any more
+	serving  atomic.Bool // it has begun to accept
+	handed   atomic.Bool // another process accepts
 }
 
 // counting gives the agent the relay's counts in its own type.
@@ -87,7 +93,7 @@ func New(cfg Config) (e *Edge, err error) {
 			e = nil
 		}
 	}()
-	if e.dir, err = agent.OpenStateDir(cfg.StateDir, cfg.ID); err != nil {
+	if err := e.settle(); err != nil {
 		return e, err
 	}
 	if len(cfg.ListenTLS)+len(cfg.Certs) > 0 {
@@ -100,6 +106,7 @@ func New(cfg Config) (e *Edge, err error) {
 		Engines: cfg.Engines, Capacity: cfg.Capacity, MaxHeld: cfg.MaxHeld,
 		Limits: cfg.Limits, ProxyProtocol: cfg.ProxyProtocol,
 		HandshakeTimeout: cfg.HandshakeTimeout, DialTimeout: cfg.DialTimeout, Logger: cfg.Logger,
+		Inherited: e.takeover.listeners(cfg), Wait: e.takeover != nil,
 	})
 	if err != nil {
 		return e, err
@@ -110,18 +117,22 @@ func New(cfg Config) (e *Edge, err error) {
 		}
 	}
 	if cfg.Admin != "" {
-		if e.admin, err = listenAdmin(cfg.Admin, cfg.Profiling); err != nil {
+		if e.admin, err = listenAdmin(cfg.Admin, e.takeover.admin(cfg.Admin), cfg.Profiling); err != nil {
 			return e, err
 		}
 	}
 	// The last that can fail: only Run ends the agent.
 	if e.agent, err = agent.Start(agent.Config{
 		Namespace: cfg.Namespace, Unit: cfg.Unit, Cluster: cfg.Cluster, Advertise: e.cfg.Advertise, Capacity: cfg.Capacity,
-		Dir: e.dir, NATS: cfg.NATS, Relay: counting{e.relay}, Deadman: cfg.Deadman, Try: probe.Front{Addr: e.cfg.Advertise, ProxyProtocol: cfg.ProxyProtocol}.Try, Dev: cfg.Dev, Logger: cfg.Logger,
+		Dir: e.dir, Succeeds: e.takeover.predecessor(), NATS: cfg.NATS, Relay: counting{e.relay}, Deadman: cfg.Deadman,
+		Try: probe.Front{Addr: e.cfg.Advertise, ProxyProtocol: cfg.ProxyProtocol}.Try, Dev: cfg.Dev, Logger: cfg.Logger,
 	}); err != nil {
 		return e, err
 	}
-	e.admin.serve(e)
+	if e.takeover == nil {
+		e.serving.Store(true)
+		e.admin.serve(e)
+	}
 	return e, nil
 }
 
@@ -140,6 +151,8 @@ func (c *Config) check() error {
 		return events.ErrBadValue.With("want 0 (no limit) or more").At("capacity")
 	case min(c.Limits.Connections, c.Limits.PerAddress, c.Limits.Rate, c.Limits.RatePerAddress) < 0:
 		return events.ErrBadValue.With("want 0 (no limit) or more").At("limits")
+	case c.TakeRate < 0:
+		return events.ErrBadValue.With("want 0 (not at all) or more").At("take-over-rate")
 	case c.DrainTime < 0:
 		return events.ErrBadValue.With("want 0 (all at once) or more").At("drain-time")
 	}
@@ -187,7 +200,7 @@ func (e *Edge) AdminAddr() string {
 	if e.admin == nil {
 		return ""
 	}
-	return e.admin.listener.Addr().String()
+	return e.admin.addr
 }
 
 // Ready tells whether the edge admits sessions.
@@ -199,8 +212,12 @@ func (e *Edge) unready() string {
 	switch {
 	case e.draining.Load():
 		return "draining: this edge ends its sessions and stops"
+	case e.handed.Load():
+		return "another process has taken over: this edge serves its sessions to their end"
 	case !e.agent.Ready():
 		return "not ready: no state with this edge's join is installed yet"
+	case !e.serving.Load():
+		return "not ready: it takes over in a moment"
 	}
 	return ""
 }
@@ -209,8 +226,9 @@ func (e *Edge) unready() string {
 func (e *Edge) Status(ctx context.Context) agent.Status { return e.agent.Status(ctx) }
 
 // Run serves until ctx ends: then the edge stops accepting, closes its sessions with 1001 over Config's DrainTime and
-// lets go of its directory. It returns nil then, or why it had to stop before: agent.ErrGone, events.ErrEdgeElsewhere,
-// another join that is refused for ever, or an admin listener that failed. Call it once.
+// lets go of its directory. Or until another process has taken over and the last session has ended; the edge has left
+// then. It returns nil in both cases, or why it had to stop before: agent.ErrGone, events.ErrEdgeElsewhere, another join
+// that is refused for ever, a take-over that did not come about, or an admin listener that failed. Call it once.
 func (e *Edge) Run(ctx context.Context) error {
 	e.log.Info("edge starts", "edge", e.ID(), "unit", e.cfg.Unit, "cluster", e.cfg.Cluster, "listen", e.Addrs(), "listen-tls", e.TLSAddrs(), "advertise", e.cfg.Advertise)
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -220,35 +238,57 @@ func (e *Edge) Run(ctx context.Context) error {
 	defer cancel()
 	agentEnd := make(chan error, 1)
 	go func() { agentEnd <- e.agent.Run(running) }()
+	passing, stop := context.WithCancel(running)
+	defer stop()
+	passed := make(chan error, 1)
+	var passOn sync.WaitGroup
+	passOn.Go(func() { passed <- e.passOn(passing) })
+
 	var err error
 	alive, timeout := true, e.cfg.CloseTimeout
 	select {
 	case <-ctx.Done():
+		stop()
+		passOn.Wait()
 		e.draining.Store(true)
+		e.takeover.release()
 		if e.cfg.DrainTime > 0 {
 			timeout = 0 // they have had their time by then
 			alive, err = e.drain(running, agentEnd)
 		}
+	case err = <-passed:
 	case err = <-agentEnd:
 		alive = false
 	case err = <-e.admin.failed():
 	}
+	stop()
+	passOn.Wait()
+	if !alive {
+		err = e.unlessLeft(err)
+	}
 	// The agent reports on while the sessions end, so that a cutover which waits for this edge sees it drained.
 	closed := e.closeRelay(ctx, timeout)
-	left := false
-	if e.cfg.Leave && alive && ctx.Err() != nil {
-		why := e.leave(running)
-		left = why == nil
-		err = errors.Join(err, why)
+	switch {
+	case !alive:
+	case e.passes():
+		e.farewell(ctx)
+	case e.cfg.Leave && ctx.Err() != nil:
+		err = errors.Join(err, e.leave(running))
 	}
 	cancel()
 	if alive {
-		if end := <-agentEnd; !left || !errors.Is(end, agent.ErrGone) { // that is how leaving ends it
-			err = errors.Join(err, end)
-		}
+		err = errors.Join(err, e.unlessLeft(<-agentEnd))
 	}
 	err = errors.Join(err, e.release(ctx))
-	e.log.Info("edge has stopped", "edge", e.ID(), "reset", closed != nil)
+	e.log.Info("edge has stopped", "edge", e.ID(), "reset", closed != nil, "left", e.agent.Left())
+	return err
+}
+
+// unlessLeft is the agent's error, but for the one with which leaving ends it.
+func (e *Edge) unlessLeft(err error) error {
+	if e.agent.Left() && errors.Is(err, agent.ErrGone) {
+		return nil
+	}
 	return err
 }
 
@@ -310,8 +350,14 @@ func (e *Edge) release(ctx context.Context) error {
 	if e.cfg.Deadman != nil { // no leg is left
 		err = errors.Join(err, e.cfg.Deadman.Disarm())
 	}
-	if e.dir != nil {
+	e.takeover.close()
+	if e.agent != nil && e.agent.Left() && e.passes() {
+		err = errors.Join(err, e.dir.Remove())
+	} else if e.dir != nil {
 		err = errors.Join(err, e.dir.Close())
+	}
+	if e.home != nil {
+		err = errors.Join(err, e.home.Unlock())
 	}
 	return err
 }

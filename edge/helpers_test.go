@@ -154,15 +154,20 @@ func (ns *namespace) report(id, what string, fits func(events.EdgeReport) bool) 
 	}
 }
 
-// start runs an edge of a unit until the test ends, and waits until it has joined.
-func (ns *namespace) start(unit, dir string, tweaks ...func(*edge.Config)) (e *edge.Edge, stop func()) {
-	ns.t.Helper()
-	cfg := edge.Config{
+// config is an edge's.
+func (ns *namespace) config(unit, dir string) edge.Config {
+	return edge.Config{
 		Namespace: "demo", Unit: unit, Cluster: "ws-" + unit, Listen: []string{"127.0.0.1:0"}, StateDir: dir, ID: unit + "-1",
 		NATS: agent.NATS{Options: []nats.Option{nats.InProcessServer(ns.srv), nats.ReconnectWait(10 * time.Millisecond)}},
 		Dev:  agent.Dev{AdvertisedLocations: true, FallbackHost: true}, Admin: "127.0.0.1:0", Engines: 2,
 		Logger: slog.New(slog.DiscardHandler),
 	}
+}
+
+// start runs an edge of a unit until the test ends, and waits until it has joined.
+func (ns *namespace) start(unit, dir string, tweaks ...func(*edge.Config)) (e *edge.Edge, stop func()) {
+	ns.t.Helper()
+	cfg := ns.config(unit, dir)
 	for _, tweak := range tweaks {
 		tweak(&cfg)
 	}

@@ -31,7 +31,7 @@ const halfMade = time.Minute
 //
 // Its lock belongs to whoever has the listening sockets, and goes from process to process with them, as one more
 // descriptor: there is no moment at which nobody has it, and with the last process that has it, it is free. One goroutine
-// at a time may use a Home.
+// at a time may use a Home, but for Leftovers, which may run beside Share.
 type Home struct {
 	path string
 	lock *os.File // nil: not ours

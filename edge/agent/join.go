@@ -52,9 +52,13 @@ type joiner struct {
 	follower *follower
 	log      *slog.Logger
 	leaving  atomic.Bool // this edge joins no more; set by Leave, from any goroutine
+	left     atomic.Bool // Leave has succeeded
 
 	said  string // the last complaint, so that each is logged once
 	again rejoins
+
+	succeeded atomic.Bool   // another process has the listeners: nothing is to be joined
+	kicked    chan struct{} // one of these has changed
 }
 
 // rejoins spaces the joins of one process that were accepted and did not last.
@@ -93,12 +97,12 @@ func (j *joiner) run(ctx context.Context) error {
 			<-ctx.Done()
 			return nil
 		}
-		if wait := j.again.wait(time.Now()); wait > 0 {
+		if wait := j.again.wait(time.Now()); wait > 0 && !j.returns() {
 			j.contested(wait)
 			j.rest(ctx, 2*wait) // at least wait
 			continue
 		}
-		o, err := command(ctx, j.nc, j.self, "join", id, j.want)
+		o, err := command(ctx, j.nc, j.self, "join", id, j.join())
 		switch {
 		case err != nil: // nobody answered; the same id makes the next try the same command
 			j.complain("cannot join yet, trying again", err)
@@ -128,8 +132,42 @@ func (j *joiner) standing() (settled bool, err error) {
 			return false, err
 		}
 	}
+	if known && e.Successor != "" {
+		next, _, _ := j.follower.member(e.Successor)
+		if next.Gone == "" || j.succeeded.Load() {
+			return true, nil
+		}
+	}
+	want := j.want
+	want.Succeeds, want.SucceedsDirectory = "", ""
 	have := events.JoinEdge{ID: e.ID, Directory: e.Directory, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity}
-	return !caught || known && have == j.want, nil
+	return !caught || known && have == want, nil
+}
+
+// join is the command by which the edge becomes what it wants to be. The edge that it succeeds is named once, and only
+// while it is a member.
+func (j *joiner) join() events.JoinEdge {
+	want := j.want
+	_, joined, _ := j.follower.member(want.ID)
+	old, known, _ := j.follower.member(want.Succeeds)
+	if joined || !known || old.Gone != "" {
+		want.Succeeds, want.SucceedsDirectory = "", ""
+	}
+	return want
+}
+
+// returns tells whether the edge takes its address back from a successor that is gone. That is nobody's contest.
+func (j *joiner) returns() bool {
+	e, _, _ := j.follower.member(j.want.ID)
+	return e.Successor != ""
+}
+
+// kick has run look again at what is to be done.
+func (j *joiner) kick() {
+	select {
+	case j.kicked <- struct{}{}:
+	default:
+	}
 }
 
 // awaitNeed waits until the edge must join, or ctx ends.
@@ -143,6 +181,7 @@ func (j *joiner) awaitNeed(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-j.kicked:
 		}
 	}
 }

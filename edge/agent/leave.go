@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -21,11 +22,13 @@ func (r *Runner) Leave(ctx context.Context) error {
 	for {
 		o, err := command(ctx, r.nc, r.self, "leave", id, events.LeaveEdge{ID: r.self.ID, Directory: r.self.Directory})
 		if e, known, _ := r.follower.member(r.self.ID); known && e.Gone != "" {
+			r.joiner.left.Store(true)
 			return nil // whatever became of the answer: Run may have closed the connection already
 		}
 		switch {
 		case err != nil:
 		case o.OK, o.Error.Code == events.ErrUnknownEdge.Code: // it never joined, or an operator retired it
+			r.joiner.left.Store(true)
 			return nil
 		case final(o.Error):
 			return o.Error
@@ -36,4 +39,45 @@ func (r *Runner) Leave(ctx context.Context) error {
 			return fmt.Errorf("edge %q has not left and stays a member: unitgate edge-retire ends that: %w", r.self.ID, err)
 		}
 	}
+}
+
+// Left reports whether Leave has succeeded.
+func (r *Runner) Left() bool { return r.joiner.left.Load() }
+
+// Predecessor is the edge whose listening sockets this one was given.
+type Predecessor struct {
+	ID        string // "": there is none
+	Directory string // its state directory's identity
+}
+
+// Succeeded says whether another process accepts in this one's place. As long as it does, this edge does not join again
+// to get its address back.
+func (r *Runner) Succeeded(yes bool) {
+	r.joiner.succeeded.Store(yes)
+	r.joiner.kick()
+}
+
+// lateJoin is how long a join may take effect after the process has ended that sent it.
+const lateJoin = time.Minute
+
+// LeaveFor ends the membership of the edge that a state directory belongs to, whose process is gone: its sockets are
+// closed, as who has the directory locked knows. The error says why that cannot be yet.
+func (r *Runner) LeaveFor(ctx context.Context, d *StateDir) error {
+	e, known, caught := r.follower.member(d.ID())
+	switch {
+	case !caught:
+		return errors.New("the journal is not read to its head yet")
+	case known && (e.Gone != "" || e.Directory != d.Identity()):
+		return nil
+	case !known && time.Since(d.made()) < lateJoin:
+		return fmt.Errorf("edge %q has not joined, and may still: its process ended a moment ago", d.ID())
+	}
+	o, err := command(ctx, r.nc, r.self, "leave", uuid.NewString(), events.LeaveEdge{ID: d.ID(), Directory: d.Identity()})
+	switch {
+	case err != nil:
+		return err
+	case o.OK, o.Error.Code == events.ErrUnknownEdge.Code:
+		return nil
+	}
+	return fmt.Errorf("edge %q may not leave: %w", d.ID(), o.Error)
 }

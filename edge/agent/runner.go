@@ -60,6 +60,7 @@ type Config struct {
 	Advertise                string // HOST:PORT that other edges and probes dial
 	Capacity                 int    // most sessions; 0: not limited
 	Dir                      *StateDir
+	Succeeds                 Predecessor // zero: none
 	NATS                     NATS
 	Relay                    Relay
 	Try                      Try
@@ -115,9 +116,10 @@ func Start(cfg Config) (*Runner, error) {
 	}
 	r.follower = newFollower(cfg.Namespace, r.nc, js, r.saved, r.log)
 	r.joiner = &joiner{
-		self: r.self, nc: r.nc, follower: r.follower, log: r.log,
+		self: r.self, nc: r.nc, follower: r.follower, log: r.log, kicked: make(chan struct{}, 1),
 		want: events.JoinEdge{
 			ID: r.self.ID, Directory: r.self.Directory, Unit: cfg.Unit, Cluster: cfg.Cluster, Address: cfg.Advertise, Capacity: cfg.Capacity,
+			Succeeds: cfg.Succeeds.ID, SucceedsDirectory: cfg.Succeeds.Directory,
 		},
 	}
 	return r, nil
@@ -157,7 +159,7 @@ func (r *Runner) connect() error {
 // ID is the edge's id.
 func (r *Runner) ID() string { return r.self.ID }
 
-// Run keeps the edge up to date until ctx ends, then returns nil. An error says that the edge must stop, and why:
+// Run keeps the edge up to date until ctx ends, or it has left, then returns nil. An error says that the edge must stop, and why:
 // ErrGone, events.ErrEdgeElsewhere, or another join that is refused for ever. When Run returns, nothing of the agent runs any more; the relay and the
 // state directory are the caller's to close.
 func (r *Runner) Run(ctx context.Context) error {

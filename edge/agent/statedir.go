@@ -194,6 +194,15 @@ func (d *StateDir) ID() string { return d.id }
 // Identity is the UUID that the directory was given when it was made.
 func (d *StateDir) Identity() string { return d.identity }
 
+// made is when the directory was given its id; zero if that cannot be read.
+func (d *StateDir) made() time.Time {
+	info, err := os.Stat(d.file(idFile))
+	if err != nil {
+		return time.Time{}
+	}
+	return info.ModTime()
+}
+
 // Load reads the stored state; nil if there is none yet. It is checked against its hash: a damaged one is ErrDamaged.
 func (d *StateDir) Load() (*Saved, error) {
 	info, err := os.Stat(d.file(stateFile))

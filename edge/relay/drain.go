@@ -16,6 +16,34 @@ import (
 func (r *Relay) Drain(ctx context.Context, over time.Duration) error {
 	left := r.sum(func(e *engine) int { e.refuseAll(); return e.toPart() })
 	p := newSpread(max(left, 1), over, time.Since(r.epoch), rand.N[time.Duration])
+	if err := r.partAll(ctx, left, &p, r.emptied); err != nil {
+		return err
+	}
+	return r.AwaitEmpty(ctx)
+}
+
+// Dismiss closes the sessions with 1001, rate of them a second, in a relay that accepts nobody and has a successor who
+// does. Handshakes under way are served, and their sessions closed like the others. It ends with ctx.
+func (r *Relay) Dismiss(ctx context.Context, rate int) {
+	p := newPacer(rate, time.Since(r.epoch), rand.N[time.Duration])
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for {
+		left := r.sum(func(e *engine) int { e.partFrom(); return e.toPart() })
+		if r.partAll(ctx, left, &p, nil) != nil {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// partAll begins to close the sessions that are listed, as the pacer says. emptied, if there is one, tells that it is time
+// to look whether there are any left.
+func (r *Relay) partAll(ctx context.Context, left int, p *pacer, emptied <-chan struct{}) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for left > 0 {
@@ -26,12 +54,12 @@ func (r *Relay) Drain(ctx context.Context, over time.Duration) error {
 		timer.Reset(p.next - now)
 		select {
 		case <-timer.C:
-		case <-r.emptied:
+		case <-emptied:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
-	return r.AwaitEmpty(ctx)
+	return nil
 }
 
 // part begins to close n sessions, each on the engine that has the most of them to close, and returns how many are left.
@@ -67,10 +95,17 @@ func (e *engine) refuseAll() {
 			e.decide(s)
 		case stDial, stReply:
 			e.decideAgain(s)
-		default:
-			if s.why == notClosing {
-				e.parting = append(e.parting, s)
-			}
+		}
+	}
+	e.partFrom()
+}
+
+// partFrom lists the sessions that are to be closed.
+func (e *engine) partFrom() {
+	e.parting = e.parting[:0]
+	for s := range e.all {
+		if s.why == notClosing && s.evictable() {
+			e.parting = append(e.parting, s)
 		}
 	}
 }

@@ -50,6 +50,8 @@ func (c *cli) addServers(p parent) {
 	e.Flag("pprof", "also Go's profiles on the admin listener, under /debug/pprof/").UnNegatableBoolVar(&s.edge.Profiling)
 	e.Flag("drain-time", "on SIGTERM: time in which the sessions are closed, one after the other; 0s closes all at once").Default("25s").PlaceHolder("DURATION").DurationVar(&s.edge.DrainTime)
 	e.Flag("leave", "on SIGTERM: leave for good, so that no cutover waits for this edge; its id and state directory never come back").UnNegatableBoolVar(&s.edge.Leave)
+	e.Flag("take-over", "take the place of the edge that runs with this state directory, if one does: it goes on until its sessions have ended").UnNegatableBoolVar(&s.edge.TakeOver)
+	addNumber(e, "take-over-rate", "with --take-over: sessions a second that the other edge closes; it waits for their ends if not given", &s.edge.TakeRate)
 	addNumber(e, "capacity", "most sessions; not limited if not given", &s.edge.Capacity)
 	s.front.add(e, &s.edge)
 	s.addAdmin(e)
@@ -103,6 +105,9 @@ func (s *servers) runEdge(ctx context.Context) error {
 	}
 	if s.edge.Advertise != "" && events.CheckAddress(s.edge.Advertise, "advertise") != nil {
 		return usage("--advertise %q: want HOST:PORT, host names in lower case", s.edge.Advertise)
+	}
+	if s.edge.TakeRate > 0 && !s.edge.TakeOver {
+		return usage("--take-over-rate is for --take-over")
 	}
 	if s.edge.DrainTime < 0 {
 		return usage("--drain-time %s: want 0s or more", s.edge.DrainTime)
