@@ -197,15 +197,16 @@ func (o *takeOvers) crowd(rate int) (came *atomic.Int64, stop func() int) {
 			case <-time.After(2 * time.Millisecond):
 			}
 			for due := int(time.Since(began).Seconds() * float64(rate)); n < due; n++ {
+				id := n
 				all.Go(func() {
 					before := o.kills.Load()
-					c, _, err := o.open(n%30 == 0, n)
+					c, _, err := o.open(id%30 == 0, id)
 					lost := o.kills.Load() != before || before%2 == 1 // it may have been with the process that was killed
 					if err != nil && lost && !errors.Is(err, syscall.ECONNREFUSED) {
 						return
 					}
 					if err != nil {
-						o.t.Errorf("client %d was not served: %v", n, err)
+						o.t.Errorf("client %d was not served: %v", id, err)
 						return
 					}
 					came.Add(1)
