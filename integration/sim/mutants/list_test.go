@@ -11,6 +11,7 @@ type mutant struct {
 	edits []edit
 	by    string // what the simulation has to say of it: rules, with | between them; of a test: its name
 	test  string // package of the test that has to fail; "": the simulation
+	mixed bool   // of a mutant of the leases: takes a change of ownership, so that seeds of both kinds are played
 }
 
 const (
@@ -159,7 +160,7 @@ var list = []mutant{
 		{leases, "if !d.Serving() || r.Namespace", "if r.Namespace"},
 		{leases, "d.enter()\n\t\td.tenure.given[r.Edge] = d.now", "if d.tenure.given == nil {\n\t\t\td.tenure.given = map[string]time.Duration{}\n\t\t}\n\t\td.tenure.given[r.Edge] = d.now"},
 	}},
-	{name: "fence-before-established", rule: "R13: exclusive ownership counts once every registered edge holds a lease", by: "R13", edits: []edit{
+	{name: "fence-before-established", rule: "R13: exclusive ownership counts once every registered edge holds a lease", by: "R13", mixed: true, edits: []edit{
 		{leases, "s.Exclusive.Counts() || len(d.Unleased()) > 0", "s.Exclusive.Counts()"},
 	}},
 	{name: "retired-not-awaited", rule: "R7: who is retired under exclusive ownership is waited for", by: "R7|G2", edits: []edit{

@@ -126,7 +126,7 @@ func (m *mutant) catch(t *testing.T) string {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	args := []string{"-test.run", "^TestSeeds$", "-first"}
-	if slices.ContainsFunc(m.edits, func(e edit) bool { return e.file == held || e.file == leases || e.file == times }) {
+	if !m.mixed && slices.ContainsFunc(m.edits, func(e edit) bool { return e.file == held || e.file == leases || e.file == times }) {
 		args = append(args, "-exclusive") // more seeds of those that can notice
 	}
 	if m.test != "" {
