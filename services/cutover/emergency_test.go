@@ -25,7 +25,7 @@ func TestEmergencyDoesWithoutSilentEdges(t *testing.T) {
 	r.accept(r.only(r.serve()))
 	alive := func() (out []Output) { return r.hear(r.report("h1"), r.report("h2"), r.report("b1")) }
 	r.nothing(alive(), "b2 may still report")
-	r.nothing(r.hold(time.Duration(Silence)-100*time.Millisecond), "it has not missed three reports")
+	r.nothing(r.hold(Silence-100*time.Millisecond), "it has not missed three reports")
 	out := r.hold(200 * time.Millisecond)
 	skip, ok := r.only(out).Command.(events.SkipCheck)
 	if !ok || skip.Edge != "b2" || skip.Term != 1 || !strings.Contains(skip.Reason, "emergency: the region burns; not heard for 6s") {
@@ -56,7 +56,7 @@ func TestEmergencyWaitsForWhoeverSpeaks(t *testing.T) {
 			r.accept(r.only(r.serve()))
 			for range 5 {
 				r.nothing(r.hear(tc.speaks(r)...), "someone is waited for")
-				r.nothing(r.hold(time.Duration(events.ReportEvery)), "someone is waited for")
+				r.nothing(r.hold(events.ReportEvery), "someone is waited for")
 			}
 		})
 	}
@@ -69,5 +69,5 @@ func TestNoEmergencyNoExcuse(t *testing.T) {
 	r.do(t, events.StartCutover{Cutover: "c1", Checks: allPassed()})
 	r.accept(r.only(r.serve()))
 	r.nothing(r.hear(r.report("h1"), r.report("h2")), "the losing edges are waited for")
-	r.nothing(r.hold(3*time.Duration(Silence)), "the losing edges are waited for")
+	r.nothing(r.hold(3*Silence), "the losing edges are waited for")
 }
