@@ -15,6 +15,7 @@ const pausesVariable = "UNITGATE_PAUSES"
 // belief that it leads, with all that it was sent before it stopped: nothing of that is stored a second time, and
 // nothing that it acknowledges is lost (G3).
 func TestClusterLeaderPaused(t *testing.T) {
+	harness.Long(t, "a server that hangs is noticed after seconds")
 	c := startClustered(t, "paused")
 	c.replicated(t)
 	c.start(t)

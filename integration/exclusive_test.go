@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,9 +22,7 @@ import (
 // their silence, shows it, and is committed by it. The origins see nobody in two units, and their tokens rise. It takes
 // the time of a lease of 15 s.
 func TestExclusive(t *testing.T) {
-	if os.Getenv("UNITGATE_REQUIRE_ALL") == "" {
-		t.Skip("it waits for a lease to run out: UNITGATE_REQUIRE_ALL=1 runs it")
-	}
+	harness.Long(t, "it waits for a lease to run out")
 	t.Parallel()
 	const lease = 15 * time.Second
 	seen := harness.NewRegister()

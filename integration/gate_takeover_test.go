@@ -55,6 +55,7 @@ func (g *gated) move(t *testing.T, gate string, ranges ...string) string {
 // TestGateOutlivesItsDriver: the driver is killed while the users are on their way; the next one judges by what the edges
 // know. And an edge that is killed then has forgotten: that is said, and nobody goes back because of it.
 func TestGateOutlivesItsDriver(t *testing.T) {
+	harness.Long(t, "an office is taken over after seconds, and a gate has a whole window then")
 	g := startGated(t)
 	g.connect(t, "unbj")
 	id := g.move(t, "landed=100,window=1m", toCenter...)

@@ -13,8 +13,16 @@ import (
 	"testing"
 )
 
-// requireAll, set to 1, turns every skip for a missing part into a failure.
+// requireAll, set to 1, turns every skip for a missing part into a failure, and runs the Long tests.
 const requireAll = "UNITGATE_REQUIRE_ALL"
+
+// Long skips a test that waits for what takes long by its nature, unless everything is to run.
+func Long(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv(requireAll) == "" {
+		t.Skipf("%s: %s=1 runs it", why, requireAll)
+	}
+}
 
 // buildDir tells the tests of a package where its binary belongs.
 const buildDir = "UNITGATE_TEST_BUILD_DIR"
