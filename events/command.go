@@ -216,7 +216,8 @@ type (
 	// EstablishOwnership says that every registered edge holds a lease, so that exclusive ownership counts from now on
 	// (R13). The driver's.
 	EstablishOwnership struct {
-		Term uint64 `json:"term"`
+		Term  uint64 `json:"term"`
+		Since uint64 `json:"since"` // Exclusive.Since of the policy by which they hold them
 	}
 )
 

@@ -122,8 +122,9 @@ func TestExclusive(t *testing.T) {
 	if x := w.s.Exclusive; x.Since != w.s.Seq || x.Counts() || x.Lease != Duration(30*time.Second) {
 		t.Fatalf("%+v", x)
 	}
-	w.do(EstablishOwnership{Term: 1})
-	w.refuse(EstablishOwnership{Term: 1}, ErrWrongState, "")
+	w.do(EstablishOwnership{Term: 1, Since: w.s.Exclusive.Since})
+	since := w.s.Exclusive.Since
+	w.refuse(EstablishOwnership{Term: 1, Since: since}, ErrWrongState, "")
 	w.started(1)
 	w.fence("c1", 0)
 	w.do(RetireEdge{ID: "bj-2", Reason: "burnt"})
@@ -147,7 +148,8 @@ func TestExclusive(t *testing.T) {
 	if x := w.s.Exclusive; x.Counts() || x.Lease != Duration(30*time.Second) {
 		t.Errorf("%+v", x)
 	}
-	w.do(EstablishOwnership{Term: 1})
+	w.refuse(EstablishOwnership{Term: 1, Since: since}, ErrWrongState, "") // of leases under the policy before
+	w.do(EstablishOwnership{Term: 1, Since: w.s.Exclusive.Since})
 	if x := w.s.Exclusive; !x.Counts() || x.Lease != Duration(20*time.Second) {
 		t.Errorf("%+v", x)
 	}

@@ -35,11 +35,16 @@ func (s *State) establish(seq uint64) error {
 	return nil
 }
 
+// decideEstablish: leases of an earlier policy say nothing about the one in force, which may have come while the command
+// was under way: they may be longer, or an edge may serve without any (R13).
 func (s *State) decideEstablish(c EstablishOwnership) (Event, error) {
 	if s.Policy.Ownership != "exclusive" || s.Exclusive.Counts() {
 		return nil, ErrWrongState.With("ownership is %s, established at %d", s.Policy.Ownership, s.Exclusive.Established)
 	}
-	return OwnershipEstablished(c), nil
+	if c.Since != s.Exclusive.Since {
+		return nil, ErrWrongState.With("the leases are of the policy at %d, the one in force is of %d", c.Since, s.Exclusive.Since)
+	}
+	return OwnershipEstablished{Term: c.Term}, nil
 }
 
 // silenced notes which retired edges a commit has found silent: nothing waits for them any more.

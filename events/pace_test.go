@@ -61,7 +61,7 @@ func paceRefusals() []refusal {
 		{"exclusive: not so", nil, EstablishOwnership{Term: 1}, ErrWrongState, ""},
 		{"exclusive: skip of an edge", func(w *world) {
 			w.exclusive()
-			w.do(EstablishOwnership{Term: 1})
+			w.do(EstablishOwnership{Term: 1, Since: w.s.Exclusive.Since})
 			w.started(1)
 			w.fence("c1", 0)
 		}, SkipCheck{Cutover: "c1", Edge: "bj-1", Reason: "burnt"}, ErrNotAllowed, "edge"},

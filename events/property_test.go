@@ -126,9 +126,9 @@ func (p *player) next() Command {
 	case 26:
 		return JudgeWave{Cutover: id, Wave: wave - 1, Term: p.term(), Result: GateResult{OK: p.r.IntN(3) > 0, Message: "as measured"}}
 	case 28:
-		return pick[Command](p.r, FailCutover{Cutover: id, Term: p.term(), Why: Why{"hook_failed", "no"}}, EstablishOwnership{Term: p.term()})
+		return pick[Command](p.r, FailCutover{Cutover: id, Term: p.term(), Why: Why{"hook_failed", "no"}}, EstablishOwnership{Term: p.term(), Since: p.s.Exclusive.Since})
 	case 29:
-		return pick[Command](p.r, EstablishOwnership{Term: p.term()}, RecordHook{Cutover: p.cutover(), Term: p.term(), Result: HookResult{Name: "page", On: pick(p.r, "pre", "post"), OK: true}})
+		return pick[Command](p.r, EstablishOwnership{Term: p.term(), Since: p.s.Exclusive.Since}, RecordHook{Cutover: p.cutover(), Term: p.term(), Result: HookResult{Name: "page", On: pick(p.r, "pre", "post"), OK: true}})
 	case 30:
 		return ReportCutover{Cutover: p.cutover(), Term: p.term(), Report: CutoverReport{Edges: []ReportedEdge{}}}
 	default:

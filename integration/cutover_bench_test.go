@@ -50,6 +50,10 @@ func startMoving(b *testing.B) *moving {
 	for range 4 {
 		m.edges = append(m.edges, place())
 	}
+	// An origin waits in epoll_wait and keeps its P for a while then: with none to spare the NATS server in this process
+	// would wait for one at every step of a cutover.
+	procs := runtime.GOMAXPROCS(runtime.NumCPU() + 4)
+	b.Cleanup(func() { runtime.GOMAXPROCS(procs) })
 	serve := func() string {
 		o, bound, err := origin.New([]string{"127.0.0.1:0"})
 		if err != nil {

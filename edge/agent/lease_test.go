@@ -181,8 +181,8 @@ func TestNoGrace(t *testing.T) {
 	b := newBench(t)
 	b.settle()
 	b.w.do(events.TakeOffice{Term: 1, Holder: "driver"})
-	b.w.exclusive()
-	s := b.w.do(events.EstablishOwnership{Term: 1})
+	since := b.w.exclusive().Exclusive.Since
+	s := b.w.do(events.EstablishOwnership{Term: 1, Since: since})
 	b.want(b.leasing(Advanced{b.now, "E1", s}), "lapse, install 6")
 }
 

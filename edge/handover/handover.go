@@ -144,7 +144,7 @@ func (l link) receive(ctx context.Context) (m message, files []*os.File, err err
 	}
 	defer context.AfterFunc(ctx, func() { _ = l.c.SetReadDeadline(time.Unix(1, 0)) })()
 	b, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*maxFiles))
-	n, oobn, _, _, err := l.c.ReadMsgUnix(b, oob)
+	n, oobn, flags, _, err := l.c.ReadMsgUnix(b, oob)
 	switch {
 	case ctx.Err() != nil:
 		return m, nil, ctx.Err()
@@ -155,6 +155,10 @@ func (l link) receive(ctx context.Context) (m message, files []*os.File, err err
 		return m, nil, err
 	}
 	files, err = descriptors(oob[:oobn])
+	if err == nil && flags&(unix.MSG_CTRUNC|unix.MSG_TRUNC) != 0 {
+		// The kernel leaves out what this process has no descriptors for; sockets that nobody accepts from would be lost.
+		err = errors.New("some of the sockets did not arrive: raise the limit of open files")
+	}
 	if err == nil {
 		err = json.Unmarshal(b[:n], &m)
 	}

@@ -115,7 +115,7 @@ func (d *Driver) establish() {
 	if s.Policy.Ownership != "exclusive" || s.Exclusive.Counts() || len(d.Unleased()) > 0 {
 		return
 	}
-	d.wantAs("ownership", "", wish{"establish", 0, s.Exclusive.Since}, events.EstablishOwnership{Term: d.office.term})
+	d.wantAs("ownership", "", wish{"establish", 0, s.Exclusive.Since}, events.EstablishOwnership{Term: d.office.term, Since: s.Exclusive.Since})
 }
 
 // Unleased are the registered edges that have not said yet that they hold a lease of the policy in force, by id.

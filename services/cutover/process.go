@@ -265,6 +265,9 @@ func (l *loop) run(ctx context.Context) {
 		select {
 		case <-tick.C:
 			l.step(Tick{at()})
+			if l.cfg.States.Err() != nil && end == nil {
+				stop() // it may have broken before the first Changed
+			}
 		case <-changed:
 			changed = l.cfg.States.Changed() // before the state is read, so that no change is missed
 			l.step(StateAdvanced{at(), l.cfg.States.State(), l.cfg.Epoch})
