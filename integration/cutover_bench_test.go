@@ -176,7 +176,8 @@ func (m *moving) ask(verb string, data any) json.RawMessage {
 // BenchmarkCutover moves 1,000 of 9,000 sessions over four edge processes. The clients come back at once, are redirected
 // and served by the other unit; clients, origins, edges, control plane and NATS share the machine. Reported are, from the
 // command on, the last Close that a client saw; the time that clients were without a session, from their Close to their
-// next 101, and the same as the cutover's own report has it; and how far each edge's rate was from the one asked for.
+// next 101, and the same as the cutover's own report has it; and how far each edge's rate was from the one asked for. The
+// origins stay as long as the process: give each case a run of its own.
 func BenchmarkCutover(b *testing.B) {
 	for _, c := range []struct {
 		name  string
