@@ -97,6 +97,9 @@ func (a *Agent) movedReports() []events.MovedReport {
 }
 
 // evict orders the closing of victims, once for each install that left some and whenever the rate is another one.
+//
+// The rate is what the newest known state says: while its install is under way, a counting already finds victims that it
+// has made on the pollers it has reached, and by the state before they would go at a rate that is not theirs.
 func (a *Agent) evict() []Output {
 	if a.countsOf.state == nil {
 		return nil
@@ -106,7 +109,7 @@ func (a *Agent) evict() []Output {
 		if a.counts[t].Victims == 0 {
 			continue
 		}
-		want := order{a.countsOf.epoch, a.countsOf.seq(), rate(a.countsOf.state, t)}
+		want := order{a.countsOf.epoch, a.countsOf.seq(), rate(a.known.state, t)}
 		if a.evicting[t] != want {
 			a.evicting[t] = want
 			out = append(out, Evict{t, want.rate})

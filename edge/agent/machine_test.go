@@ -191,6 +191,21 @@ func TestLiftedFenceIsNotReported(t *testing.T) {
 	b.want(b.counted(), fmt.Sprintf("report %d c1@%d drained", again.Seq, again.Seq))
 }
 
+// Pollers take a fence one after the other: a counting in between finds its first victims while the state before is the
+// last one that all have. They go at the cutover's rate all the same, not at that of the policy.
+func TestVictimsOfAFenceUnderWayGoAtItsRate(t *testing.T) {
+	b := newBench(t)
+	b.settle()
+	id := b.w.begin(6381, 50) // the edge learns of both at once
+	fenced := b.w.fence(id)
+	b.want(b.advance(fenced), fmt.Sprintf("install %d", fenced.Seq))
+	b.counters.Victims = 1
+	b.want(b.counted(), "evict unit_type 50")
+	b.install(fenced.Seq)
+	b.counters.Victims = 2
+	b.want(b.counted(), "evict unit_type 50")
+}
+
 // Unfencing ends the eviction by itself: the victims are served again.
 func TestUnfenceOrdersNoEviction(t *testing.T) {
 	b := newBench(t)
