@@ -32,28 +32,34 @@ func TestOutOfDescriptors(t *testing.T) {
 	for range 150 { // each takes one
 		silent = append(silent, dial(""))
 	}
-	late := dial(requestFor("8"))
+	// Only then may the late client come: which of two engines takes more of the descriptors is the scheduler's choice, and
+	// one that takes all of its queue would take the late client, too.
 	eventually(t, "there are none left", func() bool { return edge.do(call{Do: "descriptors"}).N == 0 })
+	late := dial(requestFor("8"))
 
-	spent := edge.do(call{Do: "counts"}).CPU
+	began, spent := time.Now(), edge.do(call{Do: "counts"}).CPU
 	_ = late.SetReadDeadline(time.Now().Add(time.Second))
 	if _, err := late.br.Peek(1); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the late client is answered with none left: %v", err)
 	}
 	a := edge.do(call{Do: "counts"})
-	if spent = a.CPU - spent; spent > 200*time.Millisecond {
-		t.Errorf("%v of CPU in a second in which there was nothing to do", spent)
+	spent = a.CPU - spent
+	if passed := time.Since(began); spent > passed/5 {
+		t.Errorf("%v of CPU in %v in which there was nothing to do", spent, passed)
 	}
 	if a.Counts.Sessions != 1 {
 		t.Errorf("%+v", a.Counts)
 	}
 	t.Logf("a second without descriptors costs %v", spent)
-	for _, p := range silent {
-		_ = p.Close()
-	}
+	// As many as everybody who waits needs, at one moment: with one only, the late client would be let in and refused a
+	// connection to its origin, rightly.
+	edge.do(call{Do: "limit", N: 1000})
 	_ = late.SetDeadline(time.Now().Add(patience))
 	if code, _, _ := late.status(); code != 101 {
 		t.Errorf("the late client: %d", code)
+	}
+	for _, p := range silent {
+		_ = p.Close()
 	}
 	if code, _, _ := dial(requestFor("9")).status(); code != 101 {
 		t.Errorf("another one: %d", code)
