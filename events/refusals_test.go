@@ -120,6 +120,9 @@ func configRefusals() []refusal {
 		{"domain: protocol", nil, put(func(d *Domain) { d.Protocol = "tcp" }), ErrUnsupported, "protocol"},
 		{"domain: scheme", nil, put(func(d *Domain) { d.Scheme = "ftp" }), ErrBadValue, "scheme"},
 		{"domain: proxy", nil, put(func(d *Domain) { d.Correction = "proxy" }), ErrUnsupported, "correction"},
+		{"domain: a sub-domain too long for a Close frame", nil, put(func(d *Domain) {
+			d.Correction, d.Units["unbj"] = "close", DomainUnit{Subdomain: strings.Repeat("a", 50) + "." + strings.Repeat("b", 50) + ".websocket.example", Cluster: "ws-bj-2"}
+		}), ErrBadValue, "units.unbj.subdomain"},
 		{"domain: correction", nil, put(func(d *Domain) { d.Correction = "hope" }), ErrBadValue, "correction"},
 		{"domain: dns provider", nil, put(func(d *Domain) { d.DNS.Provider = "phone" }), ErrBadValue, "dns.provider"},
 		{"domain: dns without a zone", nil, put(func(d *Domain) { d.DNS.Provider = "alidns" }), ErrMissingField, "dns.zone"},

@@ -200,6 +200,9 @@ func (l *LoadBalancer) normalize(field string) error {
 	return nil
 }
 
+// maxCloseName bounds a sub-domain that clients are told in a Close frame, whose text has at most 123 bytes.
+const maxCloseName = 123 - len("wss://") - len("/")
+
 func (d *Domain) normalize(field string) error {
 	if !hostForm.MatchString(d.Host) || len(d.Host) > 253 {
 		return ErrBadName.With("%q is no host name in lower case", d.Host).At(join(field, "host"))
@@ -210,10 +213,10 @@ func (d *Domain) normalize(field string) error {
 	if err := oneOf(&d.Scheme, join(field, "scheme"), "auto", "http", "https", "ws", "wss", "protocol-relative"); err != nil {
 		return err
 	}
-	if d.Correction == "proxy" || d.Correction == "close" {
-		return ErrUnsupported.With("correction %s is not implemented yet; use redirect", d.Correction).At(join(field, "correction"))
+	if d.Correction == "proxy" {
+		return ErrUnsupported.With("correction proxy is not implemented yet; use redirect or close").At(join(field, "correction"))
 	}
-	if err := oneOf(&d.Correction, join(field, "correction"), "redirect"); err != nil {
+	if err := oneOf(&d.Correction, join(field, "correction"), "redirect", "close"); err != nil {
 		return err
 	}
 	if err := oneOf(&d.DNS.Provider, join(field, "dns.provider"), "none", "rfc2136", "alidns"); err != nil {
@@ -233,6 +236,9 @@ func (d *Domain) normalize(field string) error {
 		}
 		if !isHostPort(u.Subdomain, false) {
 			return ErrBadValue.With("%q is no host name, with or without a port", u.Subdomain).At(join(at, "subdomain"))
+		}
+		if d.Correction == "close" && len(u.Subdomain) > maxCloseName {
+			return ErrBadValue.With("%d bytes: wss://, the sub-domain and a slash have to fit into a Close frame, so that it may have %d", len(u.Subdomain), maxCloseName).At(join(at, "subdomain"))
 		}
 		if other, ok := taken[u.Subdomain]; ok { // a redirect there would come back for ever
 			return ErrDuplicateName.With("%s is the sub-domain of unit %q already", u.Subdomain, other).At(join(at, "subdomain"))

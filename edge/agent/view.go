@@ -144,7 +144,7 @@ func (v *views) sites(s *events.State, view *handshake.View) {
 }
 
 func (v *views) site(s *events.State, d *events.Domain, view *handshake.View, advertised map[string]string) *handshake.Site {
-	site := &handshake.Site{Type: view.Default, Scheme: d.Scheme, Locations: map[string]string{}}
+	site := &handshake.Site{Type: view.Default, Scheme: d.Scheme, Correction: d.Correction, Locations: map[string]string{}}
 	if t, ok := s.UnitType(d.UnitType); ok {
 		site.Type = view.Types[t.Name]
 	}

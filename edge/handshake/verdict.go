@@ -17,11 +17,13 @@ import (
 type Action uint8
 
 // Answer: send AppendAnswer's bytes and close. Serve: dial one of URI's origins. Hold: keep the client waiting and decide
-// again with every new View, at most View.Hold long.
+// again with every new View, at most View.Hold long. Accept: send AppendAccept's bytes, then a Close frame whose text is
+// the Reason.
 const (
 	Answer Action = iota
 	Serve
 	Hold
+	Accept
 )
 
 // Verdict is the decision on one handshake.
@@ -29,9 +31,9 @@ type Verdict struct {
 	Action Action
 	Code   string // one machine word for metrics: "serve", "hold", "redirect", "bad_router_id", …
 
-	// Of an Answer.
+	// Of an Answer; of Accept only the first two.
 	Status     int     // HTTP status
-	Reason     string  // the body, one line without its line end
+	Reason     string  // the body, one line without its line end; of Accept the URL that the client is to use
 	Header     []Field // fields beside those that every answer has
 	RetryAfter int     // seconds in Retry-After; 0: no such field. The caller may set or jitter it.
 
@@ -112,7 +114,7 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 func (v *View) route(req *Request, site *Site, uri *URI, vd Verdict, tls bool) Verdict {
 	if vd.RouterID == "" {
 		if !v.servesUnmarked(vd.Type) {
-			return redirect(vd, req, site, v.Center, tls)
+			return correct(vd, req, site, v.Center, tls)
 		}
 	} else {
 		vd.Route, vd.Slot = vd.Type.Table.Lookup(vd.RouterID), vd.Type.Table.Slot(vd.RouterID)
@@ -123,7 +125,7 @@ func (v *View) route(req *Request, site *Site, uri *URI, vd Verdict, tls bool) V
 			vd.Action, vd.Code = Hold, "hold"
 			return vd
 		case vd.Route.Unit != v.Unit:
-			return redirect(vd, req, site, vd.Route.Unit, tls)
+			return correct(vd, req, site, vd.Route.Unit, tls)
 		}
 	}
 	return serve(uri, vd)
@@ -143,37 +145,10 @@ func (v *View) probes(req *Request) bool {
 	return n == 1 && v.Probe != "" && subtle.ConstantTimeCompare([]byte(secret), []byte(v.Probe)) == 1
 }
 
-// redirect sends the client to a unit. Location is built from the configured host and the client's own target, which
-// starts with "/" and is printable ASCII: with the host always in front, a path like "//evil" stays a path.
-func redirect(vd Verdict, req *Request, site *Site, unit string, tls bool) Verdict {
-	host := site.Locations[unit]
-	if host == "" {
-		return noLocation()
-	}
-	var prefix string
-	switch site.Scheme {
-	case "http", "https", "ws", "wss":
-		prefix = site.Scheme + "://"
-	case "protocol-relative":
-		prefix = "//"
-	default: // auto
-		if prefix = "http://"; tls {
-			prefix = "https://"
-		}
-	}
-	vd.Action, vd.Code, vd.Status, vd.Reason = Answer, "redirect", 302, "moved to "+unit
-	vd.Header = []Field{{Name: "Location", Value: prefix + host + req.Target}}
-	return vd
-}
-
 func noRules() Verdict {
 	vd := Refuse(503, "no_rules", "the unit type has no routing rules yet, try again")
 	vd.RetryAfter = 1
 	return vd
-}
-
-func noLocation() Verdict {
-	return Refuse(502, "no_location", "the unit that serves this client has no address for this host name")
 }
 
 // Serves tells whether this edge's unit may serve a key now: it owns the key, and no cutover has fenced it. The route

@@ -55,10 +55,11 @@ type Source struct {
 
 // Site is an active domain as one edge sees it.
 type Site struct {
-	Type      *Type
-	Scheme    string            // of Location: auto, http, https, ws, wss, protocol-relative
-	Locations map[string]string // unit -> host[:port] that a redirect names
-	URIs      []URI             // longest path first
+	Type       *Type
+	Scheme     string            // of Location: auto, http, https, ws, wss, protocol-relative
+	Correction string            // how clients of other units are sent there: redirect or close; "": redirect
+	Locations  map[string]string // unit -> host[:port] that a redirect names
+	URIs       []URI             // longest path first
 }
 
 // URI gives the origins of this edge's unit for a path prefix that ends on a segment border.

@@ -106,6 +106,8 @@ func (e *engine) decide(s *session) {
 	switch vd.Action {
 	case handshake.Hold:
 		e.hold(s, &vd)
+	case handshake.Accept:
+		e.correct(s, &vd)
 	case handshake.Serve:
 		if e.admit(s) {
 			e.register(s, &vd)
@@ -214,6 +216,19 @@ func (e *engine) answer(s *session, vd *handshake.Verdict) {
 	e.out = handshake.AppendAnswer(e.out[:0], s.asked(), vd)
 	e.write(s, client, e.out)
 	e.linger(s)
+}
+
+// correct opens the client's WebSocket connection just to close it with the address where it belongs. What follows is the
+// end of an evicted session that has no origin; the client has a little more time, since nobody waits for it.
+func (e *engine) correct(s *session, vd *handshake.Verdict) {
+	e.countAnswer(s, vd)
+	e.out = appendClose(handshake.AppendAccept(e.out[:0], s.hs.req), closeElsewhere, vd.Reason)
+	early := s.hs.buf
+	s.state, s.hs = stAnswer, nil
+	e.start(&e.lingering, s)
+	e.write(s, client, e.out)
+	e.relayAnswer(s, early)
+	e.rearm(&s.legs[client]) // what it sends after its request waits in the kernel
 }
 
 // asked is the client's request; nil if it was not read, or is answered already.

@@ -11,6 +11,7 @@ import (
 //	moved      View.CloseCode 1012  moved to <unit>         reconnect at once: it is redirected to its new unit
 //	operator   View.CloseCode 1012  evicted by operator     reconnect
 //	shutdown   1001 Going Away      edge is shutting down   reconnect: another edge of the unit takes it
+//	-          4302                 <URL of the unit>       connect there at once; see handshake.Accept
 //
 // Towards an origin there is one code only, 1001 Going Away, for a client that did not answer our Close.
 // 1012 is Service Restart of the IANA registry, "a client may reconnect, and should do so with a random delay"; unlike
@@ -27,6 +28,7 @@ const (
 const (
 	closeGoingAway uint16 = 1001 // RFC 6455 section 7.4.1
 	closeRestart   uint16 = 1012 // what a View without a close code means
+	closeElsewhere uint16 = 4302 // for those who cannot follow a 302; of the codes for private use, section 7.4.2
 
 	// maxCloseText: a control frame has at most 125 bytes of payload (RFC 6455 section 5.5), two of them are the code.
 	maxCloseText = 123

@@ -28,7 +28,7 @@ func (e *engine) evict(s *session, why closeReason) {
 	switch s.state {
 	case stTunnel:
 		e.begin(s, why)
-	case stPass, stLinger:
+	case stPass, stLinger, stAnswer: // the last one of a client that was corrected: an evicted one has its why
 		if s.why == notClosing {
 			s.why = why
 			e.start(&e.evicting, s)

@@ -33,6 +33,7 @@ type fixture struct {
 	secure  *tls.Config    // for clients; nil: they speak no TLS
 	timeout time.Duration  // to connect to an origin; 0: Config's
 	health  *events.Health // of the origins
+	correct string         // how clients of other units are sent there; "": redirect
 }
 
 func start(t *testing.T, cfg Config, origins ...string) *fixture {
@@ -148,7 +149,7 @@ func (f *fixture) view(table *routing.Table) *handshake.View {
 		Sources: []handshake.Source{{From: "header", Name: "routerId"}},
 	}
 	site := &handshake.Site{
-		Type: typ, Scheme: "ws",
+		Type: typ, Scheme: "ws", Correction: f.correct,
 		Locations: map[string]string{"here": "here.example", "there": "there.example"},
 		URIs:      []handshake.URI{{Path: "/", Origins: f.origins, ConnectTimeout: f.timeout, Health: f.health}},
 	}

@@ -92,8 +92,8 @@ func (e *engine) letGoOfAll() {
 			e.decide(s)
 		case stDial, stReply:
 			e.decideAgain(s)
-		case stLinger:
-			if s.open {
+		case stLinger, stAnswer, stFinish:
+			if s.open { // else it is only told something
 				e.cutOff(s)
 			}
 		default:

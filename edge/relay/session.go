@@ -24,7 +24,8 @@ import (
 //	          tls ── no handshake ───────────────────────────────────► gone, or linger while an alert is read
 //	           │ or at once without TLS
 //	           ▼
-//	          head ── refused, redirected, 408 ──────────────────────┐
+//	          head ── corrected by a Close frame ─► answer, without an origin
+//	           │ ──── refused, redirected, 408 ──────────────────────┐
 //	           │ Hold                                                │
 //	           ├─────► held ── answered, 503 after View.Hold ────────┤
 //	           │ Serve   │ a new View serves it                      │

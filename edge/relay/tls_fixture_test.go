@@ -44,6 +44,8 @@ func TestOverTLS(t *testing.T) {
 		"EvictionOfAHalfClosed":     TestEvictionOfAHalfClosedClient,
 		"ClosedDescriptor":          TestClosedDescriptorIsNotTouched,
 		"Chaos":                     TestChaos,
+		"ClosedElsewhere":           TestClosedElsewhere,
+		"ClosedElsewhereInSilence":  TestClosedElsewhereInSilence,
 	} {
 		t.Run(name, test)
 	}

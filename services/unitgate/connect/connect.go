@@ -25,6 +25,7 @@ const (
 	goodbye      = time.Second      // for the closing handshake at the end
 	maxMessage   = 64 << 20         // bytes
 	abnormal     = 1006             // what a client calls an end without a Close frame, RFC 6455 section 7.4.1
+	elsewhere    = 4302             // with this an edge says that the client belongs to the URL in the text
 )
 
 // ErrRedirectLoop: the servers send the client around. ErrRefused: the server will never let this client in.
@@ -115,8 +116,14 @@ func (c *Client) once(ctx context.Context) error {
 			}
 			return nil
 		case err == nil:
-			c.live(ctx, conn)
-			return nil
+			to := c.live(ctx, conn)
+			if to == "" {
+				return nil
+			}
+			if err := c.goElsewhere(to); err != nil {
+				return err
+			}
+			continue
 		case resp == nil:
 			c.complain("cannot connect to %s: %v", c.URL, cause(err))
 			c.say("disconnected")
@@ -173,6 +180,26 @@ func (c *Client) follow(resp *http.Response) error {
 	return nil
 }
 
+// goElsewhere makes the unit that a Close frame names the address from now on. Path and query stay the client's own: the
+// frame may have had no room for them.
+func (c *Client) goElsewhere(to string) error {
+	own, err := url.Parse(c.URL)
+	if err != nil {
+		return err
+	}
+	next, err := url.Parse(to)
+	if err == nil {
+		err = Check(to)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the Close %d from %s to %q leads nowhere: %w", ErrRefused, elsewhere, c.URL, to, err)
+	}
+	c.say("!!! redirecting... from  %s  to %s", c.URL, to)
+	own.Scheme, own.Host = next.Scheme, next.Host
+	c.URL = own.String()
+	return nil
+}
+
 // answered handles an answer that is neither 101 nor a redirect. A request that is wrong in itself is not repeated.
 func (c *Client) answered(resp *http.Response) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1024)) // for the message only
@@ -206,15 +233,16 @@ func (c *Client) handshake(ctx context.Context) (*websocket.Conn, *http.Response
 	return conn, resp, err
 }
 
-// live says hello and prints what comes until the connection ends or ctx does.
-func (c *Client) live(ctx context.Context, conn *websocket.Conn) {
+// live says hello and prints what comes until the connection ends or ctx does. It returns the URL to which the server
+// sends the client, "" if it does not.
+func (c *Client) live(ctx context.Context, conn *websocket.Conn) (to string) {
 	defer conn.CloseNow()
 	conn.SetReadLimit(maxMessage)
 	c.say("connected:%s", c.RouterID)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		c.read(ctx, conn)
+		to = c.read(ctx, conn)
 	}()
 	hello := strconv.FormatInt(time.Now().UnixMilli(), 10)
 	_ = conn.Write(context.WithoutCancel(ctx), websocket.MessageText, []byte(hello)) // the reader tells why, if it fails
@@ -226,15 +254,16 @@ func (c *Client) live(ctx context.Context, conn *websocket.Conn) {
 		timer.Stop()
 		<-done
 	}
+	return to
 }
 
-// read prints what comes until the connection ends. Nothing is said once ctx has ended.
-func (c *Client) read(ctx context.Context, conn *websocket.Conn) {
+// read prints what comes until the connection ends, and returns what live does. Nothing is said once ctx has ended.
+func (c *Client) read(ctx context.Context, conn *websocket.Conn) (to string) {
 	for {
 		_, text, err := conn.Read(context.WithoutCancel(ctx)) // live ends it, with a closing handshake
 		switch {
 		case ctx.Err() != nil:
-			return
+			return ""
 		case err == nil:
 			c.say("msg: %s", text)
 			continue
@@ -245,6 +274,9 @@ func (c *Client) read(ctx context.Context, conn *websocket.Conn) {
 		} else {
 			c.say("disconnected: %d %v", abnormal, innermost(err))
 		}
-		return
+		if closed.Code == elsewhere {
+			return closed.Reason
+		}
+		return ""
 	}
 }

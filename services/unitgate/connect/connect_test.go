@@ -131,6 +131,50 @@ func TestRedirectLoop(t *testing.T) {
 	}
 }
 
+// A unit that cannot redirect says in a Close frame where the client belongs, maybe without its path and query.
+func TestClosedElsewhere(t *testing.T) {
+	right := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer c.CloseNow()
+		c.Write(r.Context(), websocket.MessageText, []byte("asked for "+r.URL.RequestURI()))
+		c.Read(r.Context())
+		c.Read(r.Context())
+	}))
+	defer right.Close()
+	to := strings.Replace(right.URL, "http:", "ws:", 1) + "/"
+	var nowhere atomic.Bool
+	wrong := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, err := websocket.Accept(w, r, nil); err == nil && nowhere.Load() {
+			c.Close(4302, "nowhere")
+		} else if err == nil {
+			c.Close(4302, to)
+		}
+	}))
+	defer wrong.Close()
+	next, wait, stop := run(t, wrong.URL+"/chat?x=1")
+	for _, want := range []string{
+		"connected:6249", "disconnected: 4302 " + to,
+		fmt.Sprintf("!!! redirecting... from  %s/chat?x=1  to %s", wrong.URL, to),
+		"connected:6249", "msg: asked for /chat?x=1",
+	} {
+		if got := next(); got != want {
+			t.Fatalf("got  %s\nwant %s", got, want)
+		}
+	}
+	stop()
+	if err := wait(); err != nil {
+		t.Error(err)
+	}
+	nowhere.Store(true)
+	_, wait, _ = run(t, wrong.URL)
+	if err := wait(); !errors.Is(err, connect.ErrRefused) {
+		t.Errorf("sent nowhere: %v", err)
+	}
+}
+
 func TestAnswersThatEndIt(t *testing.T) {
 	for _, c := range []struct {
 		status   int
