@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,13 +14,25 @@ import (
 	"github.com/unitgate/unitgate/services/unitgate/configfile"
 )
 
-// applied is what `apply -o json` prints.
-type applied struct {
+// planned is one namespace of a config file: what would change, and what became of it. It is what `apply -o json` prints.
+type planned struct {
 	Namespace string   `json:"namespace"`
 	Changes   []string `json:"changes"` // as the plan shows them
-	Applied   bool     `json:"applied"` // false: nothing to do, or a dry run
+	Applied   bool     `json:"applied"` // false: nothing to do, a dry run, refused, or not tried
 	Seq       uint64   `json:"seq,omitempty"`
+
+	file *configfile.File
+	base uint64 // version of the configuration that it was planned against
 }
+
+// planList is what it prints of a file with several namespaces.
+type planList struct {
+	Namespaces []*planned `json:"namespaces"`
+	Error      *failure   `json:"error,omitempty"` // after which the rest was not tried
+}
+
+// errPartly: of a file's namespaces some were applied, and then one was not.
+var errPartly = &events.Error{Code: "partly_applied"}
 
 type apply struct {
 	*cli
@@ -29,7 +42,7 @@ type apply struct {
 
 func (c *cli) addApply(p parent) {
 	a := &apply{cli: c}
-	cmd := c.command(p, "apply", "Bring a namespace to what a config file says, all or nothing", a.run)
+	cmd := c.command(p, "apply", "Bring a namespace to what a config file says, all or nothing; several, one after the other", a.run)
 	cmd.Flag("file", "config file; - is standard input").Short('f').Required().PlaceHolder("FILE").StringVar(&a.file)
 	cmd.Flag("dry-run", "print the plan and change nothing").UnNegatableBoolVar(&a.dryRun)
 	cmd.Flag("yes", "do not ask").UnNegatableBoolVar(&a.yes)
@@ -38,7 +51,7 @@ func (c *cli) addApply(p parent) {
 }
 
 func (a *apply) run(ctx context.Context) error {
-	f, err := a.read()
+	files, err := a.read()
 	if err != nil {
 		return err
 	}
@@ -47,58 +60,127 @@ func (a *apply) run(ctx context.Context) error {
 		return err
 	}
 	defer b.close()
-	ns := f.Config.Namespace
-	s, err := b.state(ctx, ns)
-	if errors.Is(err, events.ErrUnknownNamespace) {
-		s, err = events.NewState(), nil // this config makes it
-	}
+	plans, err := a.plan(ctx, b, files)
 	if err != nil {
-		return err
+		return err // of none of them anything is done
 	}
-	plan, err := events.PlanConfig(s, f.Config, events.PlanOptions{Prune: a.prune, Drafts: a.drafts})
-	if err != nil {
-		return f.Locate(err)
+	var todo []*planned
+	for _, p := range plans {
+		if len(p.Changes) == 0 {
+			a.say("namespace %s is already as %s says", p.Namespace, p.file.Name)
+			continue
+		}
+		a.say("namespace %s:", p.Namespace)
+		for _, l := range p.Changes {
+			a.say("  %s", l)
+		}
+		todo = append(todo, p)
 	}
-	out := applied{Namespace: ns, Changes: append([]string{}, plan.Lines...)}
-	if plan.Empty() {
-		a.say("namespace %s is already as %s says", ns, f.Name)
-		return a.print(out)
-	}
-	a.say("namespace %s:", ns)
-	for _, l := range plan.Lines {
-		a.say("  %s", l)
-	}
-	if a.dryRun {
+	switch {
+	case len(todo) == 0:
+		return a.result(plans, nil)
+	case a.dryRun:
 		a.say("dry run: nothing was changed")
-		return a.print(out)
+		return a.result(plans, nil)
 	}
-	if err := a.confirm(ctx); err != nil {
+	if err := a.confirm(ctx, todo); err != nil {
 		return err
 	}
-	o, err := b.do(ctx, ns, "config", "apply", "", events.ApplyConfig{Base: s.ConfigVersion, Config: f.Config, Prune: a.prune, Drafts: a.drafts})
-	if err != nil {
-		return f.Locate(err)
-	}
-	a.say("applied at sequence %d", o.Seq)
-	out.Applied, out.Seq = true, o.Seq
-	return a.print(out)
+	return a.result(plans, a.carryOut(ctx, b, todo))
 }
 
-func (a *apply) read() (*configfile.File, error) {
+// plan compares every namespace of the file with what there is.
+func (a *apply) plan(ctx context.Context, b *bus, files []*configfile.File) ([]*planned, error) {
+	var out []*planned
+	for _, f := range files {
+		p := &planned{Namespace: f.Config.Namespace, Changes: []string{}, file: f}
+		s, err := b.state(ctx, p.Namespace)
+		if errors.Is(err, events.ErrUnknownNamespace) || err == nil && s.Namespace == "" {
+			s, err = events.NewState(), nil // this config makes it
+			p.Changes = append(p.Changes, "+ namespace "+p.Namespace)
+		}
+		if err != nil {
+			return nil, err
+		}
+		plan, err := events.PlanConfig(s, f.Config, events.PlanOptions{Prune: a.prune, Drafts: a.drafts})
+		if err != nil {
+			return nil, f.Locate(err)
+		}
+		p.Changes, p.base = append(p.Changes, plan.Lines...), s.ConfigVersion
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// carryOut applies the plans one after the other: each namespace has a journal of its own, so that there is no all or nothing
+// across them. It stops at the first that is refused.
+func (a *apply) carryOut(ctx context.Context, b *bus, todo []*planned) error {
+	for i, p := range todo {
+		o, err := b.do(ctx, p.Namespace, "config", "apply", "", events.ApplyConfig{Base: p.base, Config: p.file.Config, Prune: a.prune, Drafts: a.drafts})
+		if err != nil {
+			return partly(p.file.Locate(err), todo, i) // whatever a command ends with is an *events.Error
+		}
+		p.Applied, p.Seq = true, o.Seq
+		if len(todo) == 1 {
+			a.say("applied at sequence %d", o.Seq)
+		} else {
+			a.say("%s: applied at sequence %d", p.Namespace, o.Seq)
+		}
+	}
+	return nil
+}
+
+// partly says of the error that ended the list which namespaces came before it, and which were left.
+func partly(err error, todo []*planned, failed int) error {
+	var in *configfile.Error
+	if failed == 0 || !errors.As(err, &in) {
+		return err
+	}
+	names := func(list []*planned) string {
+		var out []string
+		for _, p := range list {
+			out = append(out, p.Namespace)
+		}
+		return cmp.Or(strings.Join(out, ", "), "none")
+	}
+	e := errPartly.With("applied: %s; failed: %s (%s: %s); not tried: %s",
+		names(todo[:failed]), todo[failed].Namespace, in.Cause.Code, in.Cause.Message, names(todo[failed+1:]))
+	return &configfile.Error{Cause: e.At(in.Cause.Field), File: in.File, Line: in.Line}
+}
+
+// result prints the JSON document, if that is wanted: of a file with one namespace what is about it, else a list.
+func (a *apply) result(plans []*planned, err error) error {
+	if !a.json() || err != nil && len(plans) == 1 {
+		return err
+	}
+	if len(plans) == 1 {
+		return a.document(plans[0])
+	}
+	list := planList{Namespaces: plans}
+	if err != nil {
+		f := failureOf(err)
+		list.Error, err = &f, shown{err}
+	}
+	return errors.Join(a.document(list), err)
+}
+
+func (a *apply) read() ([]*configfile.File, error) {
 	if a.file == "" {
 		a.file = "-" // what fisk makes of `-f -`
 	}
-	f, err := configfile.Read(a.file, a.in)
-	var missing *fs.PathError
-	switch {
-	case errors.As(err, &missing):
+	files, err := configfile.Read(a.file, a.in)
+	if missing := new(fs.PathError); errors.As(err, &missing) {
 		return nil, usage("cannot read the config file: %w", err)
-	case err != nil:
-		return nil, err
-	case a.namespace != "" && a.namespace != f.Config.Namespace:
-		return nil, usage("%s is the config of namespace %q, not of %q: leave out -n", f.Name, f.Config.Namespace, a.namespace)
 	}
-	return f, nil
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if a.namespace != "" && a.namespace != f.Config.Namespace {
+			return nil, usage("%s is the config of namespace %q, not of %q: leave out -n", f.Name, f.Config.Namespace, a.namespace)
+		}
+	}
+	return files, nil
 }
 
 // print prints the JSON document, if that is wanted.
@@ -110,7 +192,7 @@ func (c *cli) print(v any) error {
 }
 
 // confirm asks before anything is changed. Without a terminal nobody can answer.
-func (a *apply) confirm(ctx context.Context) error {
+func (a *apply) confirm(ctx context.Context, todo []*planned) error {
 	if a.yes {
 		return nil
 	}
@@ -118,7 +200,11 @@ func (a *apply) confirm(ctx context.Context) error {
 	if !ok || a.json() || a.file == "-" || !terminal(in) {
 		return usage("this would change the namespace, and nobody can be asked here: repeat it with --yes")
 	}
-	fmt.Fprint(a.out, "apply this? [y/N] ")
+	question := "apply this?"
+	if len(todo) > 1 {
+		question = fmt.Sprintf("apply this to %d namespaces?", len(todo))
+	}
+	fmt.Fprintf(a.out, "%s [y/N] ", question)
 	answers := make(chan string, 1)
 	go func() {
 		answer, _ := bufio.NewReader(in).ReadString('\n') // the end of input is a no

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"github.com/unitgate/unitgate/services/unitgate/configfile"
 	"github.com/unitgate/unitgate/services/unitgate/dev"
 )
 
@@ -37,7 +38,11 @@ func (d *devCmd) run(ctx context.Context) (err error) {
 	}
 	if d.file != "" {
 		a := apply{cli: d.cli, file: d.file}
-		if d.File, err = a.read(); err != nil {
+		files, err := a.read()
+		if err == nil {
+			d.File, err = configfile.Single(files)
+		}
+		if err != nil {
 			return err
 		}
 	}

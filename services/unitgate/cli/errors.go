@@ -57,7 +57,7 @@ func exitOf(e *events.Error) int {
 	case errUsage.Code:
 		return exitUsage
 	case errNoNATS.Code, "failed", "internal", command.ErrNoController.Code, command.ErrNoAnswer.Code, command.ErrUnavailable.Code,
-		command.ErrBusy.Code, command.ErrStopped.Code, errEnded.Code, reader.ErrBroken.Code, errSilentEdges.Code, errNoOutcome.Code:
+		command.ErrBusy.Code, command.ErrStopped.Code, errEnded.Code, reader.ErrBroken.Code, errSilentEdges.Code, errNoOutcome.Code, errPartly.Code:
 		return exitFailed
 	default:
 		return exitRejected

@@ -19,6 +19,8 @@ func hint(code string) string {
 		return "it waits for a control plane until it expires, or was never queued; outcomes are kept for 24 hours; --wait waits for it"
 	case errSilentEdges.Code:
 		return "see `unitgate get edges`; repeat it when they answer, or `unitgate edge-retire ID --reason TEXT` for one that is gone"
+	case errPartly.Code:
+		return "each namespace is all or nothing by itself: mend the cause and apply the file again, which leaves alone what was applied"
 	case reader.ErrBroken.Code:
 		return "`unitgate journal verify` says how far it is intact; whoever runs goes on with the last good state"
 	case reader.ErrBeyondHead.Code, reader.ErrBeforeBeginning.Code:

@@ -1,5 +1,6 @@
-// Package configfile reads the YAML config file of a namespace into an events.Config, strictly: unknown and doubled keys,
-// wrong types, anchors, tags and further documents are errors, and every error knows its line.
+// Package configfile reads YAML config files into events.Configs, strictly: unknown and doubled keys, wrong types, anchors
+// and tags are errors, and every error knows its line. A file holds one namespace, or several as YAML documents with a
+// line `---` between them; lines are counted through the whole file.
 //
 // The file is read as plain data: only whole decimal numbers and true and false have a type, everything else is the text
 // as it stands there. So `0-5997`, `12:30` and `2026-01-02` are what they look like, never times or octal numbers.
@@ -28,6 +29,9 @@ const (
 
 	// maxDepth bounds the nesting; the deepest value that a config has is at 6.
 	maxDepth = 32
+
+	// maxDocuments bounds the namespaces of one file.
+	maxDocuments = 256
 )
 
 // What is wrong with a file as YAML. What is wrong with its content are errors of package events.
@@ -50,15 +54,16 @@ func (e *Error) Error() string {
 // Unwrap gives the error without its place.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// File is a config file that was read without an error.
+// File is one namespace of a config file that was read without an error.
 type File struct {
-	Name   string
+	Name   string // of the file
 	Config events.Config
 	root   *yaml.Node // the document's value
 }
 
-// Read reads the file with this name, or stdin if it is "-". Errors are those of Parse and of the file system.
-func Read(name string, stdin io.Reader) (*File, error) {
+// Read reads the file with this name, or stdin if it is "-": one namespace or several, in the file's order. Errors are
+// those of ParseAll and of the file system.
+func Read(name string, stdin io.Reader) ([]*File, error) {
 	in := stdin
 	if name == "-" {
 		name = "stdin"
@@ -74,48 +79,84 @@ func Read(name string, stdin io.Reader) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	return Parse(name, data)
+	return ParseAll(name, data)
 }
 
-// Parse reads a config file's content; name is for errors, which are *Error. What the config refers to and whether its
-// rules are complete is not looked at: that is events.PlanConfig's work, whose errors Locate gives their place.
+// Parse is ParseAll where there can be one namespace only.
 func Parse(name string, data []byte) (*File, error) {
-	f := &File{Name: name}
-	if len(data) > MaxSize {
-		return nil, f.at(0, events.ErrTooLarge.With("the file has more than %d MiB", MaxSize>>20))
-	}
-	var doc yaml.Node
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	if err := dec.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		return nil, f.syntax(err)
-	}
-	if len(doc.Content) == 0 {
-		return nil, f.at(0, events.ErrMissingField.With("the file is empty: a config names at least its namespace").At("namespace"))
-	}
-	f.root = doc.Content[0]
-	if err := f.single(dec); err != nil {
+	files, err := ParseAll(name, data)
+	if err != nil {
 		return nil, err
 	}
-	if err := f.decode(); err != nil {
-		return nil, err
-	}
-	if err := events.CheckID(f.Config.Namespace, "namespace"); err != nil {
-		return nil, f.Locate(err)
-	}
-	return f, nil
+	return Single(files)
 }
 
-// single refuses further documents.
-func (f *File) single(dec *yaml.Decoder) error {
-	var more yaml.Node
-	err := dec.Decode(&more)
-	switch {
-	case errors.Is(err, io.EOF):
-		return nil
-	case err != nil:
-		return f.syntax(err)
+// Single is the only one of a file's namespaces; the error names the second one.
+func Single(files []*File) (*File, error) {
+	if len(files) > 1 {
+		f := files[1]
+		return nil, f.at(f.root.Line, ErrBadYAML.With("a second namespace begins here, and only one can be used"))
 	}
-	return f.at(more.Line, ErrBadYAML.With("a second document begins here: a file holds one namespace"))
+	return files[0], nil
+}
+
+// ParseAll reads a config file's content; name is for errors, which are *Error. What a config refers to and whether its
+// rules are complete is not looked at: that is events.PlanConfig's work, whose errors Locate gives their place. Documents
+// with nothing but comments are skipped; without an error there is at least one namespace, and none is there twice.
+func ParseAll(name string, data []byte) ([]*File, error) {
+	whole := &File{Name: name}
+	if len(data) > MaxSize {
+		return nil, whole.at(0, events.ErrTooLarge.With("the file has more than %d MiB", MaxSize>>20))
+	}
+	var files []*File
+	begins := map[string]int{} // namespace -> line
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	for {
+		var doc yaml.Node
+		switch err := dec.Decode(&doc); {
+		case errors.Is(err, io.EOF) && len(files) == 0:
+			return nil, whole.at(0, events.ErrMissingField.With("the file is empty: a config names at least its namespace").At("namespace"))
+		case errors.Is(err, io.EOF):
+			return files, nil
+		case err != nil:
+			return nil, whole.syntax(err)
+		case len(files) == maxDocuments:
+			return nil, whole.at(doc.Line, events.ErrTooLarge.With("the file has more than %d namespaces", maxDocuments))
+		case empty(&doc):
+			continue
+		}
+		f := &File{Name: name, root: doc.Content[0]}
+		if err := f.read(); err != nil {
+			return nil, err
+		}
+		if line, ok := begins[f.Config.Namespace]; ok {
+			return nil, f.Locate(events.ErrDuplicateName.With("the namespace %q stands in line %d already", f.Config.Namespace, line).At("namespace"))
+		}
+		at, _ := f.find("namespace")
+		begins[f.Config.Namespace] = at.Line
+		files = append(files, f)
+	}
+}
+
+// empty reports whether a document holds nothing but comments.
+func empty(doc *yaml.Node) bool {
+	return len(doc.Content) == 0 || doc.Content[0].ShortTag() == "!!null" && doc.Content[0].Value == ""
+}
+
+// read fills Config from the nodes, and checks under which namespace the rest is to be understood.
+func (f *File) read() error {
+	if err := f.decode(); err != nil {
+		return err
+	}
+	return f.located(events.CheckID(f.Config.Namespace, "namespace"))
+}
+
+// located is Locate of what may be no error.
+func (f *File) located(err error) error {
+	if err == nil {
+		return nil
+	}
+	return f.Locate(err)
 }
 
 // decode fills Config from the nodes.
@@ -125,8 +166,12 @@ func (f *File) decode() error {
 		return err
 	}
 	err = events.DecodeStrict(j, &f.Config)
-	if err == nil {
+	var e *events.Error
+	switch {
+	case err == nil:
 		return nil
+	case errors.As(err, &e) && e.Field == "":
+		return f.at(f.root.Line, e) // the document as a whole
 	}
 	return f.Locate(f.hint(err))
 }
@@ -164,6 +209,9 @@ func (f *File) Locate(err error) error {
 		return err
 	}
 	field := strings.TrimPrefix(e.Field, "config.")
+	if e.Field == "base" { // the version planned against stands in no file
+		field = ""
+	}
 	line := 0
 	if field != "" {
 		n, _ := f.find(field)

@@ -2,6 +2,7 @@ package configfile_test
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -143,7 +144,7 @@ func TestBadFiles(t *testing.T) {
 		{"tag", "namespace: shop", "namespace: !secret shop", "bad_yaml", "", 2, "!secret"},
 		{"tag of a list", "units:\n", "units: !!set\n", "bad_yaml", "", 9, "tag"},
 		{"key that is no text", "", "[a]: b\n", "bad_yaml", "", 33, "a key"},
-		{"second document", "", "---\nnamespace: other\n", "bad_yaml", "", 33, "one namespace"},
+		{"second document", "", "---\nnamespace: other\n", "bad_yaml", "", 34, "only one"},
 		{"not YAML", "unitTypes:\n", "unitTypes\n", "bad_yaml", "", 4, ""},
 		{"tabs", "  - {id: unbj,", "\t- {id: unbj,", "bad_yaml", "", 11, ""},
 	} {
@@ -170,6 +171,44 @@ func (b bad) check(t *testing.T) {
 	}
 	if e.Cause.Code != b.code || e.Cause.Field != b.field || e.Line != b.line || !strings.Contains(e.Cause.Message, b.text) {
 		t.Errorf("got line %d: %v\nwant line %d: %s: %s: … %s …", e.Line, e.Cause, b.line, b.code, b.field, b.text)
+	}
+}
+
+// Several namespaces are documents of one file; what is wrong with one of them is named with the file's line.
+func TestSeveralNamespaces(t *testing.T) {
+	const two = "# first\nnamespace: a\nunits: [{id: u}]\n---\n---\n# second\nnamespace: b\nunits:\n  - {id: u}\n...\n---\n# nothing\n"
+	files, err := configfile.ParseAll("two.yaml", []byte(two))
+	if err != nil || len(files) != 2 || files[0].Config.Namespace != "a" || files[1].Config.Namespace != "b" {
+		t.Fatalf("%+v, %v", files, err)
+	}
+	if got := files[1].Locate(events.ErrUnknownUnit.With("gone").At("config.units[0].id")); got.Error() != "two.yaml:9: unknown_unit: units[0].id: gone" {
+		t.Errorf("located at %v", got)
+	}
+	if got := files[1].Locate(events.ErrStaleVersion.With("late").At("base")); got.Error() != "two.yaml: stale_version: late" {
+		t.Errorf("located at %v", got)
+	}
+	for name, c := range map[string]struct{ old, new, want string }{
+		"a namespace twice":   {"namespace: b", "namespace: a", `x:7: duplicate_name: namespace: the namespace "a" stands in line 2 already`},
+		"no namespace":        {"namespace: b\n", "", "x:7: missing_field: namespace: "},
+		"unknown key":         {"{id: u}\n...", "{id: u, colour: red}\n...", "x:9: unknown_field: units[0].colour: "},
+		"not YAML":            {"  - {id: u}", "  - {id: u", "x:8: bad_yaml: "},
+		"null is no document": {"# nothing", "~", "x:12: bad_type: "},
+		"an anchor of before": {"{id: u}\n...", "*all\n...", "bad_yaml: "},
+		"text between":        {"...\n", "hello\n", "bad_yaml: "},
+		"a third one":         {"# nothing", "namespace: c\n---\nx: y", "x:14: unknown_field: x: "},
+	} {
+		text := strings.Replace(two, c.old, c.new, 1)
+		_, err := configfile.ParseAll("x", []byte(text))
+		if err == nil || text == two || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+	var many strings.Builder
+	for i := range 257 {
+		fmt.Fprintf(&many, "---\nnamespace: n%d\n", i)
+	}
+	if _, err := configfile.ParseAll("x", []byte(many.String())); !errors.Is(err, events.ErrTooLarge) {
+		t.Errorf("257 namespaces: %v", err)
 	}
 }
 

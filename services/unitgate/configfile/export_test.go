@@ -131,6 +131,19 @@ func randomConfig(r *rand.Rand) events.Config {
 	pick := func(from ...string) string { return from[r.IntN(len(from))] }
 	hold := events.Duration(time.Duration(1+r.IntN(50)) * 100 * time.Millisecond)
 	cfg := events.Config{Namespace: "shop", Policy: &events.PolicyPatch{Hold: &hold}}
+	if r.IntN(2) == 0 {
+		cfg.Policy.Ownership, cfg.Policy.CloseCode = ptr(pick("available", "exclusive")), ptr(3000+r.IntN(2000))
+		cfg.Policy.EvictRate, cfg.Policy.Lease = ptr(r.IntN(5000)), ptr(events.Duration(time.Duration(15+r.IntN(60))*time.Second))
+		cfg.Policy.Gate = &events.Gate{Landed: r.IntN(101), OriginErrors: 1 + r.IntN(100), Action: pick("", "pause", "rollback")}
+	}
+	if n := r.IntN(4); n > 0 {
+		cfg.Hooks = &[]events.Hook{}
+		for i := range n - 1 {
+			*cfg.Hooks = append(*cfg.Hooks, events.Hook{
+				Name: fmt.Sprintf("h%d", i), URL: pick("https://ops.example/a?b=c&d", "http://10.0.0.1:8080/"), On: pick("pre", "post"), Wait: pick("", "end", "none"), Timeout: events.Duration(r.IntN(5)) * events.Duration(time.Second),
+			})
+		}
+	}
 	for i := range 1 + r.IntN(4) {
 		u := events.Unit{ID: fmt.Sprintf("u%d", i), Center: i == 0, Name: pick("", "杭州", "null", "~", "yes", "0x10", "1e3", "a: b", "- x", `"q"`, "#c", "{", "2026-01-02", "\u202eevil", " pad ", "\ufeff", "👩‍💻", "\ufffe")}
 		cfg.Units = append(cfg.Units, u)
@@ -144,7 +157,10 @@ func randomConfig(r *rand.Rand) events.Config {
 		}
 	}
 	for i := range 1 + r.IntN(2) {
-		cfg.UnitTypes = append(cfg.UnitTypes, events.UnitType{Name: fmt.Sprintf("t%d", i), Slots: 1 + uint32(r.IntN(1000)), Unmarked: pick("", "split")})
+		cfg.UnitTypes = append(cfg.UnitTypes, events.UnitType{
+			Name: fmt.Sprintf("t%d", i), Slots: 1 + uint32(r.IntN(1000)), Unmarked: pick("", "split", "reject"), Substring: routing.Part{From: r.IntN(9) - 4, Length: r.IntN(5)},
+			RouterID: [][]string{nil, {"path:2", "subprotocol"}, {"header:routerId", "cookie:null", "query:true"}}[r.IntN(3)],
+		})
 	}
 	for i := range r.IntN(3) {
 		cfg.Domains = append(cfg.Domains, randomDomain(r, cfg, i))
@@ -165,6 +181,8 @@ func randomDomain(r *rand.Rand, cfg events.Config, i int) events.Domain {
 	for n, u := range cfg.Units {
 		d.Units[u.ID] = events.DomainUnit{Cluster: cfg.Clusters[n].ID}
 	}
+	d.Scheme = []string{"", "auto", "wss", "protocol-relative"}[r.IntN(4)]
+	d.DNS = []events.DNS{{}, {MultiUnit: true}, {Provider: "rfc2136", Zone: "example"}, {Provider: "alidns", Zone: d.Host, MultiUnit: true}}[r.IntN(4)]
 	for n := range 1 + r.IntN(3) {
 		u := events.URI{Path: fmt.Sprintf("/%d", n)}
 		for _, unit := range cfg.Units[:r.IntN(len(cfg.Units)+1)] {
@@ -198,3 +216,5 @@ func randomRules(r *rand.Rand, units []events.Unit, slots uint32) events.RulesCo
 	}
 	return rules
 }
+
+func ptr[T any](v T) *T { return &v }
