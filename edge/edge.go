@@ -16,6 +16,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/unitgate/unitgate/edge/agent"
 	"github.com/unitgate/unitgate/edge/certs"
 	"github.com/unitgate/unitgate/edge/front"
@@ -41,11 +44,12 @@ type Config struct {
 	Capacity  int           // most sessions; 0: not limited
 	Limits    limit.Limits  // of clients' connections, whatever becomes of them
 	NATS      agent.NATS
-	Deadman   agent.Deadman // ends this process if it stands still beyond its lease; nil: nothing does, as in dev, whose edges share a process
-	Dev       agent.Dev     // zero outside `dev`
-	Admin     string        // HOST:PORT for /healthz, /readyz and /status; "": none
-	Profiling bool          // also Go's profiles on the admin listener, under /debug/pprof/
-	Logger    *slog.Logger  // nil: none
+	Deadman   agent.Deadman        // ends this process if it stands still beyond its lease; nil: nothing does, as in dev, whose edges share a process
+	Dev       agent.Dev            // zero outside `dev`
+	Admin     string               // HOST:PORT for /healthz, /readyz and /status; "": none
+	Profiling bool                 // also Go's profiles on the admin listener, under /debug/pprof/
+	Logger    *slog.Logger         // nil: none
+	Tracing   trace.TracerProvider // nil: nothing is traced
 
 	ProxyProtocol front.Trusted // load balancers, whose connections have to begin with a PROXY header
 
@@ -167,6 +171,9 @@ func (c *Config) check() error {
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Tracing == nil {
+		c.Tracing = noop.NewTracerProvider()
 	}
 	if c.CloseTimeout <= 0 {
 		c.CloseTimeout = 5 * time.Second

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/unitgate/unitgate/services/telemetry"
 	"github.com/unitgate/unitgate/services/unitgate/admin"
 	"github.com/unitgate/unitgate/services/unitgate/control"
 )
@@ -45,6 +46,11 @@ func (s *servers) runControl(ctx context.Context) error {
 		return err
 	}
 	c := &controller{log: s.log()}
+	tel, stop, err := s.startTelemetry(ctx, telemetry.Control)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	if c.nc, err = s.connectForGood(c.log); err != nil {
 		return err
 	}
@@ -54,7 +60,7 @@ func (s *servers) runControl(ctx context.Context) error {
 		return err
 	}
 	defer a.Close()
-	running := c.start(ctx, control.Config{NC: c.nc, Replicas: s.replicas, DNS: providers, Hooks: hooks, Log: c.log})
+	running := c.start(ctx, control.Config{NC: c.nc, Replicas: s.replicas, DNS: providers, Hooks: hooks, Log: c.log, Tracing: tel.TracerProvider()})
 	if running == nil {
 		return nil
 	}

@@ -26,6 +26,7 @@ func (c *cli) addDev(p parent) {
 	d.Edges = 2
 	addNumber(cmd, "edges", "edges of each unit; 2 if not given", &d.Edges)
 	d.hooks.add(cmd)
+	addOTLP(cmd, &d.OTLP)
 	cmd.Flag("ready-file", "written when everything serves").PlaceHolder("FILE").StringVar(&d.readyFile)
 }
 

@@ -8,12 +8,14 @@ import (
 	"runtime"
 
 	"github.com/choria-io/fisk"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/unitgate/unitgate/edge"
 	"github.com/unitgate/unitgate/edge/agent"
 	"github.com/unitgate/unitgate/edge/deadman"
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/services/dns"
+	"github.com/unitgate/unitgate/services/telemetry"
 	"github.com/unitgate/unitgate/services/unitgate/pid1"
 )
 
@@ -26,6 +28,7 @@ type servers struct {
 	edge     edge.Config
 	tls      tlsFlags
 	front    frontFlags
+	otlp     string
 	dns      dns.Settings
 }
 
@@ -39,6 +42,7 @@ func (c *cli) addServers(p parent) {
 	ctl.Flag("dns-rfc2136-key-file", "file with its TSIG key, [ALGORITHM:]NAME:SECRET; or set "+dns.RFC2136KeyVariable).PlaceHolder("FILE").StringVar(&s.dns.RFC2136KeyFile)
 	ctl.Flag("dns-alidns-key-file", "file with an access key of alidns, ID:SECRET; or set "+dns.AliDNSKeyVariable).PlaceHolder("FILE").StringVar(&s.dns.AliDNSKeyFile)
 	s.addAdmin(ctl)
+	addOTLP(ctl, &s.otlp)
 	e := c.command(p, "edge", "Run one edge replica of a unit, named with --namespace", s.runEdge)
 	e.Flag("unit", "unit that the edge stands in").Required().PlaceHolder("ID").StringVar(&s.edge.Unit)
 	e.Flag("cluster", "cluster that the edge belongs to").Required().PlaceHolder("ID").StringVar(&s.edge.Cluster)
@@ -55,6 +59,7 @@ func (c *cli) addServers(p parent) {
 	addNumber(e, "capacity", "most sessions; not limited if not given", &s.edge.Capacity)
 	s.front.add(e, &s.edge)
 	s.addAdmin(e)
+	addOTLP(e, &s.otlp)
 }
 
 func (s *servers) addAdmin(cmd *fisk.CmdClause) {
@@ -120,6 +125,12 @@ func (s *servers) runEdge(ctx context.Context) error {
 	} else {
 		s.edge.Deadman = timer
 	}
+	tel, stop, err := s.startTelemetry(ctx, telemetry.Edge, attribute.String("unitgate.namespace", s.namespace), attribute.String("unitgate.unit", s.edge.Unit))
+	if err != nil {
+		return err
+	}
+	defer stop()
+	s.edge.Tracing = tel.TracerProvider()
 	e, err := edge.New(s.edge)
 	if err != nil {
 		return err

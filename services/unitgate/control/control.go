@@ -15,6 +15,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/journal"
@@ -32,7 +34,8 @@ type Config struct {
 	NC       *nats.Conn
 	Replicas int // of journals and buckets; 0: three on a cluster of at least three servers, else one
 	Log      *slog.Logger
-	Hooks    *cutover.HookCaller // nil: hooks cannot be called, and fail
+	Hooks    *cutover.HookCaller  // nil: hooks cannot be called, and fail
+	Tracing  trace.TracerProvider // nil: nothing is traced
 
 	DNS map[string]dns.Provider // by the name that a domain calls it; without one its names are not published
 
@@ -66,6 +69,9 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 	snaps, err := journal.CreateSnapshots(ctx, js, journal.Options{Replicas: cfg.Replicas})
 	if err != nil {
 		return nil, fmt.Errorf("open the snapshot bucket: %w", err)
+	}
+	if cfg.Tracing == nil {
+		cfg.Tracing = noop.NewTracerProvider()
 	}
 	if cfg.Incarnation == "" {
 		cfg.Incarnation = uuid.NewString()

@@ -19,10 +19,12 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/unitgate/unitgate/edge"
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/services/cutover"
+	"github.com/unitgate/unitgate/services/telemetry"
 	"github.com/unitgate/unitgate/services/unitgate/configfile"
 	"github.com/unitgate/unitgate/services/unitgate/control"
 	"github.com/unitgate/unitgate/services/unitgate/demo"
@@ -36,6 +38,7 @@ type Options struct {
 	Edges     int              // of each unit
 	Log       *slog.Logger
 	Hooks     *cutover.HookCaller // nil: hooks cannot be called, and fail
+	OTLP      string              // URL of a collector for traces; "": what the standard variables say
 }
 
 const (
@@ -154,8 +157,26 @@ func (d *Dev) connect(context.Context) (err error) {
 	return nil
 }
 
-func (d *Dev) startControl(ctx context.Context) (err error) {
-	if d.control, err = control.Start(ctx, control.Config{NC: d.nc, Replicas: 1, Log: d.o.Log, Incarnation: d.incarnation, Hooks: d.o.Hooks}); err != nil {
+// trace starts the telemetry of one part, as if it were a process of its own.
+func (d *Dev) trace(ctx context.Context, service string, about ...attribute.KeyValue) (*telemetry.T, error) {
+	t, err := telemetry.Start(context.WithoutCancel(ctx), telemetry.Config{Service: service, OTLP: d.o.OTLP, Attributes: about, Log: d.o.Log})
+	if err == nil {
+		d.atEnd(func(ctx context.Context) error {
+			_ = t.Shutdown(ctx) // spans that a collector does not take in time are no failure of ours
+			return nil
+		})
+	}
+	return t, err
+}
+
+func (d *Dev) startControl(ctx context.Context) error {
+	t, err := d.trace(ctx, telemetry.Control)
+	if err != nil {
+		return err
+	}
+	if d.control, err = control.Start(ctx, control.Config{
+		NC: d.nc, Replicas: 1, Log: d.o.Log, Incarnation: d.incarnation, Hooks: d.o.Hooks, Tracing: t.TracerProvider(),
+	}); err != nil {
 		return fmt.Errorf("control plane: %w", err)
 	}
 	d.atEnd(d.control.Close)

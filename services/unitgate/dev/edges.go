@@ -11,10 +11,13 @@ import (
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+
 	"github.com/unitgate/unitgate/edge"
 	"github.com/unitgate/unitgate/edge/agent"
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/services/command"
+	"github.com/unitgate/unitgate/services/telemetry"
 	"github.com/unitgate/unitgate/services/unitgate/reader"
 )
 
@@ -72,7 +75,7 @@ func (d *Dev) startEdges(ctx context.Context) error {
 	units := d.unitsInOrder(s)
 	for n := range d.o.Edges {
 		for i, u := range units {
-			if err := d.startEdge(s, u, i, n); err != nil {
+			if err := d.startEdge(ctx, s, u, i, n); err != nil {
 				return err
 			}
 		}
@@ -106,7 +109,7 @@ func (d *Dev) unitsInOrder(s *events.State) []events.Unit {
 }
 
 // startEdge starts edge n (from 0) of a unit, which is number i (from 0) among the units.
-func (d *Dev) startEdge(s *events.State, u events.Unit, i, n int) error {
+func (d *Dev) startEdge(ctx context.Context, s *events.State, u events.Unit, i, n int) error {
 	cluster, err := clusterOf(s, u.ID)
 	if err != nil {
 		return err
@@ -122,6 +125,10 @@ func (d *Dev) startEdge(s *events.State, u events.Unit, i, n int) error {
 			return err
 		}
 	}
+	t, err := d.trace(ctx, telemetry.Edge, attribute.String("unitgate.namespace", d.config.Namespace), attribute.String("unitgate.unit", u.ID))
+	if err != nil {
+		return err
+	}
 	e, err := edge.New(edge.Config{
 		Namespace: d.config.Namespace, Unit: u.ID, Cluster: cluster.ID, ID: id,
 		Listen:       []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(port))},
@@ -131,6 +138,7 @@ func (d *Dev) startEdge(s *events.State, u events.Unit, i, n int) error {
 		Engines:      1,
 		CloseTimeout: time.Second,
 		Logger:       d.o.Log,
+		Tracing:      t.TracerProvider(),
 	})
 	if err != nil {
 		return fmt.Errorf("edge %s: %w", id, err)

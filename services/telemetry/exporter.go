@@ -1,0 +1,148 @@
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+)
+
+// Variables that the exporters read themselves, but for what they do not decide: whether to send at all, and how.
+const (
+	endpointVar       = "OTEL_EXPORTER_OTLP_ENDPOINT"
+	tracesEndpointVar = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+	protocolVar       = "OTEL_EXPORTER_OTLP_PROTOCOL"
+	tracesProtocolVar = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
+	exporterVar       = "OTEL_TRACES_EXPORTER"
+	disabledVar       = "OTEL_SDK_DISABLED"
+	delayVar          = "OTEL_BSP_SCHEDULE_DELAY"
+)
+
+// Protocols of OTLP.
+const (
+	overGRPC = "grpc"
+	overHTTP = "http/protobuf"
+	grpcPort = "4317" // registered for OTLP/gRPC
+)
+
+func env(name string) string { return strings.TrimSpace(os.Getenv(name)) }
+
+// exporter makes what sends spans, nil if nothing is to be sent. at is a collector's URL that wins over the variables'.
+// Neither exporter connects before there is something to send.
+func exporter(ctx context.Context, at string) (sdktrace.SpanExporter, error) {
+	switch kind := env(exporterVar); {
+	case strings.EqualFold(env(disabledVar), "true"), kind == "none":
+		return nil, nil //nolint:nilnil // nothing is to be sent
+	case kind != "" && kind != "otlp":
+		return nil, fmt.Errorf("telemetry: %s=%s: want otlp or none", exporterVar, kind)
+	case at == "" && kind == "" && env(endpointVar) == "" && env(tracesEndpointVar) == "":
+		return nil, nil //nolint:nilnil // nothing is to be sent
+	}
+	var u *url.URL
+	if at != "" {
+		var err error
+		if u, err = parseEndpoint(at); err != nil {
+			return nil, err
+		}
+	}
+	protocol, err := protocolFor(u)
+	if err != nil {
+		return nil, err
+	}
+	if protocol == overGRPC {
+		var o []otlptracegrpc.Option
+		if u != nil {
+			o = append(o, otlptracegrpc.WithEndpointURL(u.String()))
+		}
+		return otlptracegrpc.New(ctx, o...)
+	}
+	var o []otlptracehttp.Option
+	if u != nil {
+		base := *u
+		base.Path = path.Join("/", u.Path, "v1/traces")
+		o = append(o, otlptracehttp.WithEndpointURL(base.String()))
+	}
+	return otlptracehttp.New(ctx, o...)
+}
+
+func parseEndpoint(at string) (*url.URL, error) {
+	u, err := url.Parse(at)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("telemetry: collector %q: want a URL such as http://127.0.0.1:4317 (gRPC) or http://127.0.0.1:4318 (HTTP)", at)
+	}
+	return u, nil
+}
+
+// protocolFor is the protocol that the variables name; without one, gRPC on the port that is registered for it, and HTTP,
+// the specification's default, elsewhere.
+func protocolFor(u *url.URL) (string, error) {
+	name, protocol := tracesProtocolVar, env(tracesProtocolVar)
+	if protocol == "" {
+		name, protocol = protocolVar, env(protocolVar)
+	}
+	switch protocol {
+	case overGRPC, overHTTP:
+		return protocol, nil
+	case "":
+	default:
+		return "", fmt.Errorf("telemetry: %s=%s: want %s or %s", name, protocol, overGRPC, overHTTP)
+	}
+	if u == nil {
+		at := env(tracesEndpointVar)
+		if at == "" {
+			at = env(endpointVar)
+		}
+		u, _ = url.Parse(at) // the exporter says what is wrong with it
+	}
+	if u != nil && u.Port() == grpcPort {
+		return overGRPC, nil
+	}
+	return overHTTP, nil
+}
+
+// batching keeps to the standard variables, and to a shorter delay where they say nothing: a cutover is looked at while
+// it runs.
+func batching() []sdktrace.BatchSpanProcessorOption {
+	if env(delayVar) != "" {
+		return nil
+	}
+	return []sdktrace.BatchSpanProcessorOption{sdktrace.WithBatchTimeout(time.Second)}
+}
+
+// watched says when the collector goes away and when it is back, once each: a log line for every batch that is lost would
+// help nobody. Spans that the full queue has dropped before are not in its count.
+type watched struct {
+	sdktrace.SpanExporter
+	log *slog.Logger
+
+	mu   sync.Mutex
+	lost int // spans since it went away; guarded by mu
+	away bool
+}
+
+// ExportSpans never returns an error: there is no one else to tell.
+func (w *watched) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	err := w.SpanExporter.ExportSpans(ctx, spans)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err != nil && !w.away:
+		w.away, w.lost = true, len(spans)
+		w.log.Warn("the collector takes no spans: they are dropped until it does", "err", err)
+	case err != nil:
+		w.lost += len(spans)
+	case w.away:
+		w.away = false
+		w.log.Info("the collector takes spans again", "lost", w.lost)
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+package telemetry
+
+import (
+	"fmt"
+	"strconv"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+)
+
+const (
+	samplerVar    = "OTEL_TRACES_SAMPLER"
+	samplerArgVar = "OTEL_TRACES_SAMPLER_ARG"
+
+	// DefaultHandshakes is the share of handshakes that are traced where no variable says otherwise.
+	DefaultHandshakes = 0.01
+)
+
+// sampled is what the sampler's variables come to.
+//
+// The ratio is for handshakes, of which there are thousands a second and which anybody can cause. What an operator does is
+// rare, and the one cutover that nobody recorded is the one that is asked about: commands and cutovers are always traced,
+// unless everything is off or the caller of a command that belongs to no cutover does not record it either.
+type sampled struct {
+	handshakes float64 // 0 to 1
+	provider   sdktrace.Sampler
+}
+
+func sampling() (sampled, error) {
+	always := sdktrace.ParentBased(sdktrace.AlwaysSample())
+	switch name := env(samplerVar); name {
+	case "":
+		r, err := ratio(DefaultHandshakes)
+		return sampled{r, always}, err
+	case "traceidratio", "parentbased_traceidratio":
+		r, err := ratio(1)
+		return sampled{r, always}, err
+	case "always_on", "parentbased_always_on":
+		return sampled{1, always}, nil
+	case "always_off", "parentbased_always_off":
+		return sampled{0, sdktrace.NeverSample()}, nil
+	default:
+		return sampled{}, fmt.Errorf("telemetry: %s=%s: want traceidratio, always_on or always_off, each with or without parentbased_", samplerVar, name)
+	}
+}
+
+func ratio(unset float64) (float64, error) {
+	arg := env(samplerArgVar)
+	if arg == "" {
+		return unset, nil
+	}
+	r, err := strconv.ParseFloat(arg, 64)
+	if err != nil || !(r >= 0 && r <= 1) {
+		return 0, fmt.Errorf("telemetry: %s=%s: want a number from 0 to 1", samplerArgVar, arg)
+	}
+	return r, nil
+}
