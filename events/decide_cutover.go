@@ -16,6 +16,9 @@ func (s *State) decideCutover(env Envelope, now time.Time) (Event, error) {
 		if !slices.Contains(CheckIDs(), c.Check) {
 			return nil, ErrUnknownCheck.With("there is no precheck %q; known are %v", c.Check, CheckIDs()).At("check")
 		}
+		if _, err := s.cutover(c.Cutover, Proposed, Checked); err != nil {
+			return nil, err // nothing was measured of it
+		}
 		if c.Result.ID != c.Check {
 			return nil, ErrBadValue.With("the result is of precheck %q", c.Result.ID).At("check")
 		}
