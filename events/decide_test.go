@@ -183,7 +183,7 @@ func TestEveryRejectionIsReachable(t *testing.T) {
 	for _, e := range []*Error{ErrUnknownField, ErrDuplicateField, ErrBadType} { // TestDecodeStrict
 		delete(listed, e.Code)
 	}
-	for _, e := range []*Error{ErrBehind, ErrTwoProcesses} { // of answers to edges: services/cutover, TestLeaseIsRefused
+	for _, e := range []*Error{ErrBehind, ErrTwoProcesses, ErrNewEpoch} { // of answers to edges: services/cutover, TestLeaseIsRefused
 		delete(listed, e.Code)
 	}
 	if len(listed) > 0 {

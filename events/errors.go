@@ -96,6 +96,7 @@ var (
 	ErrStaleTerm     = &Error{Code: "stale_term"}     // the sender is not in office (R1)
 	ErrBehind        = &Error{Code: "behind"}         // no lease for an edge that has not applied the newest fence (R4)
 	ErrTwoProcesses  = &Error{Code: "two_processes"}  // two processes speak under one edge id (R7)
+	ErrNewEpoch      = &Error{Code: "new_epoch"}      // no lease yet: those that an earlier journal granted may run
 
 	// Cutovers.
 	ErrNothingMoves   = &Error{Code: "nothing_moves"}

@@ -20,7 +20,7 @@ import (
 // reports. Then one edge of the losing unit is cut off from NATS, and another one stopped (SIGSTOP): the first resets all
 // of its sessions when its lease ends and answers 503 from then on, the kernel ends the second; the next cutover waits for
 // their silence, shows it, and is committed by it. The origins see nobody in two units, and their tokens rise. It takes
-// the time of a lease of 15 s.
+// the time of two leases of 15 s: a journal that has just been made grants nothing until those of an earlier one had ended.
 func TestExclusive(t *testing.T) {
 	harness.Long(t, "it waits for a lease to run out")
 	t.Parallel()
@@ -48,7 +48,7 @@ func TestExclusive(t *testing.T) {
 		return left > 0
 	}
 	for id := range edges {
-		harness.Eventually(t, within, id+" has a lease", func() bool { return leased(id) })
+		harness.Eventually(t, lease+within, id+" has a lease", func() bool { return leased(id) })
 	}
 
 	first := harness.MustDial(t, harness.Handshake{Addr: edges["unbj-1"].Addr, Host: config.Domain, RouterID: mover})

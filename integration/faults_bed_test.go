@@ -110,7 +110,7 @@ func (b *faultBed) ready(t *testing.T) {
 		return b.inOffice >= 0
 	})
 	if b.exclusive {
-		harness.Eventually(t, recovers, "every edge holds a lease, and no cutover may do without", func() bool { return b.leased(t) })
+		harness.Eventually(t, 2*recovers, "every edge holds a lease, and no cutover may do without", func() bool { return b.leased(t) })
 	}
 	b.leads = b.clustered.nats.Leader(t, b.js, b.stream())
 	b.awaitServed(t, recovers, nil, b.home)

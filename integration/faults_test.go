@@ -122,6 +122,7 @@ func runFaults(t *testing.T, ownership string) {
 	began := time.Now()
 	b := startFaultBed(t, ownership, size)
 	t.Logf("%d guests chat %v after the start", size.guests, time.Since(began).Round(10*time.Millisecond))
+	began = time.Now()
 	stop := b.devices(t)
 	var rows []row
 	defer func() { t.Log(table(rows)) }()

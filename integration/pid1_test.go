@@ -53,7 +53,7 @@ func TestEdgeEndsWithItsLease(t *testing.T) {
 	s := harness.StartSystem(t, harness.Config{Namespace: "ends", Domain: "ends.example.com", Units: []harness.Unit{u}, Policy: "ownership: exclusive, lease: 15s"})
 	addr := func() string { return "127.0.0.1:" + strconv.Itoa(harness.FreePort(t)) }
 	plain, inside := s.StartEdge(t, "center-1", u, addr()), s.StartEdgeAsInit(t, "center-2", u, addr())
-	harness.Eventually(t, within, "both edges hold a lease", func() bool {
+	harness.Eventually(t, lease+within, "both edges hold a lease", func() bool {
 		edges := s.API.Edges(t)
 		return len(edges) == 2 && !slices.ContainsFunc(edges, func(e harness.Edge) bool { return e.Lease == "" || e.Lease == "0" })
 	})

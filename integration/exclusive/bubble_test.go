@@ -59,6 +59,7 @@ type scene struct {
 }
 
 func newScene(t *testing.T, srv *journaltest.Server, control, b1 *nats.Conn) *scene {
+	season(t, srv)
 	s := &scene{srv: srv, plane: startPlane(t, control, "11111111-1111-4111-8111-111111111111")}
 	s.do(events.ApplyConfig{Config: config("available")})
 	s.b1 = startEdge(t, b1, "b1", "unbj")

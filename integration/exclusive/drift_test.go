@@ -56,6 +56,7 @@ const driftStep = 50 * time.Millisecond
 
 func newDrift(t *testing.T, seed uint64, rho float64) *drift {
 	d := &drift{t: t, rnd: rand.New(rand.NewPCG(seed, 7)), state: events.NewState()}
+	d.key = cutover.OfficeKey{Revision: 1, OfficeValue: cutover.OfficeValue{Epoch: "E1"}}
 	rate := func() float64 {
 		if d.rnd.IntN(2) == 0 {
 			return 1 - rho

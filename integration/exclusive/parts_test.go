@@ -272,7 +272,7 @@ func (d *door) Forbid() <-chan struct{} {
 // startEdge runs an edge's agent until the test ends.
 func startEdge(t *testing.T, nc *nats.Conn, id, unit string) *door {
 	t.Helper()
-	d, stop := runEdge(t, nc, t.TempDir(), id, unit, "127.0.0.1:"+map[string]string{"b1": "7201", "b2": "7202", "h1": "7101"}[id])
+	d, stop := runEdge(t, nc, t.TempDir(), id, unit, "127.0.0.1:"+map[string]string{"b1": "7201", "b2": "7202", "h1": "7101", "h2": "7102"}[id])
 	t.Cleanup(stop)
 	return d
 }

@@ -183,6 +183,7 @@ func (s *storm) listen() {
 
 func newStorm(t *testing.T, srv *journaltest.Server, seed uint64) *storm {
 	s := &storm{t: t, srv: srv, rnd: rand.New(rand.NewPCG(seed, 7)), hashes: map[uint64]string{}}
+	season(t, srv)
 	for i := range s.control {
 		s.control[i] = &place{s: s}
 		s.control[i].start()

@@ -43,6 +43,7 @@ func (w *world) exclusive(key int) {
 		if e.unit != owner && !e.isExcused() {
 			w.bug("G2", "%s serves %s, whose owner is %s", e.name, keyID(key), owner)
 		}
+		w.meets(e, key)
 	}
 }
 

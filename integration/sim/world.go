@@ -27,6 +27,7 @@ type world struct {
 	cuts    map[link]time.Duration // parted until then
 	outage  time.Duration          // the bus has no quorum until then
 	journal *journal
+	former  former
 	ledger  ledger
 	drivers []*driver
 	edges   []*edge
@@ -103,6 +104,7 @@ func (w *world) setUp() {
 		w.serving[k] = map[*edge]int{}
 	}
 	w.bus = w.newNode("bus")
+	w.succeed()
 	w.journal.do(events.ApplyConfig{Config: w.config()})
 	for i := range w.plan.drivers {
 		w.drivers = append(w.drivers, w.newDriver(fmt.Sprintf("d%d", i)))

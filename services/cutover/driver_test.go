@@ -73,13 +73,20 @@ func (r *rig) accept(env events.Envelope) []Output {
 	return append(out, r.read()...)
 }
 
-// serve brings the driver into office.
+// serve brings the driver into an office that was given back in this epoch.
 func (r *rig) serve() []Output {
 	r.t.Helper()
+	r.rev = 1
+	return r.serveAfter(OfficeKey{r.rev, OfficeValue{Epoch: testEpoch}})
+}
+
+// serveAfter brings the driver into the office that was given back like this.
+func (r *rig) serveAfter(key OfficeKey) []Output {
+	r.t.Helper()
 	r.read()
-	out := r.d.Step(OfficeRead{At: r.at()})
+	out := r.d.Step(OfficeRead{At: r.at(), Key: key})
 	if len(writes(out)) != 1 {
-		r.t.Fatalf("no key: want one write, got %v", out)
+		r.t.Fatalf("want one write, got %v", out)
 	}
 	out = r.acknowledge(writes(out)[0])
 	out = r.accept(r.only(out))

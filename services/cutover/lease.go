@@ -22,6 +22,31 @@ func (d *Driver) enter() {
 	}
 }
 
+// granting reports whether leases may be granted in this journal at all.
+//
+// A journal that is restored or made anew knows nothing of the leases that were granted under the one before, and an edge
+// that is cut off goes on by such a lease and by that journal's rules. So nothing is granted in a new epoch until a
+// driver was in office there for L+m: then every lease of an earlier epoch has ended, since no driver of that one could
+// be in office meanwhile. The office key keeps that this was so, and every later holder hands it on: a successor in the
+// same epoch grants at once, and a journal that takes the place of this one, be it an old one again, waits anew.
+func (d *Driver) granting() bool {
+	return d.office.key.Epoch == d.cfg.Epoch || d.Serving() && d.tenure.term == d.office.term && d.now >= d.tenure.since+d.longest()+d.cfg.LeaseMargin
+}
+
+// longest is the longest lease that may run, as far as this journal knows (R13).
+func (d *Driver) longest() time.Duration {
+	return time.Duration(max(d.state.Exclusive.Lease, d.state.Policy.Lease))
+}
+
+// GrantsIn is how long this driver has to be in office still before it grants leases, because its journal is a new one; 0
+// when it does, or is not in office.
+func (d *Driver) GrantsIn() time.Duration {
+	if !d.Serving() || d.granting() || d.state.Policy.Ownership != "exclusive" {
+		return 0
+	}
+	return d.tenure.since + d.longest() + d.cfg.LeaseMargin - d.now
+}
+
 // asked answers an edge's request for a lease, and hears its report (R6).
 //
 // R1: only the driver in office answers, which asks its own term first and has read its taking office back. It is no harm
@@ -76,6 +101,8 @@ func (d *Driver) refusal(r *events.LeaseRequest) *events.Error {
 		return events.ErrTwoProcesses.With("another process has spoken as edge %q a moment ago: after a restart this passes by itself", r.Edge)
 	case r.Applied < s.Exclusive.Needs():
 		return events.ErrBehind.With("edge %q has applied %d and a lease needs %d", r.Edge, r.Applied, s.Exclusive.Needs())
+	case !d.granting():
+		return events.ErrNewEpoch.With("the journal is a new one, and leases of an earlier one may run: none is granted for another %s", d.GrantsIn().Round(time.Second))
 	}
 	return nil
 }

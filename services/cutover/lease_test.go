@@ -145,6 +145,48 @@ func TestLeaseIsRefused(t *testing.T) {
 	}
 }
 
+// A journal that takes the place of another grants nothing until a driver was in office for L+m: leases of the one before
+// may run. From then on the key says so, and a successor grants at once, but not one of a third journal.
+func TestNewEpochWaitsForTheLeasesBefore(t *testing.T) {
+	for name, before := range map[string]OfficeKey{
+		"no key":          {},
+		"another journal": {Revision: 1, OfficeValue: OfficeValue{Term: 7, Epoch: "epoch-0"}},
+		"not long enough": {Revision: 1, OfficeValue: OfficeValue{Term: 7}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.policy(t, events.PolicyPatch{Ownership: ptr("exclusive")})
+			r.rev = before.Revision
+			r.serveAfter(before)
+			began := r.now
+			for r.now < began+silentAt-50*time.Millisecond {
+				if a, _ := r.ask(r.request("b1", 0)); a == nil || a.Lease != 0 || a.Refused.Code != "new_epoch" {
+					t.Fatalf("%s after taking office: %+v", r.now-began, a)
+				}
+				if k := r.d.office.key; k.Epoch != "" {
+					t.Fatalf("%s after taking office the key says %+v", r.now-began, k)
+				}
+				r.hold(min(time.Second, began+silentAt-50*time.Millisecond-r.now))
+			}
+			r.hold(50 * time.Millisecond)
+			r.granted("b1")
+			r.hold(RenewEvery + 50*time.Millisecond)
+			if k := r.d.office.key; k.OfficeValue != (OfficeValue{"me", before.Term + 1, testEpoch}) {
+				t.Fatalf("the key says %+v", k)
+			}
+			for epoch, waits := range map[string]bool{testEpoch: false, "epoch-2": true} {
+				next := NewDriver(DriverConfig{Epoch: epoch, Holder: "next"})
+				next.Step(StateAdvanced{r.at(), r.head, epoch})
+				next.Step(OfficeRead{At: r.at(), Key: r.d.office.key})
+				w := writes(next.Step(Tick{At{r.now + Term + TermMargin}}))
+				if len(w) != 1 || (w[0].Value.Epoch == "") != waits {
+					t.Errorf("a successor of %s writes %+v", epoch, w)
+				}
+			}
+		})
+	}
+}
+
 // Two processes under one id: neither is granted anything while both speak, and the one that is left is (R7).
 func TestLeaseOfTwoProcesses(t *testing.T) {
 	r := exclusiveRig(t)
@@ -264,7 +306,7 @@ func TestSilenceOfASuccessor(t *testing.T) {
 	r.now += time.Hour // the first one is gone; nobody was granted anything for very long
 	r.d = NewDriver(DriverConfig{Epoch: testEpoch, Holder: "successor", ID: func(n uint64) string { return r.id() }})
 	r.read()
-	r.d.Step(OfficeRead{At: r.at(), Key: OfficeKey{r.rev, OfficeValue{"me", 1}}})
+	r.d.Step(OfficeRead{At: r.at(), Key: OfficeKey{r.rev, OfficeValue{"me", 1, testEpoch}}})
 	out := r.wait(Term + TermMargin)
 	r.accept(r.only(r.acknowledge(writes(out)[0])))
 	if !r.d.Serving() {
@@ -284,7 +326,7 @@ func TestTenureOutlivesALateRenewal(t *testing.T) {
 		r.acknowledge(w)
 	}
 	for !r.d.Serving() {
-		out := r.d.Step(OfficeRead{At: r.at(), Key: OfficeKey{r.rev, OfficeValue{"me", 1}}})
+		out := r.d.Step(OfficeRead{At: r.at(), Key: OfficeKey{r.rev, OfficeValue{"me", 1, testEpoch}}})
 		out = append(out, r.wait(time.Second)...)
 		for _, w := range writes(out) {
 			r.acknowledge(w)

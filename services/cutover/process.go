@@ -303,6 +303,10 @@ func (l *loop) step(in Input) {
 	l.vouch(l.driver.Vouched())
 	if serving := l.driver.Serving(); serving != l.leads.Swap(serving) {
 		l.cfg.Logger.Info("office", "namespace", l.cfg.Namespace, "serving", serving, "term", l.driver.Term(), "holder", l.cfg.Incarnation)
+		if wait := l.driver.GrantsIn(); wait > 0 {
+			l.cfg.Logger.Warn("the journal is new to this office: no edge gets a lease until those of an earlier journal have ended",
+				"namespace", l.cfg.Namespace, "epoch", l.cfg.Epoch, "in", wait.Round(time.Second))
+		}
 	}
 }
 

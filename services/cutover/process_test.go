@@ -208,7 +208,7 @@ func TestOfficeCompareAndSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	write := func(expect uint64, holder string) (uint64, Fate) {
-		rev, fate, err := writeOffice(b.ctx, kv, testNamespace, WriteOffice{Value: OfficeValue{holder, 1}, Expect: expect})
+		rev, fate, err := writeOffice(b.ctx, kv, testNamespace, WriteOffice{Value: OfficeValue{Holder: holder, Term: 1}, Expect: expect})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +227,7 @@ func TestOfficeCompareAndSet(t *testing.T) {
 	if _, fate := write(rev+1, "two"); fate != Refused {
 		t.Fatal("a wrong revision won")
 	}
-	if k, _ := readOffice(b.ctx, kv, testNamespace); k != (OfficeKey{rev, OfficeValue{"one", 1}}) {
+	if k, _ := readOffice(b.ctx, kv, testNamespace); k != (OfficeKey{rev, OfficeValue{Holder: "one", Term: 1}}) {
 		t.Fatalf("reads %+v", k)
 	}
 	if _, err := kv.Put(b.ctx, testNamespace, []byte("{")); err != nil {

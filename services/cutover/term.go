@@ -10,6 +10,8 @@ import (
 type OfficeValue struct {
 	Holder string `json:"holder"` // process incarnation; "": the last holder gave the office back
 	Term   uint64 `json:"term"`   // grows with every new holder
+	// Epoch is the journal's in which leases may be granted, "" if there is none yet: see Driver.GrantsIn.
+	Epoch string `json:"epoch,omitempty"`
 }
 
 // OfficeKey is the office key as it was read.
@@ -100,7 +102,7 @@ func (o *office) step(d *Driver) {
 		o.keep(d)
 	case o.attempts > 0 && d.now-o.wrote < retryAfter: // a replica that lags may show the same key again and again
 	case o.vacant(d):
-		o.put(d, OfficeValue{d.cfg.Holder, o.next(d)})
+		o.put(d, d.cfg.Holder, o.next(d))
 	default:
 		o.ask(d, false)
 	}
@@ -121,11 +123,11 @@ func (o *office) next(d *Driver) uint64 { return max(o.key.Term, d.state.Office.
 func (o *office) keep(d *Driver) {
 	mine := o.mine(d)
 	if d.state.Office.Term >= o.term && d.state.Office != mine {
-		o.put(d, OfficeValue{d.cfg.Holder, o.next(d)}) // the journal is past this term: open another one
+		o.put(d, d.cfg.Holder, o.next(d)) // the journal is past this term: open another one
 		return
 	}
 	if !o.holds(d.now) || d.now-o.wrote >= RenewEvery {
-		o.put(d, OfficeValue{d.cfg.Holder, o.term}) // a renewal keeps the term and appends nothing
+		o.put(d, d.cfg.Holder, o.term) // a renewal keeps the term and appends nothing
 	}
 	if o.holds(d.now) && d.state.Office != mine {
 		d.want(nil, wish{"office", 0, o.term}, events.TakeOffice(mine))
@@ -141,12 +143,18 @@ func (o *office) release(d *Driver) {
 	case !o.known:
 		o.ask(d, o.polled == 0)
 	case d.idle():
-		o.put(d, OfficeValue{"", o.key.Term})
+		o.put(d, "", o.key.Term)
 		o.ends = 0 // R1: as soon as that is stored a successor acts, whenever the answer comes
 	}
 }
 
-func (o *office) put(d *Driver, v OfficeValue) {
+// put writes the key. Each value says of its epoch what the one before said, or what this driver knows by its own time in
+// office; the compare-and-set makes that a chain which a driver of another epoch breaks.
+func (o *office) put(d *Driver, holder string, term uint64) {
+	v := OfficeValue{Holder: holder, Term: term}
+	if d.granting() {
+		v.Epoch = d.cfg.Epoch
+	}
 	o.attempts++
 	o.wrote = d.now
 	o.write = &WriteOffice{Attempt: o.attempts, Value: v, Expect: o.key.Revision}

@@ -10,7 +10,7 @@ import (
 // key tells the driver what the office key holds.
 func (r *rig) key(rev uint64, holder string, term uint64) []Output {
 	r.rev = max(r.rev, rev)
-	return r.d.Step(OfficeRead{r.at(), false, OfficeKey{rev, OfficeValue{holder, term}}})
+	return r.d.Step(OfficeRead{r.at(), false, OfficeKey{rev, OfficeValue{Holder: holder, Term: term}}})
 }
 
 // polls answers every read with the same key until d has passed and returns the writes.
@@ -38,7 +38,7 @@ func TestTakeOverWaits(t *testing.T) {
 			t.Fatalf("took over %v too early", w)
 		}
 		w := r.polls(50*time.Millisecond, 7, "other", 4)
-		if len(w) != 1 || w[0].Expect != 7 || w[0].Value != (OfficeValue{"me", 5}) {
+		if len(w) != 1 || w[0].Expect != 7 || w[0].Value != (OfficeValue{Holder: "me", Term: 5}) {
 			t.Fatalf("want {me 5} over revision 7, got %+v", w)
 		}
 	})
@@ -124,7 +124,7 @@ func TestAnotherTermInTheJournal(t *testing.T) {
 	r.do(t, events.TakeOffice{Term: 2, Holder: "other"})
 	out := r.read()
 	r.nothing(append(out, r.hear(r.report("b1"), r.report("b2"), r.report("h1"), r.report("h2"))...), "term 2 holds the office")
-	if w := writes(out); len(w) != 1 || w[0].Value != (OfficeValue{"me", 3}) {
+	if w := writes(out); len(w) != 1 || w[0].Value != (OfficeValue{"me", 3, testEpoch}) {
 		t.Fatalf("it holds the key, so it opens a term above: got %+v", w)
 	}
 }
@@ -158,7 +158,7 @@ func TestRenewal(t *testing.T) {
 			t.Fatalf("%d renewals in 10 s", n)
 		}
 		for _, w := range writes(out) {
-			if w.Value != (OfficeValue{"me", 1}) {
+			if w.Value != (OfficeValue{"me", 1, testEpoch}) {
 				t.Fatalf("renewal writes %+v", w.Value)
 			}
 		}
@@ -249,7 +249,7 @@ func TestStopGivesTheOfficeBack(t *testing.T) {
 	}
 	out = r.d.Step(Submitted{At: r.at(), ID: fence.ID, Fate: Accepted, Seq: r.head.Seq + 1})
 	w := writes(out)
-	if len(w) != 1 || w[0].Value != (OfficeValue{"", 1}) {
+	if len(w) != 1 || w[0].Value != (OfficeValue{"", 1, testEpoch}) {
 		t.Fatalf("want a vacant office of term 1, got %+v", out)
 	}
 	if r.d.Stopped() {

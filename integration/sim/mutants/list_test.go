@@ -46,6 +46,9 @@ var list = []mutant{
 	{name: "report-before-disk", rule: "R6: a report is sent after fsync", by: "R6", edits: []edit{
 		{machine, "\treturn a.stored\n}", "\tif v := a.installed; v.state != nil {\n\t\treturn version{v.epoch, v.state, v.state.Hash()}\n\t}\n\treturn a.stored\n}"},
 	}},
+	{name: "grants-in-a-new-epoch", rule: "a new epoch grants nothing for L+m", by: "G2", edits: []edit{
+		{leases, "case !d.granting():", "case false:"},
+	}},
 	{name: "drained-while-victims", rule: "R5: drained means that no session and no dial is left", by: "R5|G2", edits: []edit{
 		{fences, "Drained: counted && n.Victims == 0", "Drained: counted && n.Victims < 2"},
 	}},

@@ -59,7 +59,7 @@ func giveBack(ctx context.Context, js jetstream.JetStream, dead string) error {
 		if json.Unmarshal(key.Value(), &v) != nil || v.Holder == "" || v.Holder != dead {
 			continue
 		}
-		vacant, err := json.Marshal(cutover.OfficeValue{Term: v.Term})
+		vacant, err := json.Marshal(cutover.OfficeValue{Term: v.Term, Epoch: v.Epoch})
 		if err != nil {
 			return err
 		}
