@@ -32,13 +32,20 @@ type bus struct {
 	c  *cli
 	nc *nats.Conn
 	js jetstream.JetStream
+
+	denied chan error // gets the first refusal of a command by the NATS server's permissions
 }
 
-// natsOptions are those that every connection has.
-func (c *cli) natsOptions(name string) []nats.Option {
-	return append(c.natsAuth(), nats.Name(name), nats.Timeout(connectWait), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-		fmt.Fprintf(c.err, "unitgate: nats: %v\n", err) // a denied request is told here and nowhere else
-	}))
+// complain takes what the server says outside of any answer: that is where a request is denied, and nowhere else.
+func (b *bus) complain(_ *nats.Conn, _ *nats.Subscription, err error) {
+	fmt.Fprintf(b.c.err, "unitgate: nats: %v\n", err)
+	if !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), `"`+command.Prefix+".") {
+		return // not being allowed to look into the journal, say, keeps nobody from giving a command
+	}
+	select {
+	case b.denied <- err:
+	default:
+	}
 }
 
 // natsAuth are the options that say who we are and whom we trust.
@@ -55,7 +62,8 @@ func (c *cli) natsAuth() []nats.Option {
 
 // connect connects for one command; the caller closes it.
 func (c *cli) connect() (*bus, error) {
-	nc, err := nats.Connect(c.server, c.natsOptions("unitgate cli")...)
+	b := &bus{c: c, denied: make(chan error, 1)}
+	nc, err := nats.Connect(c.server, append(c.natsAuth(), nats.Name("unitgate cli"), nats.Timeout(connectWait), nats.ErrorHandler(b.complain))...)
 	if err != nil {
 		return nil, errNoNATS.With("cannot connect to %s: %s", redact(c.server), because(err))
 	}
@@ -64,7 +72,8 @@ func (c *cli) connect() (*bus, error) {
 		nc.Close()
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
-	return &bus{c: c, nc: nc, js: js}, nil
+	b.nc, b.js = nc, js
+	return b, nil
 }
 
 // redact hides user, password and token of servers' URLs, whatever their form: all that stands before an @.
@@ -197,9 +206,21 @@ func (c *cli) readAt(ctx context.Context, p reader.Point) (*bus, *events.State, 
 func (b *bus) do(ctx context.Context, namespace, entity, verb, reason string, data any) (command.Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandWait)
 	defer cancel()
+	ctx, deny := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case err := <-b.denied: // no answer will come
+			deny(errDenied.With("this user may not give the command %s.%s: %v", entity, verb, err))
+		case <-ctx.Done():
+		}
+	}()
 	o, err := command.NewClient(b.nc, namespace).Do(ctx, entity, verb, command.Request{Actor: actor(), Reason: reason, Data: data})
-	if err == nil && !o.OK {
+	var denied *events.Error
+	switch {
+	case err == nil && !o.OK:
 		err = o.Error
+	case err != nil && errors.As(context.Cause(ctx), &denied):
+		err = denied
 	}
 	return o, err
 }

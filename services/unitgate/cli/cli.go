@@ -40,6 +40,9 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		err = c.useContext()
 	}
 	if err == nil {
+		err = c.useKey()
+	}
+	if err == nil {
 		err = run(ctx)
 	}
 	return c.report(err)
@@ -59,6 +62,7 @@ type cli struct {
 	namespace string
 	format    string // text or json
 	creds     string
+	nkey      string
 	tlsCA     string
 
 	selected func(ctx context.Context) error
@@ -131,8 +135,10 @@ func (c *cli) app() *fisk.Application {
 	app.Flag("namespace", "namespace; needed only where there are several").Short('n').PlaceHolder("NAME").StringVar(&c.namespace)
 	app.Flag("output", "text or json").Short('o').Default("text").HintOptions("text", "json").EnumVar(&c.format, "text", "json")
 	app.Flag("creds", "NATS credentials file").PlaceHolder("FILE").StringVar(&c.creds)
+	app.Flag("nkey", "file with the seed of a NATS nkey").PlaceHolder("FILE").StringVar(&c.nkey)
 	app.Flag("tls-ca", "certificate authority of the NATS server").PlaceHolder("FILE").StringVar(&c.tlsCA)
 	c.addServers(app)
+	c.addReady(app)
 	c.addApply(app)
 	c.addGet(app)
 	c.addRoute(app)

@@ -15,6 +15,7 @@ import (
 var (
 	errNoNATS = &events.Error{Code: "no_nats"}
 	errUsage  = &events.Error{Code: "usage"}
+	errDenied = &events.Error{Code: "denied"} // by the permissions of NATS
 )
 
 func usage(format string, args ...any) error {

@@ -11,6 +11,8 @@ func hint(code string) string {
 	switch code {
 	case errNoNATS.Code:
 		return "start `unitgate dev` for a first look, or name the server with --nats URL or --context NAME"
+	case errDenied.Code:
+		return "sign in as somebody who may, with --nkey, --creds or --context; nothing happened"
 	case command.ErrNoController.Code:
 		return "start `unitgate control`; reading commands such as get, route and log work without one"
 	case command.ErrNoAnswer.Code:

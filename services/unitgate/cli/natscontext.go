@@ -48,9 +48,28 @@ func (c *cli) useContext() error {
 	if x.URL != "" && !c.serverSet {
 		c.server = x.URL
 	}
-	if c.auth, err = x.options(c.creds != "", c.tlsCA != ""); err != nil {
+	if c.auth, err = x.options(c.creds != "" || c.nkey != "", c.tlsCA != ""); err != nil {
 		return usage("--context %s: %w", c.context, err)
 	}
+	return nil
+}
+
+// useKey reads the seed of --nkey. The errors never show what the file holds.
+func (c *cli) useKey() error {
+	switch {
+	case c.nkey == "":
+		return nil
+	case c.creds != "":
+		return usage("--nkey and --creds: give one of them")
+	}
+	if _, err := os.Stat(c.nkey); err != nil {
+		return usage("--nkey: %w", err)
+	}
+	o, err := nats.NkeyOptionFromSeed(c.nkey)
+	if err != nil {
+		return usage("--nkey %s: the file holds no seed that can be used", c.nkey)
+	}
+	c.auth = append(c.auth, o)
 	return nil
 }
 

@@ -49,11 +49,12 @@ func TestContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("SEED_DIR", filepath.Dir(file))
+	keyed := startNATS(t, server.Options{Nkeys: []*server.NkeyUser{{Nkey: public}}})
 	password := startNATS(t, server.Options{Username: "ops", Password: "sesame"})
 	for name, fields := range map[string]string{
 		"password": `"url": "` + password + `", "user": "ops", "password": "sesame"`,
 		"token":    `"url": "` + startNATS(t, server.Options{Authorization: "sesame"}) + `", "token": "sesame"`,
-		"nkey":     `"url": "` + startNATS(t, server.Options{Nkeys: []*server.NkeyUser{{Nkey: public}}}) + `", "nkey": "$SEED_DIR/user.nk"`,
+		"nkey":     `"url": "` + keyed + `", "nkey": "$SEED_DIR/user.nk"`,
 		"inbox":    `"url": "` + password + `", "user": "ops", "password": "sesame", "inbox_prefix": "_INBOX_ops"`,
 	} {
 		saveContext(t, name, fields)
@@ -71,6 +72,22 @@ func TestContext(t *testing.T) {
 	c := &cli{context: "password", server: "nats://127.0.0.1:1", serverSet: true}
 	if err := c.useContext(); err != nil || c.server != "nats://127.0.0.1:1" {
 		t.Errorf("--nats must win over the context: %s, %v", c.server, err)
+	}
+
+	c = &cli{nkey: file, server: keyed, err: new(bytes.Buffer)}
+	if err := c.useKey(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := c.connect(); err != nil {
+		t.Errorf("--nkey: %v", err)
+	} else {
+		b.close()
+	}
+	for _, args := range [][]string{{"--nkey", file, "--creds", file}, {"--nkey", file + ".none"}, {"--nkey", os.Args[0]}} {
+		var out, errs bytes.Buffer
+		if code := Run(context.Background(), append(args, "get", "namespaces"), strings.NewReader(""), &out, &errs); code != exitUsage || !strings.Contains(errs.String(), "--nkey") {
+			t.Errorf("%q ends with %d: %s", args, code, errs.String())
+		}
 	}
 
 	saveContext(t, "wrong", `"url": "`+password+`", "user": "ops", "password": "abracadabra"`)
