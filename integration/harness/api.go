@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,12 +150,13 @@ type Route struct {
 type API struct {
 	NATS      string
 	Namespace string
+	Flags     []string // more of every command, such as how it signs in
 }
 
 // Run runs a command with -o json.
 func (a API) Run(t testing.TB, args ...string) Result {
 	t.Helper()
-	return Run(t, append(args, "--nats", a.NATS, "-n", a.Namespace, "-o", "json")...)
+	return Run(t, slices.Concat(args, []string{"--nats", a.NATS, "-n", a.Namespace, "-o", "json"}, a.Flags)...)
 }
 
 // Cutover runs `cutover …`, which must end with code 0, and decodes its answer.

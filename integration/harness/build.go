@@ -30,8 +30,8 @@ const buildDir = "UNITGATE_TEST_BUILD_DIR"
 // Main runs a package's tests and removes what they built. Every package that
 // uses the harness calls it: func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }.
 func Main(m *testing.M) int {
-	if len(os.Args) == 3 && os.Args[1] == natsArg {
-		return runNATS(os.Args[2])
+	if len(os.Args) > 2 && os.Args[1] == natsArg {
+		return runNATS(os.Args[2:])
 	}
 	dir, err := os.MkdirTemp("", "unitgate-test-")
 	if err != nil {

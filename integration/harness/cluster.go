@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -15,7 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// natsArg as the first argument turns a test binary into a NATS server, whose config file is the second.
+// natsArg as the first argument turns a test binary into nats-server, with the arguments that follow.
 const natsArg = "run-nats-server"
 
 const (
@@ -30,37 +31,49 @@ const (
 // Cluster is three NATS servers with JetStream, each a process of its own: a server that is shut down inside the test
 // process says goodbye to the others and so hides elections, one that is killed or paused does not.
 type Cluster struct {
-	URL     string // of all three
+	URL     string   // of all three
+	Routes  []string // URLs at which servers dial each other
 	servers map[string]*natsServer
 }
 
 type natsServer struct {
 	*Process
 	url, config string
+	command     []string // how it is started
 }
 
 // StartCluster starts the servers. They need not have elected anybody when it returns.
 func StartCluster(t testing.TB) *Cluster {
 	t.Helper()
 	names := []string{"n1", "n2", "n3"}
-	var routes, urls []string
-	for range names {
-		routes = append(routes, "127.0.0.1:"+strconv.Itoa(FreePort(t)))
-	}
 	c := &Cluster{servers: map[string]*natsServer{}}
+	var urls []string
+	for range names {
+		c.Routes = append(c.Routes, "nats://127.0.0.1:"+strconv.Itoa(FreePort(t)))
+	}
 	for i, name := range names {
 		addr, dir := "127.0.0.1:"+strconv.Itoa(FreePort(t)), t.TempDir()
 		s := &natsServer{url: "nats://" + addr, config: filepath.Join(dir, "nats.conf")}
-		text := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream: {store_dir: %q}\ncluster: {name: test, listen: %q, ping_interval: \"%v\", ping_max: 2, routes: [\"nats://%s\"]}\n",
-			name, addr, filepath.Join(dir, "js"), routes[i], routePing, strings.Join(routes, `", "nats://`))
+		text := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream: {store_dir: %q}\ncluster: {name: test, listen: %q, ping_interval: \"%v\", ping_max: 2, routes: [\"%s\"]}\n",
+			name, addr, filepath.Join(dir, "js"), strings.TrimPrefix(c.Routes[i], "nats://"), routePing, strings.Join(c.Routes, `", "`))
 		if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		s.command = []string{program(t), natsArg, "-c", s.config}
 		c.servers[name] = s
 		urls = append(urls, s.url)
-		c.Restart(t, name)
 	}
 	c.URL = strings.Join(urls, ",")
+	c.start(t)
+	return c
+}
+
+// start starts every server and waits until all listen.
+func (c *Cluster) start(t testing.TB) {
+	t.Helper()
+	for name := range c.servers {
+		c.Restart(t, name)
+	}
 	for name, s := range c.servers {
 		Eventually(t, startWithin, "NATS server "+name+" listens", func() bool {
 			conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "nats://"))
@@ -70,17 +83,23 @@ func StartCluster(t testing.TB) *Cluster {
 			return err == nil
 		})
 	}
-	return c
+}
+
+// program is this test binary, which can be a server.
+func program(t testing.TB) string {
+	t.Helper()
+	file, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // Restart starts a server that was killed, with the name, the ports and the store that it had.
 func (c *Cluster) Restart(t testing.TB, name string) {
 	t.Helper()
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.servers[name].Process = StartProgram(t, "", program, natsArg, c.servers[name].config)
+	command := c.servers[name].command
+	c.servers[name].Process = StartProgram(t, "", command[0], command[1:]...)
 }
 
 // Server is the process of one server.
@@ -111,9 +130,9 @@ func Connect(t testing.TB, url string) *nats.Conn {
 	return nc
 }
 
-// runNATS runs a server until a signal ends it.
-func runNATS(config string) int {
-	o, err := server.ProcessConfigFile(config)
+// runNATS runs a server until a signal ends it, with nats-server's own arguments.
+func runNATS(args []string) int {
+	o, err := server.ConfigureOptions(flag.NewFlagSet("nats-server", flag.ContinueOnError), args, nil, nil, nil)
 	if err == nil {
 		var s *server.Server
 		if s, err = server.NewServer(o); err == nil {

@@ -32,6 +32,7 @@ type Leaf struct {
 	Names   []string // DNS names and IP addresses
 	RSA     bool
 	Expired bool
+	Peer    bool // it also dials, and proves who it is
 }
 
 // New makes an authority.
@@ -91,6 +92,9 @@ func (a *Authority) CAFile() string {
 func (a *Authority) Issue(certFile, keyFile string, leaf Leaf) {
 	a.t.Helper()
 	template := &x509.Certificate{KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	if leaf.Peer {
+		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
+	}
 	for _, name := range leaf.Names {
 		if ip := net.ParseIP(name); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)

@@ -1,0 +1,82 @@
+// Command keys makes the nkeys that deployments/nats/accounts.conf asks for: for each role a file with its seed, readable
+// by its owner only, and nats.env with the public halves, which are no secret.
+//
+//	go run ./deployments/keys DIR
+//
+// Roles that have a seed keep it, so that a role can be added, or replaced by removing its file first.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/nats-io/nkeys"
+)
+
+// roles are those of accounts.conf; an edge's name ends with its unit.
+var roles = []string{"control", "admin", "operator", "observer", "edge-center", "edge-unbj"}
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: go run ./deployments/keys DIR")
+		os.Exit(2)
+	}
+	if err := write(os.Args[1]); err != nil {
+		fmt.Fprintln(os.Stderr, "keys:", err)
+		os.Exit(1)
+	}
+}
+
+// write makes what is missing in dir, and nats.env anew.
+func write(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	var env strings.Builder
+	for _, role := range roles {
+		file := filepath.Join(dir, role+".nk")
+		public, err := public(file)
+		if err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		fmt.Fprintf(&env, "UNITGATE_NKEY_%s=%s\n", strings.ToUpper(strings.ReplaceAll(role, "-", "_")), public)
+	}
+	return os.WriteFile(filepath.Join(dir, "nats.env"), []byte(env.String()), 0o644)
+}
+
+// public is the public half of the seed in a file, which is made if it is not there.
+func public(file string) (string, error) {
+	seed, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		seed, err = create(file)
+	}
+	if err != nil {
+		return "", err
+	}
+	pair, err := nkeys.ParseDecoratedUserNKey(seed)
+	if err != nil {
+		return "", errors.New("it holds no seed of a user: remove it, and it is made anew")
+	}
+	return pair.PublicKey()
+}
+
+func create(file string) ([]byte, error) {
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		return nil, err
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.Write(seed)
+	return seed, errors.Join(err, f.Close())
+}
