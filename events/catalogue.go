@@ -24,7 +24,11 @@ func entries() []entry {
 		{"loadbalancer", "put", "put", false, PutLoadBalancer{}},
 		{"domain", "put", "put", false, PutDomain{}},
 		{"domain", "activate", "activated", false, ActivateDomain{}},
+		{"domain", "deactivate", "deactivated", false, DeactivateDomain{}},
 		{"domain", "remove", "removed", false, RemoveDomain{}},
+		{"unit", "remove", "removed", false, RemoveUnit{}},
+		{"cluster", "remove", "removed", false, RemoveCluster{}},
+		{"loadbalancer", "remove", "removed", false, RemoveLoadBalancer{}},
 		{"rules", "init", "initialized", false, InitRules{}},
 		{"edge", "join", "joined", false, JoinEdge{}},
 		{"edge", "leave", "left", false, LeaveEdge{}},
@@ -111,6 +115,7 @@ func eventTypes() map[string]reflect.Type {
 		CutoverProposed{}, CutoverChecked{}, CutoverSkipped{}, CutoverStarted{}, CutoverPaused{}, CutoverResumed{},
 		CutoverAborted{}, WaveFenced{}, WaveCommitted{}, CutoverCompleted{},
 		CutoverRolledBack{}, WaveJudged{}, CutoverFailed{}, HookCalled{}, CutoverReported{}, OwnershipEstablished{}, CommandRefused{},
+		DomainDeactivated{}, UnitRemoved{}, ClusterRemoved{}, LoadBalancerRemoved{},
 	} {
 		m[reflect.TypeOf(e).Name()] = reflect.TypeOf(e)
 	}

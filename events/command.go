@@ -36,6 +36,10 @@ type (
 		Config Config `json:"config"`           // absent parts are left alone
 		Prune  bool   `json:"prune,omitempty"`  // remove what Config does not name, part by part
 		Drafts bool   `json:"drafts,omitempty"` // leave changed domains as drafts
+
+		Force   bool             `json:"force,omitempty"`  // remove domains although sessions of them live, as RemoveDomain does
+		Reason  string           `json:"reason,omitempty"` // required with Force, here or in the envelope
+		Counted []DomainSessions `json:"-"`                // of the domains that go; measured by the control plane
 	}
 	// PutUnit adds or replaces a unit.
 	PutUnit struct{ Unit }
@@ -49,9 +53,32 @@ type (
 	ActivateDomain struct {
 		Host string `json:"host"`
 	}
-	// RemoveDomain removes a domain, draft and active.
+	// DeactivateDomain takes a domain out of service and leaves it as a draft: the one that there is, or what was active.
+	// Nobody may have a session of it, or Force closes them.
+	DeactivateDomain struct {
+		Host    string           `json:"host"`
+		Force   bool             `json:"force,omitempty"`  // close its sessions, also where an edge does not say whether it has some
+		Reason  string           `json:"reason,omitempty"` // required with Force, here or in the envelope
+		Counted []DomainSessions `json:"-"`                // measured by the control plane
+	}
+	// RemoveDomain removes a domain, draft and active, on the same terms.
 	RemoveDomain struct {
-		Host string `json:"host"`
+		Host    string           `json:"host"`
+		Force   bool             `json:"force,omitempty"`
+		Reason  string           `json:"reason,omitempty"`
+		Counted []DomainSessions `json:"-"`
+	}
+	// RemoveUnit removes a unit to which nothing refers any more.
+	RemoveUnit struct {
+		ID string `json:"id"`
+	}
+	// RemoveCluster likewise.
+	RemoveCluster struct {
+		ID string `json:"id"`
+	}
+	// RemoveLoadBalancer likewise.
+	RemoveLoadBalancer struct {
+		ID string `json:"id"`
 	}
 	// InitRules sets a unit type's baseline, once.
 	InitRules struct {
@@ -232,6 +259,12 @@ type RefuseCommand struct {
 // reasonOf is the reason that stands in a command's own data.
 func reasonOf(c Command) string {
 	switch c := c.(type) {
+	case ApplyConfig:
+		return c.Reason
+	case DeactivateDomain:
+		return c.Reason
+	case RemoveDomain:
+		return c.Reason
 	case RetireEdge:
 		return c.Reason
 	case PreviewCutover:
@@ -289,3 +322,7 @@ func (RecordHook) isCommand()      {}
 func (ReportCutover) isCommand()   {}
 
 func (EstablishOwnership) isCommand() {}
+func (DeactivateDomain) isCommand()   {}
+func (RemoveUnit) isCommand()         {}
+func (RemoveCluster) isCommand()      {}
+func (RemoveLoadBalancer) isCommand() {}

@@ -139,15 +139,16 @@ type RulesConfig struct {
 	Exact  map[string][]string        `json:"exact,omitempty"` // by unit id; wins over ranges
 }
 
-// Config is the whole of a namespace as the config file describes it. Absent parts are left alone.
+// Config is the whole of a namespace as the config file describes it. Absent parts are left alone; an empty list is
+// there, and under prune removes what it does not name.
 type Config struct {
 	Namespace     string                 `json:"namespace"`
 	Policy        *PolicyPatch           `json:"policy,omitempty"`
-	UnitTypes     []UnitType             `json:"unitTypes,omitempty"`
-	Units         []Unit                 `json:"units,omitempty"`
-	Clusters      []Cluster              `json:"clusters,omitempty"`
-	LoadBalancers []LoadBalancer         `json:"loadBalancers,omitempty"`
-	Domains       []Domain               `json:"domains,omitempty"`
+	UnitTypes     []UnitType             `json:"unitTypes,omitzero"`
+	Units         []Unit                 `json:"units,omitzero"`
+	Clusters      []Cluster              `json:"clusters,omitzero"`
+	LoadBalancers []LoadBalancer         `json:"loadBalancers,omitzero"`
+	Domains       []Domain               `json:"domains,omitzero"`
 	Hooks         *[]Hook                `json:"hooks,omitempty"` // the whole list; an empty one removes them all
 	Rules         map[string]RulesConfig `json:"rules,omitempty"`
 }

@@ -267,5 +267,7 @@ func TestNoCommitToADesertedUnit(t *testing.T) {
 		t.Fatalf("deserted: %v", got)
 	}
 	w.refuse(CommitWave{Cutover: id, Wave: 0, Term: w.s.Office.Term, Edges: w.reports()}, ErrWrongState, "")
-	w.refuse(RemoveDomain{Host: "websocket.msha.tech"}, ErrCutoverOpen, "domains")
+	none := []DomainSessions{{Host: "websocket.msha.tech"}}
+	w.refuse(RemoveDomain{Host: "websocket.msha.tech", Counted: none}, ErrCutoverOpen, "domains")
+	w.refuse(DeactivateDomain{Host: "websocket.msha.tech", Counted: none}, ErrCutoverOpen, "domains")
 }

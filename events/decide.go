@@ -25,15 +25,17 @@ func Decide(s *State, namespace string, env Envelope, now time.Time) (Event, err
 		return nil, err
 	}
 	if s.Namespace == "" {
-		return open(namespace, env.Command)
+		return open(namespace, env)
 	}
 	switch c := env.Command.(type) {
 	case CreateNamespace:
 		return nil, ErrNamespaceExists.With("namespace %q exists", namespace)
 	case ApplyConfig:
-		return s.decideApply(c)
-	case PutUnit, PutCluster, PutLoadBalancer, PutDomain, ActivateDomain, RemoveDomain, InitRules:
+		return s.decideApply(c, env)
+	case PutUnit, PutCluster, PutLoadBalancer, PutDomain, ActivateDomain, InitRules:
 		return s.decideConfig(c)
+	case DeactivateDomain, RemoveDomain, RemoveUnit, RemoveCluster, RemoveLoadBalancer:
+		return s.decideRemoval(c, env)
 	case JoinEdge, LeaveEdge, RetireEdge, TakeOffice:
 		return s.decideMember(c, env)
 	case RefuseCommand:
@@ -44,9 +46,9 @@ func Decide(s *State, namespace string, env Envelope, now time.Time) (Event, err
 }
 
 // open decides the first command of a journal.
-func open(namespace string, c Command) (Event, error) {
+func open(namespace string, env Envelope) (Event, error) {
 	s := NewState()
-	switch c := c.(type) {
+	switch c := env.Command.(type) {
 	case CreateNamespace:
 		cfg := Config{Namespace: namespace, Policy: c.Policy, UnitTypes: c.UnitTypes}
 		plan, err := PlanConfig(s, cfg, PlanOptions{})
@@ -59,7 +61,7 @@ func open(namespace string, c Command) (Event, error) {
 			return nil, ErrBadValue.With("the config is for %q, the command for %q", c.Config.Namespace, namespace).At("config.namespace")
 		}
 		s.Namespace = namespace
-		e, err := s.decideApply(c)
+		e, err := s.decideApply(c, env)
 		if errors.Is(err, ErrNothingChanges) { // that there is a namespace is a change
 			return ConfigApplied{Namespace: namespace}, nil
 		}
@@ -69,7 +71,7 @@ func open(namespace string, c Command) (Event, error) {
 	}
 }
 
-func (s *State) decideApply(c ApplyConfig) (Event, error) {
+func (s *State) decideApply(c ApplyConfig, env Envelope) (Event, error) {
 	if c.Config.Namespace != s.Namespace {
 		return nil, ErrBadValue.With("the config is for %q, the command for %q", c.Config.Namespace, s.Namespace).At("config.namespace")
 	}
@@ -83,7 +85,11 @@ func (s *State) decideApply(c ApplyConfig) (Event, error) {
 	if plan.Empty() {
 		return nil, ErrNothingChanges.With("the configuration is already as the file says")
 	}
-	return ConfigApplied{Namespace: s.Namespace, Changes: plan.Changes}, nil
+	ended, err := s.ends(plan.Changes.Removed.Domains, ending{c.Counted, c.Force, env.why()})
+	if err != nil {
+		return nil, err
+	}
+	return ConfigApplied{Namespace: s.Namespace, Changes: plan.Changes, Ended: ended}, nil
 }
 
 // decideConfig decides the commands for single parts: the same validation as a plan of one part.
@@ -109,11 +115,6 @@ func (s *State) decideConfig(c Command) (Event, error) {
 			return nil, ErrUnknownDomain.With("there is no draft of domain %q", c.Host).At("host")
 		}
 		e, ch.Activated = DomainActivated(c), []string{c.Host}
-	case RemoveDomain:
-		if s.Domains[c.Host].Newest() == nil {
-			return nil, ErrUnknownDomain.With("there is no domain %q", c.Host).At("host")
-		}
-		e, ch.Removed = DomainRemoved(c), Removed{Domains: []string{c.Host}}
 	case InitRules:
 		return s.decideRules(c)
 	default:
@@ -215,6 +216,9 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 func (s *State) fits(ch Changes) error {
 	next := s.Clone()
 	next.change(Record{Seq: s.Seq + 1}, ch)
+	if err := next.unused(s, ch.Removed); err != nil {
+		return err
+	}
 	if err := next.sound(); err != nil {
 		return err
 	}
@@ -223,7 +227,7 @@ func (s *State) fits(ch Changes) error {
 		return nil
 	}
 	blocked := ""
-	for _, host := range ch.Removed.Domains { // its users, and those that move, would be turned away
+	for _, host := range slices.Concat(ch.Removed.Domains, ch.deactivated) { // its users, and those that move, would be turned away
 		if a := s.Domains[host].Active; a != nil {
 			if t, _ := s.UnitType(a.UnitType); t.Name == c.UnitType {
 				blocked = "domains"

@@ -77,12 +77,15 @@ var (
 	ErrUnknownUnit      = &Error{Code: "unknown_unit"}
 	ErrUnknownUnitType  = &Error{Code: "unknown_unit_type"}
 	ErrUnknownCluster   = &Error{Code: "unknown_cluster"}
+	ErrUnknownBalancer  = &Error{Code: "unknown_load_balancer"}
 	ErrUnknownDomain    = &Error{Code: "unknown_domain"}
 	ErrUnknownEdge      = &Error{Code: "unknown_edge"}
 	ErrUnknownCutover   = &Error{Code: "unknown_cutover"}
 	ErrUnknownCheck     = &Error{Code: "unknown_check"}
-	ErrInUse            = &Error{Code: "in_use"} // something else refers to what would be removed
-	ErrCenter           = &Error{Code: "center"} // more than one center
+	ErrInUse            = &Error{Code: "in_use"}           // something else refers to what would be removed
+	ErrSessionsLive     = &Error{Code: "sessions_live"}    // of the domain that would go
+	ErrSessionsUnknown  = &Error{Code: "sessions_unknown"} // whether there are any: an edge does not answer
+	ErrCenter           = &Error{Code: "center"}           // more than one center
 	ErrStaleVersion     = &Error{Code: "stale_version"}
 	ErrNothingChanges   = &Error{Code: "nothing_changes"}
 

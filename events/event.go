@@ -19,6 +19,8 @@ type Changes struct {
 	Hooks         *[]Hook                   `json:"hooks,omitempty"`     // the whole list
 	Rules         map[string]*routing.Rules `json:"rules,omitempty"`     // baselines by unit type
 	Removed       Removed                   `json:"removed,omitzero"`
+
+	deactivated []string // hosts whose active version becomes a draft; DomainDeactivated says so on the wire
 }
 
 // Removed are the ids of what a change removes.
@@ -38,8 +40,9 @@ type (
 	}
 	// ConfigApplied is a whole plan, all or nothing. It opens the namespace if it is the first event.
 	ConfigApplied struct {
-		Namespace string  `json:"namespace"`
-		Changes   Changes `json:"changes"`
+		Namespace string      `json:"namespace"`
+		Changes   Changes     `json:"changes"`
+		Ended     []DomainEnd `json:"ended,omitempty"` // of the domains that it removed
 	}
 	// UnitPut added or replaced a unit.
 	UnitPut struct{ Unit }
@@ -53,9 +56,21 @@ type (
 	DomainActivated struct {
 		Host string `json:"host"`
 	}
+	// DomainDeactivated made an active version a draft again.
+	DomainDeactivated struct{ DomainEnd }
 	// DomainRemoved removed a domain.
-	DomainRemoved struct {
-		Host string `json:"host"`
+	DomainRemoved struct{ DomainEnd }
+	// UnitRemoved removed a unit.
+	UnitRemoved struct {
+		ID string `json:"id"`
+	}
+	// ClusterRemoved removed a cluster.
+	ClusterRemoved struct {
+		ID string `json:"id"`
+	}
+	// LoadBalancerRemoved removed a load balancer.
+	LoadBalancerRemoved struct {
+		ID string `json:"id"`
 	}
 	// RulesInitialized set the baseline of a unit type.
 	RulesInitialized struct {
@@ -246,6 +261,10 @@ func (CutoverFailed) isEvent()        {}
 func (HookCalled) isEvent()           {}
 func (CutoverReported) isEvent()      {}
 func (OwnershipEstablished) isEvent() {}
+func (DomainDeactivated) isEvent()    {}
+func (UnitRemoved) isEvent()          {}
+func (ClusterRemoved) isEvent()       {}
+func (LoadBalancerRemoved) isEvent()  {}
 
 // Slots is the number of slots that the proposal moves.
 func (e CutoverProposed) Slots() int { return routing.Diff{Moves: e.Moves}.Slots() }

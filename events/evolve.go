@@ -48,6 +48,7 @@ func (s *State) apply(rec Record, e Event) error {
 	case ConfigApplied:
 		s.Namespace = e.Namespace
 		s.change(rec, e.Changes)
+		s.cut(rec.Seq, e.Ended...)
 	case UnitPut:
 		s.change(rec, Changes{Units: []Unit{e.Unit}})
 	case ClusterPut:
@@ -58,8 +59,18 @@ func (s *State) apply(rec Record, e Event) error {
 		s.change(rec, Changes{Drafts: []Domain{e.Domain}})
 	case DomainActivated:
 		s.change(rec, Changes{Activated: []string{e.Host}})
+	case DomainDeactivated:
+		s.change(rec, Changes{deactivated: []string{e.Host}})
+		s.cut(rec.Seq, e.DomainEnd)
 	case DomainRemoved:
 		s.change(rec, Changes{Removed: Removed{Domains: []string{e.Host}}})
+		s.cut(rec.Seq, e.DomainEnd)
+	case UnitRemoved:
+		s.change(rec, Changes{Removed: Removed{Units: []string{e.ID}}})
+	case ClusterRemoved:
+		s.change(rec, Changes{Removed: Removed{Clusters: []string{e.ID}}})
+	case LoadBalancerRemoved:
+		s.change(rec, Changes{Removed: Removed{LoadBalancers: []string{e.ID}}})
 	case RulesInitialized:
 		s.change(rec, Changes{Rules: map[string]*routing.Rules{e.UnitType: e.Rules}})
 	case EdgeJoined:
@@ -112,6 +123,11 @@ func (s *State) change(rec Record, c Changes) {
 	for _, host := range c.Activated {
 		if d := s.Domains[host]; d.Draft != nil {
 			s.Domains[host] = DomainState{Active: d.Draft}
+		}
+	}
+	for _, host := range c.deactivated {
+		if d := s.Domains[host]; d.Active != nil {
+			s.Domains[host] = DomainState{Draft: d.Newest()}
 		}
 	}
 	for _, host := range c.Removed.Domains {

@@ -62,7 +62,7 @@ func samples(t *testing.T) []Event {
 		NamespaceCreated{Namespace: "shop", Changes: Changes{}},
 		ConfigApplied{Namespace: "shop", Changes: ch},
 		UnitPut{Unit{ID: "center", Name: "杭州中心", Center: true}}, ClusterPut{ch.Clusters[0]}, LoadBalancerPut{ch.LoadBalancers[0]}, DomainPut{d}, DomainPut{probed},
-		DomainActivated{Host: "a.example"}, DomainRemoved{Host: "a.example"}, RulesInitialized{UnitType: "unit_type", Rules: rules},
+		DomainActivated{Host: "a.example"}, DomainRemoved{DomainEnd{DomainSessions: DomainSessions{Host: "a.example"}}}, RulesInitialized{UnitType: "unit_type", Rules: rules},
 		EdgeJoined{ID: "hz-1", Directory: directoryOf("hz-1"), Unit: "center", Cluster: "ws-hz-2", Address: "10.0.0.1:7101", Capacity: 10}, EdgeLeft{ID: "hz-1"},
 		EdgeJoined{ID: "hz-2", Directory: directoryOf("hz-2"), Unit: "center", Cluster: "ws-hz-2", Address: "10.0.0.1:7101", Succeeds: "hz-1", SucceedsDirectory: directoryOf("hz-1")}, EdgeRetired{ID: "hz-1", Reason: "burnt"},
 		DriverTookOffice{Term: 7, Holder: "driver-a", Key: strings.Repeat("5a", 32)},
@@ -92,6 +92,9 @@ func samples(t *testing.T) []Event {
 			Edges:     []ReportedEdge{{ID: "hz-1", Unit: "center", Evicted: 10, Landed: 9}}, Silent: []string{"hz-2"},
 		}},
 		OwnershipEstablished{Term: 7},
+		ConfigApplied{Namespace: "shop", Changes: Changes{Removed: Removed{Domains: []string{"b.example"}}}, Ended: []DomainEnd{{DomainSessions{"b.example", 2, []string{"hz-2"}}, true}}},
+		DomainDeactivated{DomainEnd{DomainSessions{"a.example", 0, nil}, true}}, DomainRemoved{DomainEnd{DomainSessions{"a.example", 3, []string{"hz-2"}}, true}},
+		UnitRemoved{ID: "u"}, ClusterRemoved{ID: "c"}, LoadBalancerRemoved{ID: "l"},
 	}
 }
 

@@ -31,7 +31,7 @@ func DecodeState(b []byte) (*State, error) {
 }
 
 func (s *State) intact() error {
-	if s.Rules == nil || s.Units == nil || s.Clusters == nil || s.LoadBalancers == nil || s.Domains == nil || s.Edges == nil || s.Cutovers == nil {
+	if s.Rules == nil || s.Units == nil || s.Clusters == nil || s.LoadBalancers == nil || s.Domains == nil || s.Cuts == nil || s.Edges == nil || s.Cutovers == nil {
 		return errors.New("a part of the state is missing")
 	}
 	for host, d := range s.Domains {

@@ -63,7 +63,7 @@ func (p *player) config() Config {
 			c.Policy = &PolicyPatch{Ownership: ptr(pick(p.r, "available", "exclusive")), Lease: ptr(Duration(pick(p.r, 15, 30, 60)) * Duration(time.Second))}
 		},
 		func() { c.Hooks = &[]Hook{{Name: "page", URL: "http://127.0.0.1/x", On: pick(p.r, "pre", "post")}} },
-		func() { c.Domains = append(c.Domains, domain(func(d *Domain) { d.Host = "b.example" })) },
+		func() { c.Domains = append(c.Domains, otherDomain()) },
 		func() { c.Units = c.Units[:min(2, len(c.Units))] }, func() { c.Clusters = []Cluster{} },
 	} {
 		if p.r.IntN(5) == 0 {
@@ -73,19 +73,33 @@ func (p *player) config() Config {
 	return c
 }
 
+// ending is a command that takes something away.
+func (p *player) ending() Command {
+	host := pick(p.r, "b.example", "websocket.msha.tech")
+	counted := pick(p.r, nil, sessionsOf(host, 0), sessionsOf(host, 0), sessionsOf(host, 0), sessionsOf(host, 2), sessionsOf(host, 0, "hz-1"))
+	force, why := p.r.IntN(3) == 0, pick(p.r, "gone", "gone", p.text())
+	return pick[Command](p.r, RemoveDomain{host, force, why, counted}, DeactivateDomain{host, force, why, counted},
+		RemoveUnit{ID: pick(p.r, "spare", "third", "center", "mars")}, RemoveCluster{ID: pick(p.r, "ws-3", "ws-hz-2")}, RemoveLoadBalancer{ID: pick(p.r, "slb-hz-1", "x")})
+}
+
 func (p *player) next() Command {
 	id, wave := p.running()
-	switch p.r.IntN(36) {
+	switch p.r.IntN(39) {
 	case 0:
-		return ApplyConfig{Base: p.s.ConfigVersion - pick[uint64](p.r, 0, 0, 0, 1), Config: p.config(), Prune: p.r.IntN(4) == 0, Drafts: p.r.IntN(3) == 0}
+		return ApplyConfig{Base: p.s.ConfigVersion - pick[uint64](p.r, 0, 0, 0, 1), Config: p.config(), Prune: p.r.IntN(4) == 0, Drafts: p.r.IntN(3) == 0,
+			Counted: append(sessionsOf("b.example", 0), sessionsOf("websocket.msha.tech", p.r.IntN(2))...)}
 	case 1:
-		return PutUnit{Unit{ID: pick(p.r, "third", "center", "Mars"), Name: p.text(), Center: p.r.IntN(2) == 0}}
+		return PutUnit{Unit{ID: pick(p.r, "third", "center", "Mars", "spare"), Name: p.text(), Center: p.r.IntN(2) == 0}}
 	case 2:
 		return PutCluster{Cluster{ID: pick(p.r, "ws-hz-2", "ws-bj-2", "ws-3"), Unit: pick(p.r, "center", "unbj", "third")}}
 	case 3:
 		return PutDomain{domain(func(d *Domain) { d.Scheme = pick(p.r, "", "wss", "ftp") })}
 	case 4:
-		return pick[Command](p.r, ActivateDomain{Host: "websocket.msha.tech"}, ActivateDomain{Host: "b.example"}, RemoveDomain{Host: pick(p.r, "b.example", "websocket.msha.tech")})
+		return pick[Command](p.r, ActivateDomain{Host: "websocket.msha.tech"}, ActivateDomain{Host: "b.example"}, p.ending())
+	case 36, 37:
+		return p.ending()
+	case 35:
+		return ApplyConfig{Base: p.s.ConfigVersion, Config: Config{Namespace: "shop", Policy: &PolicyPatch{Ownership: ptr(pick(p.r, "available", "exclusive", "exclusive"))}}}
 	case 5, 6:
 		return joinOf(p.edge())
 	case 7:
@@ -121,7 +135,7 @@ func (p *player) next() Command {
 			Steps: pick(p.r, nil, nil, []int{1, 50, 100}, []int{50}), Gate: pick(p.r, nil, &Gate{Landed: p.r.IntN(150)}), Interval: Duration(p.r.IntN(3)) - 1}
 	case 25:
 		return pick[Command](p.r, RollbackCutover{Cutover: id}, RollbackCutover{Cutover: p.cutover(), Term: pick(p.r, 0, p.term()), Reason: p.text()})
-	case 27, 31, 32, 33, 34:
+	case 27, 31, 32, 33, 34, 38:
 		return p.step()
 	case 26:
 		return JudgeWave{Cutover: id, Wave: wave - 1, Term: p.term(), Result: GateResult{OK: p.r.IntN(3) > 0, Message: "as measured"}}
@@ -141,6 +155,8 @@ func (p *player) step() Command {
 	c, ok := p.s.Running("unit_type")
 	next, term := c.NextWave(), p.s.Office.Term
 	switch {
+	case p.s.Exclusive.Since > 0 && !p.s.Exclusive.Counts() && p.r.IntN(2) == 0:
+		return EstablishOwnership{Term: term, Since: p.s.Exclusive.Since}
 	case !ok:
 		return StartCutover{Cutover: fmt.Sprintf("c%d", p.s.CutoverCount), Checks: p.world.checks(Pass)}
 	case c.State == Paused:
@@ -200,7 +216,7 @@ func (p *player) invariants() {
 
 func TestRandomHistories(t *testing.T) {
 	seen := map[string]int{}
-	for seed := range uint64(10) {
+	for seed := range uint64(12) {
 		p := &player{shop(t), rand.New(rand.NewPCG(seed, 1))}
 		for range 300 {
 			p.now = p.now.Add(time.Duration(p.r.IntN(20)) * time.Second)
@@ -283,7 +299,7 @@ func TestCloneIsIsolated(t *testing.T) {
 	c := &world{t: t, s: a, now: w.now, count: 1000}
 	for _, cmd := range []Command{
 		PutUnit{Unit{ID: "new"}}, joinOf("hz-7"), LeaveEdge{ID: "hz-1", Directory: directoryOf("hz-1")}, TakeOffice{Term: 9, Holder: "x"},
-		FenceWave{Cutover: "c3", Term: 9}, SkipCheck{Cutover: "c3", Edge: "bj-1", Reason: "x"}, PauseCutover{Cutover: "c3"}, AbortCutover{Cutover: "c3"}, RemoveDomain{Host: "websocket.msha.tech"}, back,
+		FenceWave{Cutover: "c3", Term: 9}, SkipCheck{Cutover: "c3", Edge: "bj-1", Reason: "x"}, PauseCutover{Cutover: "c3"}, AbortCutover{Cutover: "c3"}, RemoveDomain{Host: "websocket.msha.tech", Force: true, Reason: "x", Counted: []DomainSessions{{Host: "websocket.msha.tech"}}}, back,
 	} {
 		c.do(cmd)
 		if w.s.Hash() != before {

@@ -172,10 +172,39 @@ func configRefusals() []refusal {
 		},
 			ActivateDomain{Host: "websocket.msha.tech"}, ErrUnknownUnit, "domains[websocket.msha.tech].units"},
 		{"remove: unknown", nil, RemoveDomain{Host: ""}, ErrUnknownDomain, "host"},
+		{"remove: nobody has counted", nil, RemoveDomain{Host: "websocket.msha.tech"}, ErrSessionsUnknown, "domains[websocket.msha.tech]"},
+		{"remove: nobody has counted, by force", nil, RemoveDomain{Host: "websocket.msha.tech", Force: true, Reason: "x"}, ErrSessionsUnknown, "domains[websocket.msha.tech]"},
+		{"remove: another domain was counted", nil, RemoveDomain{Host: "websocket.msha.tech", Counted: sessionsOf("b.example", 0)}, ErrSessionsUnknown, "domains[websocket.msha.tech]"},
+		{"remove: sessions live", nil, RemoveDomain{Host: "websocket.msha.tech", Counted: sessionsOf("websocket.msha.tech", 1)}, ErrSessionsLive, "domains[websocket.msha.tech]"},
+		{"remove: an edge is silent", nil, RemoveDomain{Host: "websocket.msha.tech", Counted: sessionsOf("websocket.msha.tech", 0, "bj-1")}, ErrSessionsUnknown, "domains[websocket.msha.tech]"},
+		{"remove: force without a reason", nil, RemoveDomain{Host: "websocket.msha.tech", Force: true, Counted: sessionsOf("websocket.msha.tech", 0)}, ErrReasonMissing, "reason"},
+		{"remove: long reason", nil, RemoveDomain{Host: "websocket.msha.tech", Force: true, Reason: long, Counted: sessionsOf("websocket.msha.tech", 0)}, ErrBadValue, "reason"},
+		{"deactivate: unknown", nil, DeactivateDomain{Host: "mars.example"}, ErrUnknownDomain, "host"},
+		{"deactivate: a draft", func(w *world) { w.do(PutDomain{otherDomain()}) }, DeactivateDomain{Host: "b.example"}, ErrUnknownDomain, "host"},
+		{"deactivate: sessions live", nil, DeactivateDomain{Host: "websocket.msha.tech", Counted: sessionsOf("websocket.msha.tech", 7)}, ErrSessionsLive, "domains[websocket.msha.tech]"},
+		{"deactivate: an edge is silent", nil, DeactivateDomain{Host: "websocket.msha.tech", Counted: sessionsOf("websocket.msha.tech", 0, "bj-1")}, ErrSessionsUnknown, "domains[websocket.msha.tech]"},
+		{"deactivate: force without a reason", nil, DeactivateDomain{Host: "websocket.msha.tech", Force: true, Counted: sessionsOf("websocket.msha.tech", 0)}, ErrReasonMissing, "reason"},
+		{"prune a domain with sessions", nil, ApplyConfig{Base: 1, Prune: true, Config: Config{Namespace: "shop", Domains: []Domain{}}, Counted: sessionsOf("websocket.msha.tech", 1)}, ErrSessionsLive, "domains[websocket.msha.tech]"},
+		{"prune a domain that nobody has counted", nil, ApplyConfig{Base: 1, Prune: true, Config: Config{Namespace: "shop", Domains: []Domain{}}}, ErrSessionsUnknown, "domains[websocket.msha.tech]"},
+		{"apply: force without a reason", nil, ApplyConfig{Base: 1, Prune: true, Force: true, Config: Config{Namespace: "shop", Domains: []Domain{}}}, ErrReasonMissing, "reason"},
+		{"remove a unit: unknown", nil, RemoveUnit{ID: "mars"}, ErrUnknownUnit, "id"},
+		{"remove a unit: a cluster is in it", nil, RemoveUnit{ID: "unbj"}, ErrInUse, "clusters[ws-bj-2].unit"},
+		{"remove a cluster: unknown", nil, RemoveCluster{ID: "mars"}, ErrUnknownCluster, "id"},
+		{"remove a cluster: a load balancer", nil, RemoveCluster{ID: "ws-hz-2"}, ErrInUse, "loadBalancers[slb-hz-1].cluster"},
+		{"remove a cluster: a domain", nil, RemoveCluster{ID: "ws-bj-2"}, ErrInUse, "domains[websocket.msha.tech].units.unbj.cluster"},
+		{"remove a load balancer: unknown", nil, RemoveLoadBalancer{ID: "mars"}, ErrUnknownBalancer, "id"},
+		{"remove a load balancer: the last one of a published name", func(w *world) {
+			w.do(PutDomain{domain(func(d *Domain) { d.DNS = DNS{Provider: "rfc2136", Zone: "msha.tech"} })})
+			w.do(ActivateDomain{Host: "websocket.msha.tech"})
+		}, RemoveLoadBalancer{ID: "slb-hz-1"}, ErrInUse, "domains[websocket.msha.tech].units.center.cluster"},
 
 		{"rules: unit type", nil, InitRules{UnitType: "mars"}, ErrUnknownUnitType, "unitType"},
 		{"rules: twice", nil, InitRules{}, ErrRulesExist, ""},
 	}
+}
+
+func sessionsOf(host string, n int, silent ...string) []DomainSessions {
+	return []DomainSessions{{host, n, silent}}
 }
 
 func manyTypes(n int) []UnitType {

@@ -12,17 +12,18 @@ import (
 // something changed and every 2 s (R6). It is sent only after a state at least as new as Applied is on disk.
 type EdgeReport struct {
 	Namespace   string         `json:"namespace"`
-	Epoch       string         `json:"epoch"`       // of the journal that Applied counts in
-	Edge        string         `json:"edge"`        // id
-	Directory   string         `json:"directory"`   // UUID of its state directory; only that of its join is heard
-	Unit        string         `json:"unit"`        //
-	Cluster     string         `json:"cluster"`     //
-	Incarnation string         `json:"incarnation"` // UUID of the process; a restarted edge has another
-	Applied     uint64         `json:"applied"`     // every poller decides by this sequence, and it is stored
-	StateHash   string         `json:"stateHash"`   // State.Hash at Applied
-	Fences      []FenceReport  `json:"fences"`      // one for each fenced wave that the edge has applied
-	Sessions    map[string]int `json:"sessions"`    // live sessions by unit type
-	Moved       []MovedReport  `json:"moved"`       // what the edge did for running and just completed cutovers
+	Epoch       string         `json:"epoch"`             // of the journal that Applied counts in
+	Edge        string         `json:"edge"`              // id
+	Directory   string         `json:"directory"`         // UUID of its state directory; only that of its join is heard
+	Unit        string         `json:"unit"`              //
+	Cluster     string         `json:"cluster"`           //
+	Incarnation string         `json:"incarnation"`       // UUID of the process; a restarted edge has another
+	Version     string         `json:"version,omitempty"` // of its binary, for people
+	Applied     uint64         `json:"applied"`           // every poller decides by this sequence, and it is stored
+	StateHash   string         `json:"stateHash"`         // State.Hash at Applied
+	Fences      []FenceReport  `json:"fences"`            // one for each fenced wave that the edge has applied
+	Sessions    map[string]int `json:"sessions"`          // live sessions by unit type
+	Moved       []MovedReport  `json:"moved"`             // what the edge did for running and just completed cutovers
 
 	Counters map[string]Counters `json:"counters,omitempty"` // by unit type, since the process started
 }
@@ -49,19 +50,25 @@ const ReportEvery = 2 * time.Second
 // MaxHandshakes bounds a HandshakeQuestion.
 const MaxHandshakes = 64
 
+// MaxDomains bounds the domains of a CountQuestion.
+const MaxDomains = 1024
+
 // Questions that an edge answers on `unitgate.edge.<namespace>.<unit>.<edge id>.<what>`.
 type (
-	// CountQuestion ("sessions") asks how many live sessions there are on these keys, or of one routerId.
+	// CountQuestion ("sessions") asks how many live sessions there are on these keys, or of one routerId, or of these domains,
+	// of whatever unit type, handshakes under way included.
 	CountQuestion struct {
 		UnitType string   `json:"unitType"`
 		Slots    []string `json:"slots,omitempty"`  // ranges
 		Except   []string `json:"except,omitempty"` // routerIds in Slots that do not count, being keys of their own
 		Exact    []string `json:"exact,omitempty"`
 		RouterID string   `json:"routerId,omitempty"`
+		Domains  []string `json:"domains,omitempty"` // hosts, at most MaxDomains; nothing else is asked then
 	}
 	// CountAnswer answers it.
 	CountAnswer struct {
-		Sessions int `json:"sessions"`
+		Sessions int            `json:"sessions"`
+		Domains  map[string]int `json:"domains,omitempty"` // by host, without those that have none
 	}
 	// EvictQuestion ("evict") asks the edge to close one user's sessions now. Nothing changes for the namespace and nothing
 	// goes into its journal: the user may come back at once. The edge logs who asked and why.

@@ -29,8 +29,9 @@ type State struct {
 	Units         map[string]Unit         `json:"units"`
 	Clusters      map[string]Cluster      `json:"clusters"`
 	LoadBalancers map[string]LoadBalancer `json:"loadBalancers"`
-	Domains       map[string]DomainState  `json:"domains"` // by host
-	Edges         map[string]Edge         `json:"edges"`   // gone ones included: their ids never come back (R7)
+	Domains       map[string]DomainState  `json:"domains"`        // by host
+	Cuts          map[string]uint64       `json:"cuts,omitempty"` // by host: sequence of the newest event that closed a domain's sessions by force; see cut
+	Edges         map[string]Edge         `json:"edges"`          // gone ones included: their ids never come back (R7)
 	Hooks         []Hook                  `json:"hooks,omitempty"`
 	Exclusive     Exclusive               `json:"exclusive,omitzero"`
 	Office        Office                  `json:"office"`
@@ -111,6 +112,7 @@ func NewState() *State {
 		Clusters:      map[string]Cluster{},
 		LoadBalancers: map[string]LoadBalancer{},
 		Domains:       map[string]DomainState{},
+		Cuts:          map[string]uint64{},
 		Edges:         map[string]Edge{},
 		Cutovers:      map[string]Cutover{},
 	}
@@ -124,6 +126,7 @@ func (s *State) Clone() *State {
 	c.Clusters = maps.Clone(s.Clusters)
 	c.LoadBalancers = maps.Clone(s.LoadBalancers)
 	c.Domains = maps.Clone(s.Domains)
+	c.Cuts = maps.Clone(s.Cuts)
 	c.Edges = maps.Clone(s.Edges)
 	c.Cutovers = maps.Clone(s.Cutovers)
 	return &c

@@ -83,6 +83,14 @@ func shopDomain() Domain {
 	}
 }
 
+// otherDomain has no name in common with shopDomain.
+func otherDomain() Domain {
+	d := shopDomain()
+	d.Host = "b.example"
+	d.Units = map[string]DomainUnit{"center": {Cluster: "ws-hz-2"}, "unbj": {Cluster: "ws-bj-2"}}
+	return d
+}
+
 func (w *world) envelope(c Command) Envelope {
 	w.count++
 	return Envelope{

@@ -112,6 +112,9 @@ func (a *answers) sessions(data []byte) (any, error) {
 	if err := events.DecodeStrict(data, &q); err != nil {
 		return nil, err
 	}
+	if len(q.Domains) > 0 {
+		return a.domains(q.Domains)
+	}
 	q.UnitType = a.unitType(q.UnitType)
 	if q.RouterID != "" {
 		return events.CountAnswer{Sessions: a.r.cfg.Relay.CountRouter(q.UnitType, q.RouterID)}, nil
@@ -125,6 +128,17 @@ func (a *answers) sessions(data []byte) (any, error) {
 		keys.Slots = append(keys.Slots, rg)
 	}
 	return events.CountAnswer{Sessions: a.r.cfg.Relay.CountKeys(q.UnitType, keys, q.Except)}, nil
+}
+
+func (a *answers) domains(hosts []string) (any, error) {
+	if len(hosts) > events.MaxDomains {
+		return nil, events.ErrBadValue.With("%d domains, at most %d are allowed", len(hosts), events.MaxDomains).At("domains")
+	}
+	answer := events.CountAnswer{Domains: a.r.cfg.Relay.CountDomains(hosts)}
+	for _, n := range answer.Domains {
+		answer.Sessions += n
+	}
+	return answer, nil
 }
 
 // unitType is the default one for "".

@@ -310,6 +310,14 @@ func (f *fakeRelay) Passage(q events.CutoverQuestion) events.CutoverAnswer {
 	return events.CutoverAnswer{Known: true, Evicted: len(q.Fences), Landed: q.Users}
 }
 
+func (f *fakeRelay) CountDomains(hosts []string) map[string]int {
+	out := map[string]int{}
+	for _, h := range hosts {
+		out[h] = len(h)
+	}
+	return out
+}
+
 func (f *fakeRelay) CountRouter(unitType, routerID string) int { return len(unitType + routerID) }
 
 func (f *fakeRelay) EvictRouter(unitType, routerID string) int { return len(unitType + routerID) }

@@ -30,6 +30,8 @@ type Relay interface {
 	Changed() <-chan struct{}
 	CountKeys(unitType string, keys routing.Keys, except []string) int
 	CountRouter(unitType, routerID string) int
+	// CountDomains counts sessions by domain, handshakes under way included; only those domains that have some.
+	CountDomains(hosts []string) map[string]int
 	// Passage says what the relay saw of a cutover. It leaves the answer's Commit empty.
 	Passage(q events.CutoverQuestion) events.CutoverAnswer
 	// EvictRouter starts to close one user's sessions and returns how many they are.

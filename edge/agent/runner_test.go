@@ -375,7 +375,13 @@ func TestQuestions(t *testing.T) {
 	if n.Sessions != len("unit_type6249") {
 		t.Errorf("of a routerId: %d; the default unit type is asked for", n.Sessions)
 	}
-	for _, bad := range []any{map[string]int{"nonsense": 1}, events.CountQuestion{Slots: []string{"9-0"}}} {
+	n = events.CountAnswer{}
+	e.ask("sessions", events.CountQuestion{Domains: []string{"a.example", "b"}}, &n)
+	if n.Domains["a.example"] != 9 || n.Domains["b"] != 1 || n.Sessions != 10 {
+		t.Errorf("of domains: %+v", n)
+	}
+	many := make([]string, events.MaxDomains+1)
+	for _, bad := range []any{map[string]int{"nonsense": 1}, events.CountQuestion{Slots: []string{"9-0"}}, events.CountQuestion{Domains: many}} {
 		var answer struct{ Error *events.Error }
 		if m := e.ask("sessions", bad, &answer); answer.Error == nil || m.Header.Get(micro.ErrorCodeHeader) != answer.Error.Code {
 			t.Errorf("%v: %s", bad, m.Data)

@@ -45,7 +45,7 @@ func (v *views) build(s *events.State) *handshake.View {
 	view := &handshake.View{
 		Seq: s.Seq, Unit: v.self.Unit, Center: s.Center(), Admits: admits(s, v.self),
 		Types: map[string]*handshake.Type{}, Sites: map[string]*handshake.Site{},
-		Hold: time.Duration(s.Policy.Hold), CloseCode: uint16(s.Policy.CloseCode), Probe: v.probe,
+		Hold: time.Duration(s.Policy.Hold), CloseCode: uint16(s.Policy.CloseCode), Cuts: maps.Clone(s.Cuts), Probe: v.probe,
 	}
 	for _, t := range v.types(s) {
 		view.Types[t.Name] = t
@@ -144,7 +144,7 @@ func (v *views) sites(s *events.State, view *handshake.View) {
 }
 
 func (v *views) site(s *events.State, d *events.Domain, view *handshake.View, advertised map[string]string) *handshake.Site {
-	site := &handshake.Site{Type: view.Default, Scheme: d.Scheme, Correction: d.Correction, Locations: map[string]string{}}
+	site := &handshake.Site{Domain: d.Host, Type: view.Default, Scheme: d.Scheme, Correction: d.Correction, Locations: map[string]string{}}
 	if t, ok := s.UnitType(d.UnitType); ok {
 		site.Type = view.Types[t.Name]
 	}

@@ -45,6 +45,7 @@ type Verdict struct {
 	Slot     uint32         // of RouterID; 0 without one
 	Route    *routing.Route // of RouterID; nil without one
 	URI      *URI           // of Serve: the view's, which has origins
+	Domain   string         // of Serve: the host name of the site's domain
 }
 
 // Key is what a session is registered under. The empty RouterID stands for the unmarked clients of the type.
@@ -101,13 +102,13 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 		return noRules()
 	}
 	if v.probes(req) {
-		return serve(uri, Verdict{Type: typ, RouterID: ProbeID})
+		return serve(uri, Verdict{Type: typ, RouterID: ProbeID, Domain: site.Domain})
 	}
 	id, code, reason := routerID(req, typ, peer)
 	if code != "" {
 		return Refuse(400, code, reason)
 	}
-	return v.route(req, site, uri, Verdict{Type: typ, RouterID: id}, tls)
+	return v.route(req, site, uri, Verdict{Type: typ, RouterID: id, Domain: site.Domain}, tls)
 }
 
 // route fills in what the rules say of vd's type and routerId.

@@ -10,18 +10,19 @@ import (
 // View is everything an edge decides handshakes with: a pure function of the journal's state and of who the edge is.
 // It is immutable and swapped as a whole.
 type View struct {
-	Seq       uint64           // journal sequence it was made from
-	Epoch     string           // of the journal that Seq counts in
-	Unit      string           // the unit of this edge
-	Center    string           // the center unit
-	Admits    bool             // the state holds this edge's own join (R7); until then every handshake gets 503
-	Types     map[string]*Type // unit types by wire name
-	Default   *Type            // the first unit type
-	Sites     map[string]*Site // active domains and their unit sub-domains by lower-case host name without port
-	Fallback  *Site            // answers for unknown hosts (only in dev), nil otherwise
-	Hold      time.Duration    // longest time a handshake of a fenced key is held
-	CloseCode uint16           // close code of an eviction
-	Probe     string           // what a handshake of the edge's own carries in ProbeField; "": it makes none
+	Seq       uint64            // journal sequence it was made from
+	Epoch     string            // of the journal that Seq counts in
+	Unit      string            // the unit of this edge
+	Center    string            // the center unit
+	Admits    bool              // the state holds this edge's own join (R7); until then every handshake gets 503
+	Types     map[string]*Type  // unit types by wire name
+	Default   *Type             // the first unit type
+	Sites     map[string]*Site  // active domains and their unit sub-domains by lower-case host name without port
+	Fallback  *Site             // answers for unknown hosts (only in dev), nil otherwise
+	Hold      time.Duration     // longest time a handshake of a fenced key is held
+	CloseCode uint16            // close code of an eviction
+	Cuts      map[string]uint64 // by domain: sequence of the newest event that closes its sessions of before
+	Probe     string            // what a handshake of the edge's own carries in ProbeField; "": it makes none
 }
 
 // Type is what a unit type says of its clients.
@@ -55,6 +56,7 @@ type Source struct {
 
 // Site is an active domain as one edge sees it.
 type Site struct {
+	Domain     string // its own host name
 	Type       *Type
 	Scheme     string            // of Location: auto, http, https, ws, wss, protocol-relative
 	Correction string            // how clients of other units are sent there: redirect or close; "": redirect

@@ -10,6 +10,7 @@ import (
 //	reason     code                 text                    the client should
 //	moved      View.CloseCode 1012  moved to <unit>         reconnect at once: it is redirected to its new unit
 //	operator   View.CloseCode 1012  evicted by operator     reconnect
+//	removed    1001 Going Away      domain removed          not come back: the host is answered with 421
 //	shutdown   1001 Going Away      edge is shutting down   reconnect: another edge of the unit takes it
 //	-          4302                 <URL of the unit>       connect there at once; see handshake.Accept
 //
@@ -22,7 +23,8 @@ const (
 	notClosing closeReason = iota
 	becauseMoved
 	becauseOperator
-	becauseShutdown
+	becauseRemoved
+	becauseShutdown // the last one
 )
 
 const (
@@ -42,6 +44,8 @@ func closeOf(why closeReason, code uint16, unit string) (uint16, string) {
 	switch why {
 	case becauseShutdown:
 		return closeGoingAway, "edge is shutting down"
+	case becauseRemoved:
+		return closeGoingAway, "domain removed"
 	case becauseOperator:
 		return code, "evicted by operator"
 	}

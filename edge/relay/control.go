@@ -146,6 +146,7 @@ func (r *Relay) EvictRouter(unitType, routerID string) int {
 // for victims, because the agent reports by these until the last session is gone.
 func (e *engine) install(v *handshake.View, groups map[*handshake.URI]group, changes []registry.Change, passages map[string][]*passage) {
 	e.beginCohorts(cutoversOf(v), passages) // before anything of the fence is felt
+	cut := e.endTenures(v)
 	e.view, e.groups = v, groups
 	for typ := range e.victims {
 		if e.statsOf(typ).waiting[e.index].Load() == 0 {
@@ -156,6 +157,9 @@ func (e *engine) install(v *handshake.View, groups map[*handshake.URI]group, cha
 		for _, entry := range e.registry.Touched(&changes[i]) {
 			e.review(entry.Value)
 		}
+	}
+	if cut {
+		e.reviewCutOff()
 	}
 	e.decideHeld()
 }
@@ -223,7 +227,11 @@ func (e *engine) evictSome(unitType string, n int) {
 			e.pardon(s)
 			continue
 		}
-		e.evict(s, becauseMoved)
+		if e.disowned(s) {
+			e.evict(s, becauseRemoved)
+		} else {
+			e.evict(s, becauseMoved)
+		}
 		n--
 	}
 	e.victims[unitType] = list

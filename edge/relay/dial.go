@@ -242,9 +242,10 @@ func (e *engine) dialFailed(s *session, err error) {
 	}
 }
 
-// stillServed asks the view again for the key that the session was admitted with.
+// stillServed asks the view again for the key that the session was admitted with, and whether its domain has not been
+// closed since.
 func (e *engine) stillServed(s *session) bool {
-	if e.view == nil {
+	if e.view == nil || e.disowned(s) {
 		return false
 	}
 	_, ok := e.view.Serves(s.entry.Key.Type, s.entry.Key.RouterID)

@@ -36,6 +36,7 @@ type engine struct {
 	passages map[string][]*passage // r's, as of the view
 	cohorts  map[string][]*cohort  // by type, newest first; at most two
 	gen      uint32                // counts cohorts
+	tenures  tenures
 	victims  map[string][]*session // by type, in the order marked; may hold some that are no longer to be evicted
 
 	in        *receiver

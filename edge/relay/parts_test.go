@@ -125,7 +125,7 @@ func TestCloseFrames(t *testing.T) {
 		t.Errorf("cut within a rune: %d bytes", len(text))
 	}
 	for why, want := range map[closeReason]string{
-		becauseMoved: "1012 moved to unbj", becauseOperator: "1012 evicted by operator", becauseShutdown: "1001 edge is shutting down",
+		becauseMoved: "1012 moved to unbj", becauseOperator: "1012 evicted by operator", becauseRemoved: "1001 domain removed", becauseShutdown: "1001 edge is shutting down",
 	} {
 		code, text := closeOf(why, 0, "unbj")
 		if got := id(int(code)) + " " + text; got != want {

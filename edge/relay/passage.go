@@ -101,7 +101,7 @@ func (e *engine) untouched(unitType string, p *passage) (u events.Untouched) {
 		return u
 	}
 	c := e.cohorts[unitType][i]
-	u.Before, u.EndedByPeer, u.Evicted = c.before, c.ended[notClosing], c.ended[becauseOperator]
+	u.Before, u.EndedByPeer, u.Evicted = c.before, c.ended[notClosing], c.ended[becauseOperator]+c.ended[becauseRemoved]
 	u.ClosedByUs = c.ended[becauseMoved] + c.ended[becauseShutdown]
 	for _, entry := range e.registry.All(unitType) {
 		if s := entry.Value; s.open && c.has(s) {

@@ -108,6 +108,7 @@ type session struct {
 	owed      int32       // its place in the engine's list of those written to, from 1; 0: it is not there
 	aborted   bool        // one leg broke off, and the other one has to learn it
 	counted   bool        // counted in stats.evicted
+	tenure    uint32      // number of the domain's, while the key is registered
 	gen       uint32      // of the engine's cohorts, when it was established; valid once open
 }
 
@@ -190,12 +191,14 @@ func (e *engine) register(s *session, vd *handshake.Verdict) {
 	s.entry.Key.RouterID = strings.Clone(s.entry.Key.RouterID) // it must not keep the whole head alive
 	s.stats = e.statsOf(s.entry.Key.Type)
 	e.registry.Add(&s.entry, vd.Type.Table.Slotting())
+	e.serveFor(s, vd.Domain)
 }
 
 // unregister is the end of the key's use.
 func (e *engine) unregister(s *session) {
 	e.registry.Remove(&s.entry)
 	e.pardon(s)
+	e.servedFor(s)
 }
 
 // evictable reports whether evict would do something.

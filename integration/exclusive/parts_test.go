@@ -242,6 +242,7 @@ func (d *door) Counts(string) agent.Counts {
 
 func (d *door) Changed() <-chan struct{}                     { return d.changed }
 func (d *door) CountKeys(string, routing.Keys, []string) int { return 0 }
+func (d *door) CountDomains([]string) map[string]int         { return nil }
 func (d *door) CountRouter(string, string) int               { return 0 }
 func (d *door) EvictRouter(string, string) int               { return 0 }
 func (d *door) Passage(events.CutoverQuestion) events.CutoverAnswer {

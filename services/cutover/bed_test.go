@@ -143,6 +143,7 @@ type fakeEdge struct {
 	sub      *nats.Subscription
 	twist    func(*events.EdgeReport)            // changes what it says of itself
 	sessions int                                 // on whatever it is asked about
+	domains  map[string]int                      // sessions by domain
 	asked    []events.CountQuestion              // what it was asked
 	probe    func(origin string) (failed string) // "" or why it cannot connect
 	mute     bool                                // it hears and does not answer
@@ -198,7 +199,7 @@ func (e *fakeEdge) answer(m *nats.Msg) {
 		var q events.CountQuestion
 		_ = json.Unmarshal(m.Data, &q)
 		e.asked = append(e.asked, q)
-		v = events.CountAnswer{Sessions: e.sessions}
+		v = events.CountAnswer{Sessions: e.sessions, Domains: e.domains}
 	case "probe":
 		var q events.ProbeQuestion
 		_ = json.Unmarshal(m.Data, &q)

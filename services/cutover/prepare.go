@@ -14,7 +14,7 @@ import (
 	"github.com/unitgate/unitgate/services/command"
 )
 
-// Preparer measures what a command about a cutover needs to know before it is decided. What it measured goes into the
+// Preparer measures what a command about a cutover, or about the end of a domain, needs to know before it is decided. What it measured goes into the
 // journal with the command's event. Nothing is measured for a command that would be rejected anyway.
 type Preparer struct {
 	fleet  *Fleet
@@ -45,6 +45,15 @@ func (p *Preparer) Prepare(ctx context.Context, s *events.State, env events.Enve
 		env.Command = c
 	case events.RollbackCutover:
 		c.Counted = p.count(ctx, s, env)
+		env.Command = c
+	case events.DeactivateDomain:
+		c.Counted = p.countDomains(ctx, s, []string{c.Host})
+		env.Command = c
+	case events.RemoveDomain:
+		c.Counted = p.countDomains(ctx, s, []string{c.Host})
+		env.Command = c
+	case events.ApplyConfig:
+		c.Counted = p.countDomains(ctx, s, removedBy(s, c))
 		env.Command = c
 	case events.CheckCutover:
 		if cut, ok := waits(s, c.Cutover); ok {

@@ -150,11 +150,9 @@ func (g *get) clusters(s *events.State) error {
 }
 
 func (g *get) loadBalancers(s *events.State) error {
-	return show(g, byID(s.LoadBalancers), func(l events.LoadBalancer) string { return l.ID }, errUnknownLoadBalancer, []string{"ID", "CLUSTER", "ADDRESS"},
+	return show(g, byID(s.LoadBalancers), func(l events.LoadBalancer) string { return l.ID }, events.ErrUnknownBalancer, []string{"ID", "CLUSTER", "ADDRESS"},
 		func(l events.LoadBalancer) []any { return []any{l.ID, l.Cluster, l.Address} })
 }
-
-var errUnknownLoadBalancer = &events.Error{Code: "unknown_load_balancer"}
 
 type domainView struct {
 	Host   string         `json:"host"`
