@@ -129,7 +129,7 @@ func New(cfg Config) (e *Edge, err error) {
 	if e.agent, err = agent.Start(agent.Config{
 		Namespace: cfg.Namespace, Unit: cfg.Unit, Cluster: cfg.Cluster, Advertise: e.cfg.Advertise, Capacity: cfg.Capacity,
 		Dir: e.dir, Succeeds: e.takeover.predecessor(), NATS: cfg.NATS, Relay: counting{e.relay}, Deadman: cfg.Deadman,
-		Try: probe.Front{Addr: e.cfg.Advertise, ProxyProtocol: cfg.ProxyProtocol}.Try, Dev: cfg.Dev, Logger: cfg.Logger,
+		Try: probe.Front{Addr: e.cfg.Advertise, ProxyProtocol: cfg.ProxyProtocol}.Try, Dev: cfg.Dev, Logger: cfg.Logger, Tracing: cfg.Tracing,
 	}); err != nil {
 		return e, err
 	}

@@ -32,6 +32,7 @@ type follower struct {
 	journal journal.Journal // nil until it was reached
 	epoch   string          // of state
 	state   *events.State   // owned by run, cloned for others
+	first   uint64          // head when the journal was reached
 	caught  bool            // state has reached the head that there was when the journal was reached
 	broken  error           // why following ended for good
 	changed chan struct{}   // closed and replaced whenever one of these changes
@@ -126,7 +127,7 @@ func (f *follower) begin(ctx context.Context, j journal.Journal, head uint64) jo
 	sound := !errors.As(j.Check(ctx, at), &contradicted) // if not, following from there names the break
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.journal, f.epoch, f.state, f.Head = j, j.Epoch(), state, head
+	f.journal, f.epoch, f.state, f.Head, f.first = j, j.Epoch(), state, head, head
 	if sound {
 		f.reached()
 	}
@@ -211,6 +212,18 @@ func (f *follower) newer(epoch string, seq uint64) (string, *events.State) {
 		return "", nil
 	}
 	return f.epoch, f.state.Clone()
+}
+
+// history is the sequence up to which events are older than this process, as far as it knows, and whether the journal has
+// been asked.
+func (f *follower) history() (seq uint64, read bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	seq = f.first
+	if f.saved != nil && (f.journal == nil || f.saved.Epoch == f.epoch) {
+		seq = max(seq, f.saved.State.Seq)
+	}
+	return seq, f.journal != nil
 }
 
 // member is what the newest state says of an edge, and whether the journal was read up to its head.

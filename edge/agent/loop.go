@@ -30,6 +30,7 @@ type loop struct {
 	done    chan finished
 	inbox   string // where answers about leases come
 	letGo   bool   // the last word was Lapse
+	traces  traces
 }
 
 // finished is an input whose time is not known yet.
@@ -63,6 +64,7 @@ func (l *loop) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			l.mark(0)
+			l.traces.end()
 			return
 		case <-changed:
 		case f := <-l.done:
@@ -99,6 +101,8 @@ func (l *loop) advance(ctx context.Context) {
 	}
 	l.count(ctx) // just before: what was evicted until now is not this state's doing
 	l.given = version{epoch: epoch, state: s}
+	history, _ := l.follower.history()
+	l.traces.heard(s, history)
 	l.step(ctx, Advanced{l.now(), epoch, s})
 }
 
@@ -117,7 +121,9 @@ func (l *loop) count(ctx context.Context) {
 func (l *loop) step(ctx context.Context, in Input) {
 	out := l.machine.Step(in)
 	// Before anything is done: who has a report finds nothing older when he asks.
-	l.shown.Store(&progress{l.machine.compose(), l.machine.installed.state, l.machine.counts, l.machine.lease, l.machine.commits})
+	report := l.machine.compose()
+	l.shown.Store(&progress{report, l.machine.installed.state, l.machine.counts, l.machine.lease, l.machine.commits})
+	l.trace(&report)
 	for _, out := range out {
 		switch out := out.(type) {
 		case Install:
@@ -143,6 +149,15 @@ func (l *loop) step(ctx context.Context, in Input) {
 		case Free:
 			l.free()
 		}
+	}
+}
+
+// trace lets the spans follow a step.
+func (l *loop) trace(r *events.EdgeReport) {
+	l.traces.progressed(l.machine.known.state, l.machine.installed.seq(), r)
+	if l.traces.on && !l.traces.caught {
+		history, read := l.follower.history()
+		l.traces.catchUp(l.machine.installed.state, history, read)
 	}
 }
 

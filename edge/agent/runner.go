@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/unitgate/unitgate/edge/deadman"
 	"github.com/unitgate/unitgate/edge/handshake"
@@ -70,6 +71,7 @@ type Config struct {
 	Deadman                  Deadman              // nil: nothing ends a process that stands still beyond its lease
 	Dev                      Dev                  // zero outside `dev`
 	Logger                   *slog.Logger         // nil: none
+	Tracing                  trace.TracerProvider // nil: nothing is traced
 }
 
 // Runner is the process around an Agent. Run owns the machine; Status may be called by any goroutine.
@@ -100,7 +102,7 @@ func Start(cfg Config) (*Runner, error) {
 		cfg: cfg, secret: rand.Text(), log: cfg.Logger.With("edge", cfg.Dir.ID()),
 		self: Self{cfg.Namespace, cfg.Unit, cfg.Cluster, cfg.Dir.ID(), cfg.Dir.Identity(), uuid.NewString()},
 	}
-	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev, probe: r.secret}, types: map[string]bool{}, told: map[string]events.Rate{}, done: make(chan finished)}
+	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev, probe: r.secret}, types: map[string]bool{}, told: map[string]events.Rate{}, done: make(chan finished), traces: newTraces(cfg.Tracing, r.self)}
 	r.shown.Store(&progress{report: r.loop.machine.compose()})
 	var err error
 	if r.saved, err = cfg.Dir.Load(); err != nil {

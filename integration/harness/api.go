@@ -46,6 +46,7 @@ type Cutover struct {
 	Edges       []CutEdge   `json:"edges"`
 	Report      *Report     `json:"report"`
 	RollbackOf  string      `json:"rollbackOf"`
+	TraceID     string      `json:"traceId"`
 }
 
 // Report is what an ended cutover did to its users and to all others.

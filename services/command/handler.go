@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/journal"
@@ -28,11 +30,18 @@ type Handler struct {
 	prepare   Preparer
 	now       func() time.Time
 	log       *slog.Logger
+	tracer    trace.Tracer
 }
 
 // NewHandler makes a handler over a running projector. prepare may be nil where no cutovers are taken.
 func NewHandler(p *projector.Projector, prepare Preparer, now func() time.Time, log *slog.Logger) *Handler {
-	return &Handler{projector: p, prepare: prepare, now: now, log: log}
+	return &Handler{projector: p, prepare: prepare, now: now, log: log, tracer: tracerOf(noop.NewTracerProvider())}
+}
+
+// Traced makes the handler emit spans of commands and appends. It is called before the first command comes.
+func (h *Handler) Traced(by trace.TracerProvider) *Handler {
+	h.tracer = tracerOf(by)
+	return h
 }
 
 // Do takes one command: measure, decide, append, and the same again if someone else's event came first. A command
@@ -44,6 +53,7 @@ func (h *Handler) Do(ctx context.Context, env events.Envelope) Outcome {
 // way is what the way that a command came imposes on its handling. The zero way imposes nothing.
 type way struct {
 	notAfter time.Time // it must not be decided later than this on this process's clock; zero: it may be at any time
+	message  message   // that it came in; zero: it came from this process
 	again    bool      // another controller had it before, or this one, and what came of it is not known, see shut
 }
 
@@ -51,6 +61,13 @@ func (h *Handler) do(ctx context.Context, env events.Envelope, w way) Outcome {
 	if env.ID == "" {
 		env.ID = uuid.NewString()
 	}
+	t := taken{began: time.Now()}
+	o := h.take(ctx, env, w, &t)
+	h.trace(env, w, &t, o)
+	return o
+}
+
+func (h *Handler) take(ctx context.Context, env events.Envelope, w way, t *taken) Outcome {
 	if err := events.CheckEnvelope(env); err != nil {
 		return rejected(err)
 	}
@@ -69,11 +86,11 @@ func (h *Handler) do(ctx context.Context, env events.Envelope, w way) Outcome {
 			return h.refuse(ctx, env, w, err)
 		}
 	}
-	return h.settle(ctx, env, w)
+	return h.settle(ctx, env, w, t)
 }
 
 // settle decides and appends until the event is stored, the command is rejected, or the journal does not answer.
-func (h *Handler) settle(ctx context.Context, env events.Envelope, w way) Outcome {
+func (h *Handler) settle(ctx context.Context, env events.Envelope, w way, t *taken) Outcome {
 	s := h.projector.State()
 	for range attempts {
 		if err := h.expired(w); err != nil { // measuring and other commands take time
@@ -87,7 +104,9 @@ func (h *Handler) settle(ctx context.Context, env events.Envelope, w way) Outcom
 		if err != nil {
 			return rejected(err)
 		}
+		t.appending(rec)
 		stored, err := h.projector.Journal().Append(ctx, s.Seq, rec)
+		t.appended(stored, err)
 		switch {
 		case err == nil:
 			if _, err := h.projector.Await(ctx, stored.Seq); err != nil { // so that the caller can read its own write

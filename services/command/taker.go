@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -60,6 +58,18 @@ type call struct {
 	queued bool        // it came durably: nobody waits, so questions make no sense
 }
 
+// prefix is where the subjects of the call's kind begin.
+func (c *call) prefix() string {
+	if c.queued {
+		return QueuePrefix
+	}
+	return Prefix
+}
+
+func (c *call) subject() string {
+	return c.prefix() + "." + c.namespace + "." + c.entity + "." + c.verb
+}
+
 // taker gives calls to the handlers and queries of their namespaces.
 type taker struct{ namespaces Namespaces }
 
@@ -85,6 +95,7 @@ func (t taker) take(ctx context.Context, c call) Outcome {
 		return t.refuse(ctx, c, cerr)
 	}
 	env := events.Envelope{ID: c.ID, Actor: c.Actor, Reason: c.Reason, Traceparent: traceparent(c.header), Command: cmd}
+	c.way.message = message{prefix: c.prefix(), subject: c.subject(), queued: c.queued}
 	if err != nil {
 		return t.create(ctx, c, env)
 	}
@@ -143,20 +154,19 @@ func query(ctx context.Context, q Query, data json.RawMessage) Outcome {
 	return Outcome{OK: true, Data: b}
 }
 
-var traceparentForm = regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
-
-// traceparent is the caller's W3C trace context, or a fresh root where there is none that the journal would take: every
+// traceparent is the caller's W3C trace context, or a fresh root where there is none that a receiver may take: every
 // cutover has a trace.
 func traceparent(h nats.Header) string {
-	if v := h.Get("traceparent"); traceparentForm.MatchString(v) {
+	v := h.Get("traceparent")
+	if _, _, ok := events.ParseTraceparent(v); ok {
 		return v
 	}
 	return NewTraceparent()
 }
 
-// NewTraceparent is a fresh, sampled root (https://www.w3.org/TR/trace-context/#traceparent-header).
+// NewTraceparent begins a trace: no span is named by it yet, which the first one that is made for it takes on.
 func NewTraceparent() string {
-	var b [24]byte
-	rand.Read(b[:]) // never fails, see crypto/rand
-	return fmt.Sprintf("00-%x-%x-01", b[:16], b[16:])
+	var id events.TraceID
+	rand.Read(id[:]) // never fails, see crypto/rand
+	return events.RootTraceparent(id)
 }

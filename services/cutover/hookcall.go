@@ -179,8 +179,8 @@ func (h *HookCaller) request(ctx context.Context, c HookCall, o CallHook) (*http
 	req.Header.Set("Unitgate-Delivery", c.ID)
 	req.Header.Set("Unitgate-Timestamp", at)
 	req.Header.Set("Unitgate-Signature", "v1="+Signature(secret, at, body))
-	if t := o.Cutover.Traceparent; t != "" {
-		req.Header.Set("Traceparent", t)
+	if t, ok := o.Cutover.Trace(); ok {
+		req.Header.Set("Traceparent", t.Traceparent())
 	}
 	return req, nil
 }

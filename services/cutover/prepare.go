@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/journal"
@@ -22,6 +23,7 @@ type Preparer struct {
 	source Source
 	now    func() time.Time // dates the checks
 	names  names
+	spans  spans
 }
 
 var _ command.Preparer = (*Preparer)(nil)
@@ -34,7 +36,13 @@ type Source interface {
 
 // NewPreparer makes a Preparer for the fleet's namespace.
 func NewPreparer(fleet *Fleet, js jetstream.JetStream, source Source) *Preparer {
-	return &Preparer{fleet: fleet, js: js, source: source, now: time.Now, names: worldNames()}
+	return &Preparer{fleet: fleet, js: js, source: source, now: time.Now, names: worldNames(), spans: spansBy(nil)}
+}
+
+// Traced makes the preparer emit a span of every precheck. It is called before the first command comes.
+func (p *Preparer) Traced(by trace.TracerProvider) *Preparer {
+	p.spans = spansBy(by)
+	return p
 }
 
 // Prepare implements command.Preparer. It never fails: what cannot be measured is a failed check or a silent edge.
@@ -171,8 +179,10 @@ func (p *Preparer) Run(ctx context.Context, s *events.State, c *events.Cutover, 
 	var all sync.WaitGroup
 	for i, id := range ids {
 		all.Go(func() {
+			began := time.Now()
 			out[i] = p.measure(ctx, s, c, id)
 			out[i].ID, out[i].At = id, p.now().UTC()
+			p.spans.precheck(s.Namespace, c, &out[i], began)
 		})
 	}
 	all.Wait()

@@ -22,6 +22,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/services/command"
@@ -39,7 +40,7 @@ type Submitter interface {
 	Do(ctx context.Context, env events.Envelope) command.Outcome
 }
 
-// Config of a Manager. All fields but Replicas, Incarnation and Clock are required.
+// Config of a Manager. All fields but Replicas, Incarnation, Clock, Hooks and Tracing are required.
 type Config struct {
 	NC          *nats.Conn
 	JS          jetstream.JetStream
@@ -52,6 +53,7 @@ type Config struct {
 	Incarnation string               // of this process, a UUID; "": a fresh one
 	Clock       func() time.Duration // CLOCK_BOOTTIME; nil: that
 	Hooks       *HookCaller          // nil: there is no secret to sign calls with, so that every hook fails
+	Tracing     trace.TracerProvider // nil: nothing is traced
 }
 
 const (
@@ -181,7 +183,12 @@ func (m *Manager) Run(ctx context.Context) error {
 	l := &loop{Manager: m, io: io, driver: NewDriver(DriverConfig{
 		Epoch: m.cfg.Epoch, Holder: m.cfg.Incarnation, Key: hex.EncodeToString(m.key.Public().(ed25519.PublicKey)), ID: commandIDs(m.cfg.Incarnation),
 	})}
+	var telling sync.WaitGroup
+	if traced(m.cfg.Tracing) {
+		telling.Go(func() { newChronicle(m, l).run(ctx) })
+	}
 	l.run(ctx)
+	telling.Wait()
 	if err := m.cfg.States.Err(); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("the office of %s was given up: %w", m.cfg.Namespace, err)
 	}
@@ -400,6 +407,9 @@ func (l *loop) submit(env events.Envelope) Submitted {
 	case events.CheckCutover, events.StartCutover:
 		wait = checksWait
 	default:
+	}
+	if _, ok := env.Command.(events.RollbackCutover); ok {
+		env.Traceparent = command.NewTraceparent() // what it proposes is another cutover, with a trace of its own
 	}
 	ctx, cancel := context.WithTimeout(l.io, wait)
 	defer cancel()

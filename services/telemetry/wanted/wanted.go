@@ -7,7 +7,14 @@ import (
 	"context"
 
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/unitgate/unitgate/events"
 )
+
+// Span is the context of a span that the journal names. It is somebody's span, wherever he is, and recorded.
+func Span(t events.TraceID, s events.SpanID) trace.SpanContext {
+	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID(t), SpanID: trace.SpanID(s), TraceFlags: trace.FlagsSampled, Remote: true})
+}
 
 type key struct{}
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/unitgate/unitgate/events/journal"
 	"github.com/unitgate/unitgate/services/command"
@@ -30,16 +31,17 @@ type namespace struct {
 	queries   map[string]command.Query
 	log       *slog.Logger
 	nc        *nats.Conn
+	tracing   trace.TracerProvider
 }
 
 func newNamespace(c *Control, j journal.Journal) *namespace {
 	log := c.cfg.Log.With("namespace", j.Namespace())
-	n := &namespace{projector: projector.New(j, c.snaps, true, log), log: log, nc: c.cfg.NC}
+	n := &namespace{projector: projector.New(j, c.snaps, true, log), log: log, nc: c.cfg.NC, tracing: c.cfg.Tracing}
 	fleet := cutover.NewFleet(c.cfg.NC, j.Namespace())
-	n.handler = command.NewHandler(n.projector, cutover.NewPreparer(fleet, c.js, n.projector), time.Now, log)
+	n.handler = command.NewHandler(n.projector, cutover.NewPreparer(fleet, c.js, n.projector).Traced(c.cfg.Tracing), time.Now, log).Traced(c.cfg.Tracing)
 	n.manager = cutover.New(cutover.Config{
 		NC: c.cfg.NC, JS: c.js, Namespace: j.Namespace(), Epoch: j.Epoch(), States: n.projector, Submit: n.handler,
-		Replicas: c.cfg.Replicas, Logger: log, Incarnation: c.cfg.Incarnation, Hooks: c.cfg.Hooks,
+		Replicas: c.cfg.Replicas, Logger: log, Incarnation: c.cfg.Incarnation, Hooks: c.cfg.Hooks, Tracing: c.cfg.Tracing,
 	})
 	n.names = dns.New(j.Namespace(), n.projector, c.cfg.DNS, n.manager.Leading, log)
 	show := cutover.ShowQuery(n.projector, n.manager)
@@ -76,10 +78,25 @@ func (n *namespace) run(ctx context.Context) {
 	}
 	following.Go(func() { n.projector.Beacon(project, n.nc, n.manager) })
 	following.Go(func() { n.names.Run(project) })
+	following.Go(func() { n.traceCatchUp(project, time.Now()) })
 	defer following.Wait()
 	defer stop()
 	if err := n.manager.Run(ctx); err != nil {
 		n.log.Error("no cutover of this namespace is driven here", "err", err)
+	}
+}
+
+// traceCatchUp emits the span of the replay with which this process began.
+func (n *namespace) traceCatchUp(ctx context.Context, began time.Time) {
+	for ctx.Err() == nil {
+		if s, err := n.projector.CatchUp(ctx); err == nil {
+			cutover.CatchUp(n.tracing, s, began)
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(catchUpWait):
+		}
 	}
 }
 
