@@ -7,10 +7,11 @@ import (
 	"strings"
 )
 
-// TraceID and SpanID are those of W3C Trace Context; all zeroes are none.
 type (
+	// TraceID is that of W3C Trace Context; all zeroes are none.
 	TraceID [16]byte
-	SpanID  [8]byte
+	// SpanID is likewise.
+	SpanID [8]byte
 )
 
 // Trace names the spans of a cutover that many processes have to agree on. It follows from the journal alone: whoever

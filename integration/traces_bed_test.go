@@ -204,8 +204,8 @@ func outline(spans []otlp.Span) string {
 		}
 		below[s.Parent] = append(below[s.Parent], s)
 	}
-	var print func(parent, indent string)
-	print = func(parent, indent string) {
+	var draw func(parent, indent string)
+	draw = func(parent, indent string) {
 		list := below[parent]
 		slices.SortFunc(list, func(a, b otlp.Span) int { return a.Start.Compare(b.Start) })
 		for _, s := range list {
@@ -216,10 +216,10 @@ func outline(spans []otlp.Span) string {
 				}
 			}
 			b.WriteByte('\n')
-			print(s.ID, indent+"  ")
+			draw(s.ID, indent+"  ")
 		}
 	}
-	print("", "")
+	draw("", "")
 	return b.String()
 }
 
