@@ -123,13 +123,21 @@ type (
 
 // Commands of cutovers.
 type (
-	// PreviewCutover proposes a cutover. At least one of Ranges and Exact says what changes, or Drain does.
+	// PreviewCutover proposes a cutover. Ranges and the lists of exact IDs say what changes, or Drain does.
 	PreviewCutover struct {
 		UnitType string                     `json:"unitType,omitempty"` // "": the first
 		Ranges   map[string][]routing.Range `json:"ranges,omitempty"`   // together they replace all ranges
-		Exact    map[string][]string        `json:"exact,omitempty"`    // units not named keep their list
-		Drain    string                     `json:"drain,omitempty"`    // a unit to empty, instead of Ranges and Exact
+		Drain    string                     `json:"drain,omitempty"`    // a unit to empty, instead of Ranges and exact IDs
 		DrainTo  string                     `json:"drainTo,omitempty"`  // who gets it all; "": the others, in proportion to their slots
+
+		// What changes in the lists of exact IDs, by unit. A list stands as it is, or packed (…Delta), or part of it here and
+		// part there. An ID that a unit is given leaves every other unit's list.
+		Exact            map[string][]string       `json:"exact,omitempty"` // the whole list from now on; units not named keep theirs
+		ExactDelta       map[string]routing.Packed `json:"exactDelta,omitempty"`
+		ExactAdd         map[string][]string       `json:"exactAdd,omitempty"` // what the list gets
+		ExactAddDelta    map[string]routing.Packed `json:"exactAddDelta,omitempty"`
+		ExactRemove      map[string][]string       `json:"exactRemove,omitempty"` // what the list loses: then the IDs' slots decide
+		ExactRemoveDelta map[string]routing.Packed `json:"exactRemoveDelta,omitempty"`
 
 		Waves     int      `json:"waves,omitempty"`     // 0: as many as the hold time asks for, see defaultWaves
 		Steps     []int    `json:"steps,omitempty"`     // percent of the moving keys after each wave, rising to 100; instead of Waves

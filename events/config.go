@@ -135,8 +135,9 @@ func (o *Origins) UnmarshalText(b []byte) error {
 
 // RulesConfig is a rule set as the config file and the commands write it.
 type RulesConfig struct {
-	Ranges map[string][]routing.Range `json:"ranges"`          // by unit id; together they cover every slot once
-	Exact  map[string][]string        `json:"exact,omitempty"` // by unit id; wins over ranges
+	Ranges     map[string][]routing.Range `json:"ranges"`               // by unit id; together they cover every slot once
+	Exact      map[string][]string        `json:"exact,omitempty"`      // by unit id; wins over ranges
+	ExactDelta map[string]routing.Packed  `json:"exactDelta,omitempty"` // more of Exact, in the packed form that long lists travel in
 }
 
 // Config is the whole of a namespace as the config file describes it. Absent parts are left alone; an empty list is

@@ -137,9 +137,9 @@ func (s *State) decideRules(c InitRules) (Event, error) {
 	if _, ok := s.Rules[t.Name]; ok {
 		return nil, ErrRulesExist.With("unit type %q has rules: they change through a cutover", t.Name)
 	}
-	r, err := t.Slotting().Rules(c.Ranges, c.Exact)
+	r, err := c.rules(t, "ranges", "exact", "exactDelta")
 	if err != nil {
-		return nil, fromRouting(err, "ranges", "exact")
+		return nil, err
 	}
 	if err := s.fits(Changes{Rules: map[string]*routing.Rules{t.Name: r}}); err != nil {
 		return nil, err

@@ -3,7 +3,6 @@ package events
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/unitgate/unitgate/events/routing"
@@ -25,7 +24,7 @@ func (s *State) decidePreview(c PreviewCutover, reason string) (Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules, err := s.wanted(t, have.Current, c)
+	rules, err := s.wanted(have.Current, c)
 	if err != nil {
 		return nil, err
 	}
@@ -107,12 +106,15 @@ func (s *State) proposal(unitType string, from *routing.Rules, version uint64, t
 		e.Counted.SilentEdges = []string{}
 	}
 	e.Cutover, e.UnitType, e.RuleFrom, e.RuleTo = cutoverID(s.CutoverCount+1), unitType, version, version+1
-	e.Rules, e.Diff = to, routing.DiffText(from, to)
-	e.Moves, e.ExactMoves = append([]routing.Move{}, diff.Moves...), append([]routing.ExactMove{}, diff.ExactMoves...)
+	e.Change, e.Diff = routing.ChangeOf(from, to), routing.DiffText(from, to)
+	e.Moves, e.ExactMoves = append([]routing.Move{}, diff.Moves...), diff.ExactMoves(routing.MaxShown)
+	if n := diff.Exact.Len(); n > len(e.ExactMoves) {
+		e.ExactCount = n
+	}
 	if len(p.steps) > 0 {
-		e.Waves = diff.SplitAt(p.steps)
+		e.Waves = shares(diff.SplitAt(p.steps), diff.Exact.Len())
 	} else {
-		e.Waves = diff.Split(cmp.Or(p.waves, defaultWaves(e.Counted.Largest, e.Rate, p.hold)))
+		e.Waves = shares(diff.Split(cmp.Or(p.waves, defaultWaves(e.Counted.Largest, e.Rate, p.hold))), diff.Exact.Len())
 	}
 	return e, nil
 }
@@ -128,45 +130,51 @@ func defaultWaves(largest int, rate Rate, hold Duration) int {
 }
 
 // wanted builds the rules that a preview asks for.
-func (s *State) wanted(t UnitType, have *routing.Rules, c PreviewCutover) (*routing.Rules, error) {
+func (s *State) wanted(have *routing.Rules, c PreviewCutover) (*routing.Rules, error) {
 	if c.Drain != "" {
-		return s.drained(t, have, c)
+		return s.drained(have, c)
 	}
 	if c.DrainTo != "" {
 		return nil, ErrMissingField.With("say which unit is drained").At("drain")
 	}
-	if c.Ranges == nil && c.Exact == nil {
+	patch, err := c.lists()
+	if err != nil {
+		return nil, err
+	}
+	if c.Ranges == nil && patch.empty() {
 		return nil, ErrMissingField.With("say what moves: ranges, exact, or drain").At("ranges")
 	}
-	ranges, exact := have.Ranges(), have.Exact()
+	for _, u := range sortedKeys(c.Ranges) {
+		if err := s.knows(u, "ranges"); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.knowsAll(c); err != nil {
+		return nil, err
+	}
+	rules := have
 	if c.Ranges != nil {
-		ranges = c.Ranges
-	}
-	given := map[string]bool{}
-	for unit, ids := range c.Exact {
-		exact[unit] = ids
-		for _, id := range ids {
-			given[id] = true
+		if rules, err = have.WithRanges(c.Ranges); err != nil {
+			return nil, fromRouting(err, "ranges", "exact")
 		}
 	}
-	for other := range exact { // an ID that is given to one unit leaves the lists that are not named
-		if _, named := c.Exact[other]; !named {
-			exact[other] = slices.DeleteFunc(exact[other], func(id string) bool { return given[id] })
-		}
+	if patch.empty() {
+		return rules, nil
 	}
-	for _, m := range []struct {
-		field string
-		units []string
-	}{{"ranges", sortedKeys(c.Ranges)}, {"exact", sortedKeys(c.Exact)}} {
-		for _, u := range m.units {
-			if _, ok := s.Units[u]; !ok {
-				return nil, ErrUnknownUnit.With("there is no unit %q; known are %v", u, sortedKeys(s.Units)).At(m.field + "." + u)
-			}
-		}
-	}
-	rules, err := t.Slotting().Rules(ranges, exact)
+	exact, err := patch.over(have.ExactIDs())
 	if err != nil {
+		return nil, err
+	}
+	if rules, err = rules.WithExact(exact); err != nil {
 		return nil, fromRouting(err, "ranges", "exact")
 	}
 	return rules, nil
+}
+
+// knows tells whether there is a unit that a command names.
+func (s *State) knows(unit, field string) error {
+	if _, ok := s.Units[unit]; !ok {
+		return ErrUnknownUnit.With("there is no unit %q; known are %v", unit, sortedKeys(s.Units)).At(field + "." + unit)
+	}
+	return nil
 }

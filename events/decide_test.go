@@ -1,6 +1,7 @@
 package events
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -145,7 +146,7 @@ func withoutReason(c Command) Command {
 // An event that is too large is refused when it is stored, not by the journal.
 func TestTooLarge(t *testing.T) {
 	w := shop(t)
-	ids := run(60_000, func(i int) string { return fmt.Sprintf("13800%06d", i) })
+	ids := run(60_000, func(i int) string { return fmt.Sprintf("%x-%d", sha256.Sum256([]byte{byte(i), byte(i >> 8)}), i) })
 	w.refuse(PreviewCutover{Exact: map[string][]string{"unbj": ids}}, ErrTooLarge, "")
 }
 

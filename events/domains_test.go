@@ -95,14 +95,14 @@ func TestIdleCutoversAreForgotten(t *testing.T) {
 func TestPreviewOfExactIDs(t *testing.T) {
 	w := shop(t)
 	p := w.do(PreviewCutover{Exact: map[string][]string{"center": {"4001"}}}).(CutoverProposed)
-	if got := p.Rules.Exact(); len(got["unbj"]) != 1 || got["unbj"][0] != "vip-7" || len(got["center"]) != 1 {
+	if got := w.s.Cutovers[p.Cutover].To.Exact(); len(got["unbj"]) != 1 || got["unbj"][0] != "vip-7" || len(got["center"]) != 1 {
 		t.Errorf("exact IDs are %v", got)
 	}
 	if m := p.ExactMoves; len(m) != 1 || m[0] != (routing.ExactMove{ID: "4001", Source: "unbj", Target: "center"}) || len(p.Moves) != 0 {
 		t.Errorf("moves are %+v %+v", m, p.Moves)
 	}
 	p = w.do(PreviewCutover{Exact: map[string][]string{"unbj": {}}}).(CutoverProposed)
-	if got := p.Rules.Exact(); len(got) != 0 || len(p.ExactMoves) != 1 {
+	if got := w.s.Cutovers[p.Cutover].To.Exact(); len(got) != 0 || len(p.ExactMoves) != 1 {
 		t.Errorf("exact IDs are %v, moves %v", got, p.ExactMoves)
 	}
 	if r := w.s.Rules["unit_type"].Current.Exact()["unbj"]; len(r) != 2 {

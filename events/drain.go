@@ -9,8 +9,8 @@ import (
 
 // drained are the rules without a unit: its slots go to the unit that was named, or to the others in proportion to the
 // slots they have; its exact IDs to the named one, or to whoever owns their slot then.
-func (s *State) drained(t UnitType, have *routing.Rules, c PreviewCutover) (*routing.Rules, error) {
-	if c.Ranges != nil || c.Exact != nil {
+func (s *State) drained(have *routing.Rules, c PreviewCutover) (*routing.Rules, error) {
+	if c.Ranges != nil || c.given() {
 		return nil, ErrBadValue.With("a drain says by itself what moves: leave ranges and exact out").At("drain")
 	}
 	if _, ok := s.Units[c.Drain]; !ok {
@@ -22,22 +22,23 @@ func (s *State) drained(t UnitType, have *routing.Rules, c PreviewCutover) (*rou
 	if c.Drain == c.DrainTo {
 		return nil, ErrBadValue.With("unit %q cannot take over from itself", c.Drain).At("drainTo")
 	}
-	ranges, exact := have.Ranges(), have.Exact()
+	ranges, exact := have.Ranges(), have.ExactIDs()
 	lost, ids := ranges[c.Drain], exact[c.Drain]
 	delete(ranges, c.Drain)
 	delete(exact, c.Drain)
 	heirs := heirsOf(ranges)
 	if c.DrainTo != "" {
 		heirs = []heir{{unit: c.DrainTo, slots: 1}}
-		if len(ids) > 0 {
-			exact[c.DrainTo] = append(exact[c.DrainTo], ids...)
-		}
+		exact[c.DrainTo] = exact[c.DrainTo].With(ids)
 	}
 	if len(heirs) == 0 && len(lost) > 0 {
 		return nil, ErrMissingField.With("no other unit has slots: say which one takes over").At("drainTo")
 	}
 	inherit(ranges, lost, heirs)
-	rules, err := t.Slotting().Rules(ranges, exact)
+	rules, err := have.WithRanges(ranges)
+	if err == nil {
+		rules, err = rules.WithExact(exact)
+	}
 	if err != nil {
 		return nil, fromRouting(err, "drain", "drain")
 	}

@@ -120,6 +120,7 @@ func fromRouting(err error, ranges, exact string) error {
 	}{
 		{routing.ErrBadRange, ErrBadRange, ranges}, {routing.ErrGap, ErrRangeGap, ranges}, {routing.ErrOverlap, ErrRangeOverlap, ranges},
 		{routing.ErrBadRouterID, ErrBadRouterID, exact}, {routing.ErrExactTwice, ErrExactConflict, exact},
+		{routing.ErrTooMany, ErrTooLarge, exact}, {routing.ErrPacked, ErrBadValue, exact},
 	} {
 		if errors.Is(err, m.err) {
 			return m.as.With("%v", err).At(m.field)

@@ -1,6 +1,11 @@
 package events
 
-import "github.com/unitgate/unitgate/events/routing"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/unitgate/unitgate/events/routing"
+)
 
 // Event is what happened. The set is closed; each one's Go name is its type on the wire.
 //
@@ -118,11 +123,13 @@ type (
 		UnitType   string              `json:"unitType"`
 		RuleFrom   uint64              `json:"ruleFrom"` // version of the rules it was made against
 		RuleTo     uint64              `json:"ruleTo"`
-		Rules      *routing.Rules      `json:"rules"` // the new rules
+		Rules      *routing.Rules      `json:"rules,omitempty"` // the new rules, in records of the time before there was Change
+		Change     routing.Change      `json:"change,omitzero"` // what makes the new rules of those in force
 		Moves      []routing.Move      `json:"moves"`
-		ExactMoves []routing.ExactMove `json:"exactMoves"`
-		Diff       string              `json:"diff"` // the rule texts compared
-		Waves      []routing.Keys      `json:"waves"`
+		ExactMoves []routing.ExactMove `json:"exactMoves"`           // the first routing.MaxShown
+		ExactCount int                 `json:"exactCount,omitempty"` // how many move, if that is more
+		Diff       string              `json:"diff"`                 // the rule texts compared
+		Waves      []Share             `json:"waves"`
 		Rate       Rate                `json:"rate"`
 		Interval   Duration            `json:"interval,omitempty"`
 		Gate       Gate                `json:"gate,omitzero"`
@@ -131,6 +138,13 @@ type (
 		RollbackOf string              `json:"rollbackOf,omitempty"`
 		Auto       bool                `json:"auto,omitempty"`
 		Counted    Count               `json:"counted"`
+	}
+	// Share is what a wave moves. Where more than routing.ShortList exact IDs move in all waves together, it says only how
+	// many of them: the next ones, in the order of routing.IDs.
+	Share struct {
+		Slots      []routing.Range `json:"slots,omitempty"`
+		Exact      []string        `json:"exact,omitempty"`
+		ExactCount int             `json:"exactCount,omitempty"`
 	}
 	// CutoverChecked holds what prechecks measured.
 	CutoverChecked struct {
@@ -268,3 +282,58 @@ func (LoadBalancerRemoved) isEvent()  {}
 
 // Slots is the number of slots that the proposal moves.
 func (e CutoverProposed) Slots() int { return routing.Diff{Moves: e.Moves}.Slots() }
+
+// ExactIDs is the number of exact IDs that the proposal moves.
+func (e CutoverProposed) ExactIDs() int { return max(e.ExactCount, len(e.ExactMoves)) }
+
+// To is the rule set that the proposal leads to from the one in force.
+func (e CutoverProposed) To(from *routing.Rules) (*routing.Rules, error) {
+	if e.Rules == nil {
+		return from.With(e.Change)
+	}
+	if !e.Rules.Complete() {
+		return nil, errors.New("its exact IDs are missing")
+	}
+	return e.Rules, nil
+}
+
+// SlotCount is the number of slots in a share.
+func (s Share) SlotCount() int { return routing.Keys{Slots: s.Slots}.SlotCount() }
+
+// ExactIDs is the number of exact IDs in a share.
+func (s Share) ExactIDs() int { return len(s.Exact) + s.ExactCount }
+
+// shares are waves as an event holds them.
+func shares(waves []routing.Keys, exact int) []Share {
+	out := make([]Share, len(waves))
+	for i, k := range waves {
+		out[i].Slots = k.Slots
+		if exact > routing.ShortList {
+			out[i].ExactCount = k.Exact.Len()
+		} else {
+			out[i].Exact = k.Exact.Strings()
+		}
+	}
+	return out
+}
+
+// waves undoes shares; d is what moves.
+func waves(shares []Share, d routing.Diff) ([]routing.Keys, error) {
+	out := make([]routing.Keys, len(shares))
+	next := 0
+	for i, s := range shares {
+		ids, err := routing.NewIDs(s.Exact)
+		if err != nil {
+			return nil, fmt.Errorf("wave %d: %w", i, err)
+		}
+		if s.ExactCount < 0 || s.ExactCount > d.Exact.Len()-next || s.ExactCount > 0 && len(s.Exact) > 0 {
+			return nil, fmt.Errorf("wave %d: %w: %d further exact IDs of %d", i, routing.ErrWaves, s.ExactCount, d.Exact.Len()-next)
+		}
+		if s.ExactCount > 0 {
+			ids = d.Exact.Slice(next, next+s.ExactCount)
+			next += s.ExactCount
+		}
+		out[i] = routing.Keys{Slots: s.Slots, Exact: ids}
+	}
+	return out, nil
+}

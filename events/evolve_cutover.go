@@ -2,7 +2,6 @@ package events
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -181,19 +180,27 @@ func (s *State) propose(rec Record, e CutoverProposed) error {
 	if id := cutoverID(s.CutoverCount + 1); e.Cutover != id {
 		return fmt.Errorf("it is called %q, the next cutover is %s", e.Cutover, id)
 	}
-	if e.Rules == nil {
-		return errors.New("it has no rules")
+	to, err := e.To(r.Current)
+	if err != nil {
+		return err
 	}
-	if err := routing.CheckWaves(r.Current, e.Rules, e.Waves); err != nil {
+	if to.Slotting() != r.Current.Slotting() {
+		return fmt.Errorf("%w: %+v before and %+v after", routing.ErrSlots, r.Current.Slotting(), to.Slotting())
+	}
+	keys, err := waves(e.Waves, routing.Compare(r.Current, to))
+	if err != nil {
+		return err
+	}
+	if err := routing.CheckWaves(r.Current, to, keys); err != nil {
 		return err
 	}
 	c := Cutover{
 		ID: e.Cutover, Number: s.CutoverCount + 1, State: Proposed, UnitType: e.UnitType, RuleFrom: e.RuleFrom, RuleTo: e.RuleTo,
-		From: r.Current, To: e.Rules, Rate: e.Rate, Interval: e.Interval, Gate: e.Gate, Counted: e.Counted,
+		From: r.Current, To: to, Rate: e.Rate, Interval: e.Interval, Gate: e.Gate, Counted: e.Counted,
 		Drain: e.Drain, Emergency: e.Emergency, Reason: rec.Reason, RollbackOf: e.RollbackOf, Auto: e.Auto,
 		Actor: rec.Actor, Traceparent: rec.Traceparent, ProposedAt: rec.Time,
 	}
-	for _, k := range e.Waves {
+	for _, k := range keys {
 		c.Waves = append(c.Waves, Wave{Keys: k, State: PendingWave})
 	}
 	s.CutoverCount++

@@ -69,7 +69,15 @@ func samples(t *testing.T) []Event {
 		CutoverProposed{
 			Cutover: "c1", UnitType: "unit_type", RuleFrom: 1, RuleTo: 2, Rules: rules, Moves: []routing.Move{{From: 5, To: 6, Source: "unbj", Target: "center"}},
 			ExactMoves: []routing.ExactMove{{ID: "x", Source: "unbj", Target: "center"}}, Diff: "- 0-5 center\n",
-			Waves: []routing.Keys{{Slots: []routing.Range{{From: 5, To: 5}, {From: 6, To: 9}}, Exact: []string{"x"}}}, Counted: Count{Sessions: 3, SilentEdges: []string{"hz-2"}},
+			Waves: []Share{{Slots: []routing.Range{{From: 5, To: 5}, {From: 6, To: 9}}, Exact: []string{"x"}}}, Counted: Count{Sessions: 3, SilentEdges: []string{"hz-2"}},
+		},
+		CutoverProposed{
+			Cutover: "c1", UnitType: "unit_type", RuleFrom: 1, RuleTo: 2, Moves: []routing.Move{}, ExactMoves: []routing.ExactMove{{ID: "x", Source: "unbj", Target: "center"}}, ExactCount: 300,
+			Change: routing.Change{
+				Ranges: map[string][]routing.Range{"center": {{From: 0, To: 9}}}, Exact: map[string][]string{"center": {"x"}}, ExactDelta: map[string]routing.Packed{"unbj": routing.Pack(routing.MustIDs("7", "9"))},
+				Drop: []string{"y"}, DropDelta: routing.Pack(routing.MustIDs("z")),
+			},
+			Waves: []Share{{ExactCount: 100}, {Slots: []routing.Range{{From: 5, To: 5}}, ExactCount: 200}}, Counted: Count{SilentEdges: []string{}},
 		},
 		CutoverChecked{Cutover: "c1", Checks: []Check{check}}, CutoverSkipped{Cutover: "c1", Check: "edges-at-head", Reason: "known"},
 		CutoverStarted{Cutover: "c1", Checks: []Check{check}}, CutoverPaused{Cutover: "c1", Why: Why{"operator", "lunch"}}, CutoverResumed{Cutover: "c1"},
@@ -79,7 +87,7 @@ func samples(t *testing.T) []Event {
 		CommandRefused{Entity: "unit", Verb: "put", ID: directoryOf("hz-1"), Code: "expired"},
 		CutoverRolledBack{Cutover: "c1", Why: Why{"gate", "landed 3 of 10"}, Back: CutoverProposed{
 			Cutover: "c2", UnitType: "unit_type", RuleFrom: 2, RuleTo: 3, Rules: rules, Moves: []routing.Move{}, ExactMoves: []routing.ExactMove{},
-			Waves: []routing.Keys{{Exact: []string{"x"}}}, Interval: Duration(time.Second), Gate: gate, Drain: "unbj", Emergency: true, RollbackOf: "c1", Auto: true,
+			Waves: []Share{{Exact: []string{"x"}}}, Interval: Duration(time.Second), Gate: gate, Drain: "unbj", Emergency: true, RollbackOf: "c1", Auto: true,
 			Counted: Count{Sessions: 3, Largest: 2, SilentEdges: []string{}},
 		}},
 		WaveJudged{Cutover: "c1", Wave: 1, Term: 7, Result: GateResult{OK: true, Message: "10 of 10", Evicted: 10, Compared: 10, Landed: 10, Handshakes: 20, HandshakeErrors: 1, Dials: 20, DialErrors: 2, Missing: []string{"edge hz-2 does not answer"}}},
@@ -168,6 +176,31 @@ func TestStateHashOfFixedHistory(t *testing.T) {
 	}
 	if s.Hash() != w.s.Hash() {
 		t.Error("two folds of one journal differ")
+	}
+}
+
+// A journal that was written when proposals held the whole new rule set and each wave's IDs folds to the state of then.
+func TestJournalOfBefore(t *testing.T) {
+	lines, err := os.ReadFile("testdata/before-change.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile("testdata/before-change.state.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewState()
+	for line := range bytes.Lines(lines) {
+		var rec Record
+		if err := json.Unmarshal(line, &rec); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Apply(rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := append(s.Encode(), '\n'); !bytes.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

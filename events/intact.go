@@ -2,7 +2,6 @@ package events
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"unicode/utf8"
@@ -18,7 +17,7 @@ import (
 // error, and the caller replays the journal instead.
 func DecodeState(b []byte) (*State, error) {
 	s := NewState()
-	if err := json.Unmarshal(b, s); err != nil {
+	if err := s.decode(b); err != nil {
 		return nil, err
 	}
 	if err := s.intact(); err != nil {
@@ -69,8 +68,8 @@ func rulesFit(types []UnitType, rules map[string]RuleSet) error {
 		if !ok || t.Name != ut {
 			return fmt.Errorf("there are rules of unit type %q, which does not exist", ut)
 		}
-		if r.Baseline == nil || r.Current == nil || r.Baseline.Slotting() != t.Slotting() || r.Current.Slotting() != t.Slotting() {
-			return fmt.Errorf("unit type %q deals out routerIds by %+v, its rules do not", ut, t.Slotting())
+		if r.Baseline == nil || r.Current == nil || !r.Baseline.Complete() || !r.Current.Complete() || r.Baseline.Slotting() != t.Slotting() || r.Current.Slotting() != t.Slotting() {
+			return fmt.Errorf("unit type %q deals out routerIds by %+v, its rules do not, or lack their exact IDs", ut, t.Slotting())
 		}
 	}
 	return nil

@@ -117,20 +117,22 @@ func TestDrain(t *testing.T) {
 	w.do(ApplyConfig{Config: cfg})
 	e := w.do(PreviewCutover{Drain: "unbj"}).(CutoverProposed)
 	slots := map[string]int{}
-	for unit, rs := range e.Rules.Ranges() {
+	for unit, rs := range w.s.Cutovers[e.Cutover].To.Ranges() {
 		for _, r := range rs {
 			slots[unit] += r.Len()
 		}
 	}
-	if slots["center"] != 7500 || slots["third"] != 2500 || slots["unbj"] != 0 || len(e.Rules.Exact()["unbj"]) != 0 || len(e.Rules.Exact()["third"]) != 1 {
-		t.Errorf("slots %v, exact %v", slots, e.Rules.Exact())
+	exact := w.s.Cutovers[e.Cutover].To.Exact()
+	if slots["center"] != 7500 || slots["third"] != 2500 || slots["unbj"] != 0 || len(exact["unbj"]) != 0 || len(exact["third"]) != 1 {
+		t.Errorf("slots %v, exact %v", slots, exact)
 	}
 	if len(e.ExactMoves) != 2 || e.ExactMoves[0].Target != "center" || e.Drain != "unbj" {
 		t.Errorf("%+v", e.ExactMoves)
 	}
 	e = w.do(PreviewCutover{Drain: "unbj", DrainTo: "third"}).(CutoverProposed)
-	if u, _ := e.Rules.Owner("4001"); u != "third" || e.Rules.SlotOwner(9000) != "third" || e.Rules.SlotOwner(0) != "center" {
-		t.Errorf("to a named unit: %v", e.Rules.Ranges())
+	to := w.s.Cutovers[e.Cutover].To
+	if u, _ := to.Owner("4001"); u != "third" || to.SlotOwner(9000) != "third" || to.SlotOwner(0) != "center" {
+		t.Errorf("to a named unit: %v", to.Ranges())
 	}
 }
 

@@ -213,9 +213,9 @@ func (p *planner) rules(cfg Config) error {
 		if !ok || t.Name != ut { // an empty name would stand for the default one
 			return ErrUnknownUnitType.With("there is no unit type %q", ut).At(at)
 		}
-		r, err := t.Slotting().Rules(cfg.Rules[ut].Ranges, cfg.Rules[ut].Exact)
+		r, err := cfg.Rules[ut].rules(t, at, at, at+".exactDelta")
 		if err != nil {
-			return fromRouting(err, at, at)
+			return err
 		}
 		have, ok := p.s.Rules[ut]
 		if ok && !r.Equal(have.Baseline) && !r.Equal(have.Current) {

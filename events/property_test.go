@@ -336,7 +336,7 @@ func TestNeededEdgesAgainstBruteForce(t *testing.T) {
 					loses[c.From.SlotOwner(s)], gains[c.To.SlotOwner(s)] = true, true
 				}
 			}
-			for _, id := range w.Exact {
+			for id := range w.Exact.All() {
 				a, _ := c.From.Owner(id)
 				b, _ := c.To.Owner(id)
 				loses[a], gains[b] = true, true

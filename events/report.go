@@ -58,12 +58,12 @@ type (
 	// CountQuestion ("sessions") asks how many live sessions there are on these keys, or of one routerId, or of these domains,
 	// of whatever unit type, handshakes under way included.
 	CountQuestion struct {
-		UnitType string   `json:"unitType"`
-		Slots    []string `json:"slots,omitempty"`  // ranges
-		Except   []string `json:"except,omitempty"` // routerIds in Slots that do not count, being keys of their own
-		Exact    []string `json:"exact,omitempty"`
-		RouterID string   `json:"routerId,omitempty"`
-		Domains  []string `json:"domains,omitempty"` // hosts, at most MaxDomains; nothing else is asked then
+		UnitType string      `json:"unitType"`
+		Slots    []string    `json:"slots,omitempty"` // ranges, without the exact IDs that the edge's own rules list
+		Except   routing.IDs `json:"except,omitzero"` // further routerIds in Slots that do not count, being keys of their own
+		Exact    routing.IDs `json:"exact,omitzero"`
+		RouterID string      `json:"routerId,omitempty"`
+		Domains  []string    `json:"domains,omitempty"` // hosts, at most MaxDomains; nothing else is asked then
 	}
 	// CountAnswer answers it.
 	CountAnswer struct {

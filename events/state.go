@@ -138,13 +138,51 @@ func (s *State) Hash() string {
 	return hex.EncodeToString(sum[:])
 }
 
+// stateJSON is a State with the long exact lists of its rule sets beside them: those in force, the baseline and those of
+// the kept cutovers mostly have the same ones.
+type stateJSON struct {
+	*State
+	Lists routing.Lists `json:"exactLists,omitempty"`
+}
+
 // Encode is the canonical JSON of the state: equal states give equal bytes.
 func (s *State) Encode() []byte {
-	b, err := json.Marshal(s)
+	c := *s
+	j := stateJSON{State: &c, Lists: routing.Lists{}}
+	c.Rules, c.Cutovers = maps.Clone(s.Rules), maps.Clone(s.Cutovers)
+	for ut, r := range c.Rules {
+		r.Baseline, r.Current = j.Lists.Outline(r.Baseline), j.Lists.Outline(r.Current)
+		c.Rules[ut] = r
+	}
+	for id, cut := range c.Cutovers {
+		cut.From, cut.To = j.Lists.Outline(cut.From), j.Lists.Outline(cut.To)
+		c.Cutovers[id] = cut
+	}
+	b, err := json.Marshal(j)
 	if err != nil {
 		panic(err) // every type in a State marshals
 	}
 	return b
+}
+
+// decode reads what Encode wrote, without a look at whether it makes sense.
+func (s *State) decode(b []byte) error {
+	j := stateJSON{State: s}
+	if err := json.Unmarshal(b, &j); err != nil {
+		return err
+	}
+	f := routing.NewFiller(j.Lists)
+	for _, r := range s.Rules {
+		if err := cmp.Or(f.Fill(r.Baseline), f.Fill(r.Current)); err != nil {
+			return err
+		}
+	}
+	for _, c := range s.Cutovers {
+		if err := cmp.Or(f.Fill(c.From), f.Fill(c.To)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // UnitType finds a unit type; "" means the default one.
@@ -315,7 +353,7 @@ func (c *Cutover) sides(wave int) (loses, gains map[string]bool) {
 			gains[unit] = true
 		}
 	}
-	for _, id := range w.Exact {
+	for id := range w.Exact.All() {
 		from, _ := c.From.Owner(id)
 		to, _ := c.To.Owner(id)
 		loses[from], gains[to] = true, true

@@ -255,7 +255,7 @@ type fakeRelay struct {
 
 	mu     sync.Mutex // guards what follows
 	counts Counts
-	onKeys func(unitType string, k routing.Keys, except []string) int
+	onKeys func(unitType string, k routing.Keys, except routing.IDs) int
 	fail   error
 	until  time.Duration // as Serve was told; 0: freely, -1: forbidden
 }
@@ -301,7 +301,7 @@ func (f *fakeRelay) Counts(unitType string) Counts {
 
 func (f *fakeRelay) Changed() <-chan struct{} { return f.changed }
 
-func (f *fakeRelay) CountKeys(unitType string, k routing.Keys, except []string) int {
+func (f *fakeRelay) CountKeys(unitType string, k routing.Keys, except routing.IDs) int {
 	return f.onKeys(unitType, k, except)
 }
 

@@ -29,7 +29,7 @@ type Relay interface {
 	Counts(unitType string) Counts
 	// Changed is signalled when counters moved or the last victim is gone. For one receiver.
 	Changed() <-chan struct{}
-	CountKeys(unitType string, keys routing.Keys, except []string) int
+	CountKeys(unitType string, keys routing.Keys, except routing.IDs) int
 	CountRouter(unitType, routerID string) int
 	// CountDomains counts sessions by domain, handshakes under way included; only those domains that have some.
 	CountDomains(hosts []string) map[string]int

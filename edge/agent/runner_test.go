@@ -352,9 +352,9 @@ func TestQuestions(t *testing.T) {
 	e := l.start(t.TempDir())
 	seq := e.view("the join", admitting).Seq
 	var got routing.Keys
-	var spared []string
+	var spared routing.IDs
 	e.relay.mu.Lock()
-	e.relay.onKeys = func(_ string, k routing.Keys, except []string) int { got, spared = k, except; return 42 }
+	e.relay.onKeys = func(_ string, k routing.Keys, except routing.IDs) int { got, spared = k, except; return 42 }
 	e.relay.mu.Unlock()
 	e.relay.set(Counts{Sessions: 3, Held: 2, Victims: 1})
 
@@ -367,8 +367,8 @@ func TestQuestions(t *testing.T) {
 	}
 
 	var n events.CountAnswer
-	e.ask("sessions", events.CountQuestion{UnitType: "unit_type", Slots: []string{"0-9", "77"}, Except: []string{"7"}, Exact: []string{"a"}}, &n)
-	if n.Sessions != 42 || len(got.Slots) != 2 || got.Slots[0] != (routing.Range{From: 0, To: 9}) || got.Exact[0] != "a" || len(spared) != 1 || spared[0] != "7" {
+	e.ask("sessions", events.CountQuestion{UnitType: "unit_type", Slots: []string{"0-9", "77"}, Except: routing.MustIDs("7"), Exact: routing.MustIDs("a")}, &n)
+	if n.Sessions != 42 || len(got.Slots) != 2 || got.Slots[0] != (routing.Range{From: 0, To: 9}) || !got.Exact.Equal(routing.MustIDs("a")) || !spared.Equal(routing.MustIDs("7")) {
 		t.Errorf("%d of %+v", n.Sessions, got)
 	}
 	e.ask("sessions", events.CountQuestion{RouterID: "6249"}, &n)

@@ -91,7 +91,7 @@ func wildOperator(f *fixture, rnd *rand.Rand) {
 	case 6:
 		f.EvictRouter(testType, id(rnd.IntN(100)))
 	case 7:
-		if n := f.CountKeys(testType, routing.Keys{Slots: []routing.Range{{From: 0, To: 99}}}, nil); n < 0 {
+		if n := f.CountKeys(testType, routing.Keys{Slots: []routing.Range{{From: 0, To: 99}}}, routing.IDs{}); n < 0 {
 			f.t.Error(n)
 		}
 	}

@@ -43,7 +43,7 @@ func TestCloseTellsEverybody(t *testing.T) {
 		t.Errorf("Install after Close: %v", err)
 	}
 	f.Evict(testType, 0)
-	if n := f.CountKeys(testType, routing.Keys{}, nil) + f.CountRouter(testType, "1") + f.EvictRouter(testType, "1"); n != 0 {
+	if n := f.CountKeys(testType, routing.Keys{}, routing.IDs{}) + f.CountRouter(testType, "1") + f.EvictRouter(testType, "1"); n != 0 {
 		t.Error(n)
 	}
 }

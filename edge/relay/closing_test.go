@@ -200,7 +200,7 @@ func TestQuestionsToAClosingRelayReturn(t *testing.T) {
 					case 1:
 						_ = r.Install(context.Background(), (&fixture{t: t}).view(routing.Compile(rules(t, 100))))
 					default:
-						r.CountKeys(testType, routing.Keys{}, nil)
+						r.CountKeys(testType, routing.Keys{}, routing.IDs{})
 					}
 					rounds.Add(1)
 					select {

@@ -99,16 +99,16 @@ func (r *Relay) sum(f func(e *engine) int) int {
 	return n
 }
 
-// CountKeys is the number of open sessions on keys: those in its slots, but for the IDs of except, which are keys of
-// their own to whoever asks; and those of its exact IDs. The view's exact rules do not matter: the question may be about
-// rules that nobody has yet.
-func (r *Relay) CountKeys(unitType string, keys routing.Keys, except []string) int {
-	own := make(map[string]bool, len(except))
-	for _, id := range except {
-		own[id] = true
-	}
+// CountKeys is the number of open sessions on keys: those in its slots, but for the exact IDs of the view and those of
+// except, which are keys of their own to whoever asks: the question may be about rules that nobody has yet; and those of
+// its exact IDs.
+func (r *Relay) CountKeys(unitType string, keys routing.Keys, except routing.IDs) int {
 	return r.sum(func(e *engine) int {
-		return e.registry.Count(unitType, keys, func(id string) bool { return own[id] }, func(s *session) bool { return s.open })
+		t := e.view.Types[unitType]
+		own := func(id string) bool {
+			return except.Has(id) || t != nil && t.Table != nil && t.Table.Lookup(id).Exact
+		}
+		return e.registry.Count(unitType, keys, own, func(s *session) bool { return s.open })
 	})
 }
 

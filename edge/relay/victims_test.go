@@ -66,7 +66,7 @@ func TestEvictionByExactIDs(t *testing.T) {
 	for _, user := range []string{"60", "160", "10", "110", "20"} {
 		open[user], origins[user] = f.open(b, user)
 	}
-	if n := f.CountKeys(testType, keys, []string{"60"}); n != 2 {
+	if n := f.CountKeys(testType, keys, routing.MustIDs("60")); n != 2 {
 		t.Errorf("the preview counts %d sessions, want 2", n)
 	}
 	if n := f.CountRouter(testType, "160"); n != 1 {

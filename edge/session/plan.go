@@ -39,7 +39,7 @@ func Changes(old, new *handshake.View) []Change {
 		_, before := old.Serves(name, "")
 		_, now := new.Serves(name, "")
 		c.Unmarked = before != now
-		if c.All || c.Unmarked || len(c.Keys.Slots)+len(c.Keys.Exact) > 0 {
+		if c.All || c.Unmarked || len(c.Keys.Slots)+c.Keys.Exact.Len() > 0 {
 			out = append(out, c)
 		}
 	}
@@ -68,9 +68,7 @@ func (r *Registry[T]) Touched(c *Change) []*Entry[T] {
 	for _, rg := range c.Keys.Slots {
 		out = slices.AppendSeq(out, x.lists(int(rg.From), int(rg.To)))
 	}
-	for _, id := range c.Keys.Exact {
-		out = append(out, r.Of(c.Type, id)...)
-	}
+	out = slices.AppendSeq(out, x.withIDs(&c.Keys.Exact))
 	if c.Unmarked {
 		out = slices.AppendSeq(out, x.lists(len(x.heads)-1, len(x.heads)-1))
 	}

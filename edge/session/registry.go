@@ -172,12 +172,32 @@ func (r *Registry[T]) Count(unitType string, keys routing.Keys, exact func(route
 			}
 		}
 	}
-	for _, id := range keys.Exact {
-		for _, e := range r.Of(unitType, id) {
-			if live(e.Value) {
-				n++
-			}
+	for e := range x.withIDs(&keys.Exact) {
+		if live(e.Value) {
+			n++
 		}
 	}
 	return n
+}
+
+// withIDs yields the entries of users in a set, at a cost of the smaller one: the set or the entries.
+func (x *index[T]) withIDs(ids *routing.IDs) iter.Seq[*Entry[T]] {
+	return func(yield func(*Entry[T]) bool) {
+		if ids.Len() > x.n {
+			for e := range x.lists(0, len(x.heads)-2) { // unmarked clients have no ID
+				if ids.Has(e.Key.RouterID) && !yield(e) {
+					return
+				}
+			}
+			return
+		}
+		for id := range ids.All() {
+			slot := int(x.slotting.Slot(id))
+			for e := range x.lists(slot, slot) {
+				if e.Key.RouterID == id && !yield(e) {
+					return
+				}
+			}
+		}
+	}
 }

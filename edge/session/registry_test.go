@@ -62,7 +62,7 @@ func TestRegistryAgreesWithAList(t *testing.T) {
 		id := fmt.Sprint(rnd.IntN(60))
 		check(t, list, ids(r.Of("t", id)), func(e *Entry[string]) bool { return e.Key.RouterID == id })
 		c := Change{Type: "t", Slotting: routing.Slotting{Slots: slots}, Unmarked: rnd.IntN(2) == 0, Keys: routing.Keys{
-			Slots: []routing.Range{{From: 3, To: 5}, {From: 19, To: 19}}, Exact: []string{"7", "27"}}}
+			Slots: []routing.Range{{From: 3, To: 5}, {From: 19, To: 19}}, Exact: routing.MustIDs("7", "27")}}
 		check(t, list, ids(r.Touched(&c)), func(e *Entry[string]) bool {
 			s := e.Key.Slot
 			if e.Key.RouterID == "" {

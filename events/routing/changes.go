@@ -1,7 +1,5 @@
 package routing
 
-import "slices"
-
 // Changes are the keys of which t says something else than old: another owner, or another unit that gains it. Whoever
 // holds sessions by slot asks anew for those only. An ID counts as exact if either table lists it; exact IDs within a
 // listed slot may or may not have changed. Both tables must have the same slotting.
@@ -20,18 +18,31 @@ func (t *Table) Changes(old *Table) Keys {
 			k.Slots = append(k.Slots, Range{uint32(s), uint32(s)})
 		}
 	}
-	for id := range t.exact {
-		if !t.Lookup(id).sameUnits(old.Lookup(id)) {
-			k.Exact = append(k.Exact, id)
-		}
-	}
-	for id := range old.exact {
-		if _, both := t.exact[id]; !both && !t.Lookup(id).sameUnits(old.Lookup(id)) {
-			k.Exact = append(k.Exact, id)
-		}
-	}
-	slices.Sort(k.Exact)
+	k.Exact = t.changedIDs(old)
 	return k
+}
+
+func (t *Table) changedIDs(old *Table) IDs {
+	var changed picker
+	walkBoth(&t.ids, &old.ids, func(i, j int) {
+		now, before := t.routeAt(i, &old.ids, j), old.routeAt(j, &t.ids, i)
+		switch {
+		case now.sameUnits(before):
+		case i >= 0:
+			changed.take(&t.ids, i)
+		default:
+			changed.take(&old.ids, j)
+		}
+	})
+	return changed.done()
+}
+
+// routeAt says what holds for the i-th exact ID; if i is -1, for the j-th ID of another set, by its slot.
+func (t *Table) routeAt(i int, other *IDs, j int) *Route {
+	if i >= 0 {
+		return t.exactRoute(i)
+	}
+	return &t.routes[t.slots[t.Slot(other.At(j))]]
 }
 
 func (r *Route) sameUnits(o *Route) bool { return r.Unit == o.Unit && r.Next == o.Next }
@@ -49,11 +60,12 @@ func (t *Table) Moving() Keys {
 			k.Slots = append(k.Slots, Range{uint32(s), uint32(s)})
 		}
 	}
-	for id, i := range t.exact {
-		if t.routes[i].Wave >= 0 {
-			k.Exact = append(k.Exact, id)
+	var moving picker
+	for i := range t.kind {
+		if t.exactRoute(i).Wave >= 0 {
+			moving.take(&t.ids, i)
 		}
 	}
-	slices.Sort(k.Exact)
+	k.Exact = moving.done()
 	return k
 }

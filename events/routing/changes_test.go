@@ -49,7 +49,7 @@ func TestChangesAgreeWithLookups(t *testing.T) {
 			id := fmt.Sprint(i)
 			a, b := old.Lookup(id), now.Lookup(id)
 			changed := a.Unit != b.Unit || a.Next != b.Next
-			slot, exact := inSlots(Slot(id, slots)), slices.Contains(got.Exact, id)
+			slot, exact := inSlots(Slot(id, slots)), got.Exact.Has(id)
 			if changed && !slot && !exact {
 				t.Fatalf("%s changed from %+v to %+v and is not listed", id, a, b)
 			}
@@ -60,7 +60,7 @@ func TestChangesAgreeWithLookups(t *testing.T) {
 				t.Fatalf("slot %d: listed %v, changed %v", Slot(id, slots), slot, changed)
 			}
 		}
-		if k := now.Changes(now); len(k.Slots)+len(k.Exact) > 0 {
+		if k := now.Changes(now); len(k.Slots)+k.Exact.Len() > 0 {
 			t.Fatalf("a table differs from itself: %+v", k)
 		}
 	}
@@ -83,11 +83,11 @@ func TestMoving(t *testing.T) {
 			w = append(w, Wave{k, phases[i]})
 		}
 		k := CompileCutover(from, to, w).Moving()
-		if !slices.Equal(k.Slots, []Range{{5, 7}}) || !slices.Equal(k.Exact, []string{"x"}) {
+		if !slices.Equal(k.Slots, []Range{{5, 7}}) || !k.Exact.Equal(MustIDs("x")) {
 			t.Errorf("%v: %+v", phases, k)
 		}
 	}
-	if k := Compile(from).Moving(); len(k.Slots)+len(k.Exact) > 0 {
+	if k := Compile(from).Moving(); len(k.Slots)+k.Exact.Len() > 0 {
 		t.Errorf("without a cutover: %+v", k)
 	}
 }

@@ -10,7 +10,6 @@ package routing
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,6 +28,10 @@ const (
 	MaxRouterID = 256
 	// MaxUnits bounds the units that ranges may name, and those that exact IDs may name.
 	MaxUnits = 1024
+	// MaxExact bounds the exact IDs of one rule set.
+	MaxExact = 100_000
+	// MaxExactText bounds those of them that are no numbers, in bytes together.
+	MaxExactText = 8 << 20
 )
 
 // What can be wrong with a rule set. Errors wrap one of these and say where.
@@ -41,6 +44,8 @@ var (
 	ErrOverlap     = errors.New("range overlap")
 	ErrBadRouterID = errors.New("bad routerId")
 	ErrExactTwice  = errors.New("exact ID given twice")
+	ErrTooMany     = errors.New("too many exact IDs")
+	ErrNotListed   = errors.New("no exact rule")
 )
 
 // Range is an inclusive range of slots; its text form is "5998-9999", or "7" for one slot.
@@ -89,8 +94,9 @@ type Assignment struct {
 // Rules is a complete rule set of one unit type. The zero value is unusable: make one with Slotting.Rules.
 type Rules struct {
 	slotting Slotting
-	ranges   []Assignment      // sorted, merged, covering [0, slots) exactly once
-	exact    map[string]string // routerId -> unit
+	ranges   []Assignment // sorted, merged, covering [0, slots) exactly once
+	exact    *exactLists
+	outline  string // hash of the exact lists that stand elsewhere, see Lists; then there are none here. "": they are here
 }
 
 // NewRules is Slotting.Rules of whole routerIds.
@@ -98,20 +104,36 @@ func NewRules(slots uint32, ranges map[string][]Range, exact map[string][]string
 	return Slotting{Slots: slots}.Rules(ranges, exact)
 }
 
-// Rules builds a rule set. ranges must cover [0, slots) exactly once; an exact ID may belong to one unit only.
-// Errors wrap the Err values of this package.
+// Rules is RulesOf with exact IDs as they are written by hand. Errors of a list are *ListError.
 func (s Slotting) Rules(ranges map[string][]Range, exact map[string][]string) (*Rules, error) {
+	r, err := s.RulesOf(ranges, nil) // what is wrong with the ranges comes first
+	if err != nil || len(exact) == 0 {
+		return r, err
+	}
+	lists, err := JoinLists(exact, nil)
+	if err == nil {
+		r.exact, err = newExact(lists)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// RulesOf builds a rule set. ranges must cover [0, slots) exactly once; an exact ID may belong to one unit only.
+// Errors wrap the Err values of this package.
+func (s Slotting) RulesOf(ranges map[string][]Range, exact map[string]IDs) (*Rules, error) {
 	slots := s.Slots
 	if slots == 0 || slots > MaxSlots {
 		return nil, fmt.Errorf("%w: %d is not in 1-%d", ErrSlots, slots, MaxSlots)
 	}
-	if n := max(len(ranges), len(exact)); n > MaxUnits {
-		return nil, fmt.Errorf("%w: %d, at most %d are allowed", ErrUnits, n, MaxUnits)
+	if len(ranges) > MaxUnits {
+		return nil, fmt.Errorf("%w: %d, at most %d are allowed", ErrUnits, len(ranges), MaxUnits)
 	}
 	if err := s.Part.Check(); err != nil {
 		return nil, err
 	}
-	r := &Rules{slotting: s, exact: map[string]string{}}
+	r := &Rules{slotting: s}
 	for _, unit := range slices.Sorted(maps.Keys(ranges)) {
 		for _, rg := range ranges[unit] {
 			if rg.To >= slots || rg.From > rg.To {
@@ -123,16 +145,9 @@ func (s Slotting) Rules(ranges map[string][]Range, exact map[string][]string) (*
 	if err := r.cover(); err != nil {
 		return nil, err
 	}
-	for _, unit := range slices.Sorted(maps.Keys(exact)) {
-		for _, id := range exact[unit] {
-			if err := CheckRouterID(id); err != nil {
-				return nil, fmt.Errorf("%w (exact list of %s)", err, unit)
-			}
-			if other, ok := r.exact[id]; ok {
-				return nil, fmt.Errorf("%w: %q belongs to %s and %s", ErrExactTwice, id, other, unit)
-			}
-			r.exact[id] = unit
-		}
+	var err error
+	if r.exact, err = newExact(exact); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
@@ -196,17 +211,20 @@ func (r *Rules) Ranges() map[string][]Range {
 	return m
 }
 
-// Exact are the exact IDs by unit, each list sorted, a fresh copy.
+// Exact are the exact IDs by unit, a fresh copy. Each list is in the order of IDs.
 func (r *Rules) Exact() map[string][]string {
 	m := map[string][]string{}
-	for id, unit := range r.exact {
-		m[unit] = append(m[unit], id)
-	}
-	for _, ids := range m {
-		slices.Sort(ids)
+	for unit, ids := range r.exact.lists() {
+		m[unit] = ids.Strings()
 	}
 	return m
 }
+
+// ExactIDs are the exact IDs by unit in their compact form. The map is a fresh one.
+func (r *Rules) ExactIDs() map[string]IDs { return r.exact.lists() }
+
+// ExactCount is the number of exact IDs.
+func (r *Rules) ExactCount() int { return r.exact.ids.Len() }
 
 // Units are the units that own a slot or an exact ID, sorted.
 func (r *Rules) Units() []string {
@@ -214,7 +232,7 @@ func (r *Rules) Units() []string {
 	for _, a := range r.ranges {
 		set[a.Unit] = true
 	}
-	for _, u := range r.exact {
+	for _, u := range r.exact.units {
 		set[u] = true
 	}
 	return slices.Sorted(maps.Keys(set))
@@ -222,7 +240,7 @@ func (r *Rules) Units() []string {
 
 // Owner is the unit that serves id, and whether an exact rule says so.
 func (r *Rules) Owner(id string) (unit string, exact bool) {
-	if u, ok := r.exact[id]; ok {
+	if u, ok := r.exact.unit(id); ok {
 		return u, true
 	}
 	return r.SlotOwner(r.slotting.Slot(id)), false
@@ -249,30 +267,5 @@ func (r *Rules) find(slot uint32) int {
 
 // Equal reports whether both rule sets say the same of every routerId and list the same exact IDs.
 func (r *Rules) Equal(o *Rules) bool {
-	return r.slotting == o.slotting && slices.Equal(r.ranges, o.ranges) && maps.Equal(r.exact, o.exact)
-}
-
-type rulesJSON struct {
-	Slots  uint32              `json:"slots"`
-	Part   Part                `json:"substring,omitzero"`
-	Ranges map[string][]Range  `json:"ranges"`
-	Exact  map[string][]string `json:"exact,omitempty"`
-}
-
-// MarshalJSON is canonical: equal rule sets give equal bytes.
-func (r *Rules) MarshalJSON() ([]byte, error) {
-	return json.Marshal(rulesJSON{r.slotting.Slots, r.slotting.Part, r.Ranges(), r.Exact()})
-}
-
-// UnmarshalJSON validates like Slotting.Rules.
-func (r *Rules) UnmarshalJSON(b []byte) error {
-	var j rulesJSON
-	if err := json.Unmarshal(b, &j); err != nil {
-		return err
-	}
-	n, err := Slotting{j.Slots, j.Part}.Rules(j.Ranges, j.Exact)
-	if err == nil {
-		*r = *n
-	}
-	return err
+	return r.slotting == o.slotting && slices.Equal(r.ranges, o.ranges) && r.exact.equal(o.exact)
 }

@@ -14,8 +14,8 @@ const (
 
 // Keys are the keys of one wave: slots without their exact IDs, and exact IDs.
 type Keys struct {
-	Slots []Range  `json:"slots,omitempty"`
-	Exact []string `json:"exact,omitempty"`
+	Slots []Range `json:"slots,omitempty"`
+	Exact IDs     `json:"exact,omitzero"`
 }
 
 // SlotCount is the number of slots among the keys.
@@ -43,12 +43,15 @@ type Route struct {
 }
 
 // Table is the compiled form of a rule set with at most one cutover in progress.
-// A lookup is an array index (and a map access where exact IDs exist) and allocates nothing.
+// A lookup is an array index (and a binary search where exact IDs exist) and allocates nothing. Exact IDs that no cutover
+// touches are those of the rule set: the table has nothing of its own for them.
 type Table struct {
 	routes []Route
-	slots  []uint16          // slot -> index into routes
-	part   Part              // of a routerId that counts for its slot
-	exact  map[string]uint16 // routerId -> index into routes
+	slots  []uint16 // slot -> index into routes
+	part   Part     // of a routerId that counts for its slot
+	ids    IDs      // exact IDs
+	kind   []uint16 // by index in ids: index into kinds
+	kinds  []uint16 // indexes into routes
 }
 
 // Compile builds the lookup form of rules.
@@ -67,32 +70,55 @@ func CompileCutover(from, to *Rules, waves []Wave) *Table {
 			t.slots[s] = i
 		}
 	}
-	t.exact = make(map[string]uint16, len(from.exact)+len(to.exact))
-	for id, unit := range from.exact {
-		t.exact[id] = b.route(Route{Unit: unit, Exact: true, Wave: -1})
-	}
-	if from != to {
-		for id := range to.exact { // a key of its own while the cutover runs, even if only the new rules name it
-			if _, ok := t.exact[id]; !ok {
-				t.exact[id] = b.route(Route{Unit: from.SlotOwner(from.slotting.Slot(id)), Exact: true, Wave: -1})
-			}
-		}
-	}
+	b.exact(from, to, waves)
 	for w, wave := range waves {
 		for _, rg := range wave.Slots {
 			for s := rg.From; s <= rg.To; s++ {
 				t.slots[s] = b.route(moving(from.SlotOwner(s), to.SlotOwner(s), wave.Phase, w))
 			}
 		}
-		for _, id := range wave.Exact {
-			f, _ := from.Owner(id)
-			n, _ := to.Owner(id)
-			r := moving(f, n, wave.Phase, w)
-			r.Exact = true
-			t.exact[id] = b.route(r)
-		}
 	}
 	return t
+}
+
+// exact fills in the exact IDs. While a cutover runs, an ID is a key of its own even if only the new rules name it.
+func (b *builder) exact(from, to *Rules, waves []Wave) {
+	if from.exact == to.exact {
+		b.ids, b.kind = from.exact.ids, from.exact.owner
+		for _, unit := range from.exact.units {
+			b.kinds = append(b.kinds, b.route(Route{Unit: unit, Exact: true, Wave: -1}))
+		}
+		return
+	}
+	kind := func(r Route) uint16 {
+		r.Exact = true
+		i := b.route(r)
+		for len(b.kinds) <= int(i) {
+			b.kinds = append(b.kinds, uint16(len(b.kinds))) // a kind is the index of its route
+		}
+		return i
+	}
+	var all picker
+	x, y := &from.exact.ids, &to.exact.ids
+	walkBoth(x, y, func(i, j int) {
+		if i >= 0 {
+			all.take(x, i)
+		} else {
+			all.take(y, j)
+		}
+		b.kind = append(b.kind, kind(Route{Unit: from.ownerAt(i, y, j), Wave: -1}))
+	})
+	b.ids = all.done()
+	for w, wave := range waves {
+		for id := range wave.Exact.All() {
+			f, _ := from.Owner(id)
+			n, _ := to.Owner(id)
+			i, ok := b.ids.find(id)
+			if ok { // CheckWaves has seen that it is there
+				b.kind[i] = kind(moving(f, n, wave.Phase, w))
+			}
+		}
+	}
 }
 
 func moving(from, to string, p Phase, wave int) Route {
@@ -123,13 +149,16 @@ func (b *builder) route(r Route) uint16 {
 
 // Lookup says what holds for a routerId.
 func (t *Table) Lookup(id string) *Route {
-	if len(t.exact) > 0 {
-		if i, ok := t.exact[id]; ok {
-			return &t.routes[i]
+	if len(t.kind) > 0 {
+		if i, ok := t.ids.find(id); ok {
+			return t.exactRoute(i)
 		}
 	}
 	return &t.routes[t.slots[t.Slot(id)]]
 }
+
+// exactRoute says what holds for the i-th exact ID.
+func (t *Table) exactRoute(i int) *Route { return &t.routes[t.kinds[t.kind[i]]] }
 
 // Slot is the slot of a routerId.
 func (t *Table) Slot(id string) uint32 {
@@ -148,8 +177,8 @@ func (t *Table) Owns(unit string) bool {
 	if slices.ContainsFunc(t.slots, own) {
 		return true
 	}
-	for _, i := range t.exact {
-		if own(i) {
+	for _, k := range t.kind {
+		if own(t.kinds[k]) {
 			return true
 		}
 	}

@@ -19,14 +19,11 @@ func CheckWaves(from, to *Rules, waves []Keys) error {
 		return fmt.Errorf("%w: there is none", ErrWaves)
 	}
 	d := Compare(from, to)
-	c := dealer{slots: make([]uint32, from.slotting.Slots), exact: map[string]bool{}, routes: 2 * len(from.Units())}
+	c := dealer{slots: make([]uint32, from.slotting.Slots), exact: d.Exact, seen: make([]bool, d.Exact.Len()), flows: len(d.Flows), routes: 2 * len(from.Units())}
 	for i, m := range d.Moves {
 		for s := m.From; s <= m.To; s++ {
 			c.slots[s] = uint32(i) + 1
 		}
-	}
-	for _, m := range d.ExactMoves {
-		c.exact[m.ID] = true
 	}
 	for w, k := range waves {
 		if err := c.deal(k); err != nil {
@@ -45,8 +42,10 @@ func CheckWaves(from, to *Rules, waves []Keys) error {
 // dealer holds the keys that have still to turn up in a wave.
 type dealer struct {
 	slots  []uint32 // 1 + index of the slot's move, or 0
-	exact  map[string]bool
+	exact  IDs      // that move
+	seen   []bool   // by index in exact: it has turned up
 	dealt  int
+	flows  int // pairs of units between which exact IDs move
 	routes int // not less than the number of routes of the compiled table
 }
 
@@ -68,13 +67,14 @@ func (c *dealer) deal(k Keys) error {
 		}
 		c.dealt += rg.Len()
 	}
-	for _, id := range k.Exact {
-		if !c.exact[id] {
+	for id := range k.Exact.All() {
+		i, ok := c.exact.find(id)
+		if !ok || c.seen[i] {
 			return fmt.Errorf("exact ID %q does not move, or stands in a wave already", id)
 		}
-		delete(c.exact, id)
+		c.seen[i] = true
 		c.dealt++
-		c.routes++
 	}
+	c.routes += min(k.Exact.Len(), c.flows)
 	return nil
 }

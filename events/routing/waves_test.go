@@ -13,16 +13,16 @@ func TestCheckWaves(t *testing.T) {
 	from := mustRules(t, 10, ranges{"a": {{From: 0, To: 5}}, "b": {{From: 6, To: 9}}}, exact{"b": {"x"}, "a": {"stays"}})
 	to := mustRules(t, 10, ranges{"a": {{From: 0, To: 7}}, "b": {{From: 8, To: 9}}}, exact{"a": {"x", "stays"}})
 	slots := func(rg ...routing.Range) routing.Keys { return routing.Keys{Slots: rg} }
-	ids := func(id ...string) routing.Keys { return routing.Keys{Exact: id} }
+	ids := func(id ...string) routing.Keys { return routing.Keys{Exact: routing.MustIDs(id...)} }
 	six, seven := routing.Range{From: 6, To: 6}, routing.Range{From: 7, To: 7}
 	for _, c := range []struct {
 		name  string
 		waves []routing.Keys
 		want  string // "" means fine
 	}{
-		{"one", []routing.Keys{{Slots: []routing.Range{{From: 6, To: 7}}, Exact: []string{"x"}}}, ""},
+		{"one", []routing.Keys{{Slots: []routing.Range{{From: 6, To: 7}}, Exact: routing.MustIDs("x")}}, ""},
 		{"three in any order", []routing.Keys{ids("x"), slots(seven), slots(six)}, ""},
-		{"an empty wave", []routing.Keys{{}, {Slots: []routing.Range{seven, six}, Exact: []string{"x"}}}, ""},
+		{"an empty wave", []routing.Keys{{}, {Slots: []routing.Range{seven, six}, Exact: routing.MustIDs("x")}}, ""},
 		{"none", nil, "there is none"},
 		{"a slot missing", []routing.Keys{slots(six), ids("x")}, "1 of 3 moving keys"},
 		{"the ID missing", []routing.Keys{slots(six, seven)}, "1 of 3 moving keys"},
@@ -32,7 +32,7 @@ func TestCheckWaves(t *testing.T) {
 		{"a slot beyond the end", []routing.Keys{slots(routing.Range{From: 6, To: 10})}, "6-10"},
 		{"the largest slot", []routing.Keys{slots(routing.Range{From: 6, To: math.MaxUint32})}, "0-9"},
 		{"backwards", []routing.Keys{slots(routing.Range{From: 7, To: 6})}, "7-6"},
-		{"an ID twice", []routing.Keys{ids("x", "x")}, `"x"`},
+		{"an ID twice", []routing.Keys{ids("x"), ids("x")}, `"x"`},
 		{"an ID that stays", []routing.Keys{ids("stays")}, `"stays"`},
 		{"an ID that nobody lists", []routing.Keys{ids("5")}, `"5"`},
 	} {

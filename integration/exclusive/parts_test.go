@@ -240,11 +240,11 @@ func (d *door) Counts(string) agent.Counts {
 	return c
 }
 
-func (d *door) Changed() <-chan struct{}                     { return d.changed }
-func (d *door) CountKeys(string, routing.Keys, []string) int { return 0 }
-func (d *door) CountDomains([]string) map[string]int         { return nil }
-func (d *door) CountRouter(string, string) int               { return 0 }
-func (d *door) EvictRouter(string, string) int               { return 0 }
+func (d *door) Changed() <-chan struct{}                        { return d.changed }
+func (d *door) CountKeys(string, routing.Keys, routing.IDs) int { return 0 }
+func (d *door) CountDomains([]string) map[string]int            { return nil }
+func (d *door) CountRouter(string, string) int                  { return 0 }
+func (d *door) EvictRouter(string, string) int                  { return 0 }
 func (d *door) Passage(events.CutoverQuestion) events.CutoverAnswer {
 	return events.CutoverAnswer{} // it remembers nobody
 }

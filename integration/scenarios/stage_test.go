@@ -124,7 +124,7 @@ func brief(data []byte) string {
 	if back, ok := m["back"].(map[string]any); ok {
 		m["back"] = back["cutover"]
 	}
-	for _, long := range []string{"rules", "diff", "counted", "unitType", "ruleFrom", "ruleTo", "exactMoves", "moves", "rate", "key"} {
+	for _, long := range []string{"rules", "change", "diff", "counted", "unitType", "ruleFrom", "ruleTo", "exactMoves", "moves", "rate", "key"} {
 		delete(m, long)
 	}
 	if checks, ok := m["checks"].([]any); ok {

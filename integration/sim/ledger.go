@@ -56,8 +56,12 @@ func (l *ledger) propose(was *events.State, e *events.CutoverProposed) {
 	if c, ok := was.Cutovers[e.RollbackOf]; ok && c.State.Running() {
 		from = c.Standing()
 	}
+	to, err := e.To(from)
+	if err != nil {
+		panic(err) // the state has taken it
+	}
 	exact := map[string]string{}
-	for _, rules := range []*routing.Rules{from, e.Rules} {
+	for _, rules := range []*routing.Rules{from, to} {
 		for unit, ids := range rules.Exact() {
 			for _, id := range ids {
 				exact[id] = unit
@@ -68,7 +72,7 @@ func (l *ledger) propose(was *events.State, e *events.CutoverProposed) {
 	for _, keys := range e.Waves {
 		wave := map[int]string{}
 		for k := range keyCount {
-			if unit := goesTo(k, keys, exact, e.Rules); unit != "" {
+			if unit := goesTo(k, keys, exact, to); unit != "" {
 				wave[k] = unit
 			}
 		}
@@ -78,7 +82,7 @@ func (l *ledger) propose(was *events.State, e *events.CutoverProposed) {
 }
 
 // goesTo is where a wave moves a key, "" if it does not.
-func goesTo(k int, keys routing.Keys, exact map[string]string, to *routing.Rules) string {
+func goesTo(k int, keys events.Share, exact map[string]string, to *routing.Rules) string {
 	id := keyID(k)
 	slot := routing.Slot(id, slots)
 	owner := ""

@@ -59,11 +59,12 @@ func accepted(rec events.Record) Outcome {
 // proposal is what `cutover preview` prints: the fields of `cutover show` that exist at that moment. It hides the full
 // rule set of the event.
 type proposal struct {
-	ID    string         `json:"id"`
-	State string         `json:"state"`
-	Slots int            `json:"slots"`
-	Waves []proposedWave `json:"waves"`
-	Rules *struct{}      `json:"rules,omitempty"`
+	ID     string         `json:"id"`
+	State  string         `json:"state"`
+	Slots  int            `json:"slots"`
+	Waves  []proposedWave `json:"waves"`
+	Rules  *struct{}      `json:"rules,omitempty"`
+	Change *struct{}      `json:"change,omitempty"`
 	events.Count
 	events.CutoverProposed
 }
@@ -78,7 +79,7 @@ type proposedWave struct {
 func proposalOf(e events.CutoverProposed) proposal {
 	p := proposal{ID: e.Cutover, State: string(events.Proposed), Slots: e.Slots(), Waves: []proposedWave{}, Count: e.Counted, CutoverProposed: e}
 	for i, keys := range e.Waves {
-		p.Waves = append(p.Waves, proposedWave{i, keys.SlotCount(), len(keys.Exact), string(events.PendingWave)})
+		p.Waves = append(p.Waves, proposedWave{i, keys.SlotCount(), keys.ExactIDs(), string(events.PendingWave)})
 	}
 	return p
 }

@@ -111,13 +111,7 @@ func noOpenCutover(s *events.State, c *events.Cutover) events.Check {
 // gaining are the units that gain keys, sorted.
 func gaining(c *events.Cutover) []string {
 	set := map[string]bool{}
-	d := routing.Compare(c.From, c.To)
-	for _, m := range d.Moves {
-		set[m.Target] = true
-	}
-	for _, m := range d.ExactMoves {
-		set[m.Target] = true
-	}
+	routing.Compare(c.From, c.To).Sides(func(_, target string) { set[target] = true })
 	return slices.Sorted(maps.Keys(set))
 }
 

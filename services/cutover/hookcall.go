@@ -95,24 +95,18 @@ type HookUnit struct {
 func hookCall(epoch string, o CallHook) HookCall {
 	c, d := o.Cutover, routing.Compare(o.Cutover.From, o.Cutover.To)
 	units := map[string]HookUnit{}
-	add := func(source, target string) {
+	d.Sides(func(source, target string) {
 		s, t := units[source], units[target]
 		s.ID, s.Loses, t.ID, t.Gains = source, true, target, true
 		units[source], units[target] = s, t
-	}
-	for _, m := range d.Moves {
-		add(m.Source, m.Target)
-	}
-	for _, m := range d.ExactMoves {
-		add(m.Source, m.Target)
-	}
+	})
 	delivery := strings.Join([]string{"unitgate hook", epoch, o.Namespace, c.ID, o.Hook.On, o.Hook.Name}, "\n")
 	return HookCall{
 		ID: uuid.NewSHA1(uuid.NameSpaceOID, []byte(delivery)).String(), Namespace: o.Namespace, Hook: o.Hook.Name, On: o.Hook.On,
 		Cutover: HookCutover{
 			ID: c.ID, State: c.State, UnitType: c.UnitType, RuleFrom: c.RuleFrom, RuleTo: c.RuleTo,
 			Units: slices.SortedFunc(maps.Values(units), func(a, b HookUnit) int { return strings.Compare(a.ID, b.ID) }),
-			Slots: d.Slots(), ExactIDs: len(d.ExactMoves), Sessions: c.Counted.Sessions,
+			Slots: d.Slots(), ExactIDs: d.Exact.Len(), Sessions: c.Counted.Sessions,
 			Drain: c.Drain, RollbackOf: c.RollbackOf, Reason: c.Why, Actor: c.Actor, TraceID: traceID(c.Traceparent),
 		},
 	}

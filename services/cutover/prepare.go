@@ -110,7 +110,11 @@ func (p *Preparer) count(ctx context.Context, s *events.State, env events.Envelo
 	if c, ok := s.Cutovers[prop.RollbackOf]; ok && c.State.Running() {
 		from = c.Standing()
 	}
-	lost := losses(from, prop.Rules, "")
+	to, err := prop.To(from)
+	if err != nil {
+		return events.Count{SilentEdges: []string{}}
+	}
+	lost := losses(from, to, "")
 	edges := s.LiveEdges()
 	answers := p.fleet.Count(ctx, edges, func(e events.Edge) events.CountQuestion {
 		q, loses := lost[e.Unit]
@@ -143,34 +147,17 @@ func losses(from, to *routing.Rules, gainer string) map[string]events.CountQuest
 			lost[m.Source] = q
 		}
 	}
-	for _, m := range diff.ExactMoves {
-		if counts(m.Target) {
-			q := lost[m.Source]
-			q.Exact = append(q.Exact, m.ID)
-			lost[m.Source] = q
-		}
+	for unit, ids := range diff.ExactFrom(counts) {
+		q := lost[unit]
+		q.Exact = ids
+		lost[unit] = q
 	}
-	for _, id := range exactIDs(from, to) {
-		slot := from.Slotting().Slot(id)
-		if unit, next := from.SlotOwner(slot), to.SlotOwner(slot); unit != next && counts(next) {
-			q := lost[unit]
-			q.Except = append(q.Except, id)
-			lost[unit] = q
-		}
+	for unit, ids := range diff.NewlyExact(counts) {
+		q := lost[unit]
+		q.Except = ids
+		lost[unit] = q
 	}
 	return lost
-}
-
-// exactIDs are the IDs that are keys of their own in a cutover: those that either rule set lists.
-func exactIDs(from, to *routing.Rules) []string {
-	var ids []string
-	for _, r := range []*routing.Rules{from, to} {
-		for _, list := range r.Exact() {
-			ids = append(ids, list...)
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
 }
 
 // Run measures the named prechecks at the same time and returns their verdicts in that order.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/routing"
 )
 
 // A preview counts the live sessions of the moving keys at the edges of the units that lose them, and names every edge
@@ -24,7 +25,7 @@ func TestPreviewCounts(t *testing.T) {
 	}
 	b.change("b1", func(e *fakeEdge) {
 		q := e.asked[0]
-		if q.UnitType != "user" || !slices.Equal(q.Slots, []string{"8-11"}) || !slices.Equal(q.Exact, []string{"13"}) || !slices.Equal(q.Except, []string{"9"}) {
+		if q.UnitType != "user" || !slices.Equal(q.Slots, []string{"8-11"}) || !q.Exact.Equal(routing.MustIDs("13")) || !q.Except.Equal(routing.MustIDs("9")) {
 			t.Errorf("b1 was asked %+v", q)
 		}
 	})

@@ -22,7 +22,8 @@ type View struct {
 	RuleFrom    uint64                `json:"ruleFrom"`
 	RuleTo      uint64                `json:"ruleTo"`
 	Moves       []routing.Move        `json:"moves"`
-	ExactMoves  []routing.ExactMove   `json:"exactMoves"`
+	ExactMoves  []routing.ExactMove   `json:"exactMoves"`           // the first routing.MaxShown
+	ExactCount  int                   `json:"exactCount"`           // exact IDs that move
 	Slots       int                   `json:"slots"`                // that move
 	Sessions    int                   `json:"sessions"`             // that moved keys had when it was proposed
 	SilentEdges []string              `json:"silentEdges"`          // that did not answer then
@@ -86,7 +87,7 @@ func Show(s *events.State, c events.Cutover, reports map[string]Report) View {
 	d := routing.Compare(c.From, c.To)
 	v := View{
 		ID: c.ID, State: c.State, UnitType: c.UnitType, RuleFrom: c.RuleFrom, RuleTo: c.RuleTo,
-		Moves: orEmpty(d.Moves), ExactMoves: orEmpty(d.ExactMoves), Slots: d.Slots(), Diff: routing.DiffText(c.From, c.To), Rate: c.Rate,
+		Moves: orEmpty(d.Moves), ExactMoves: d.ExactMoves(routing.MaxShown), ExactCount: d.Exact.Len(), Slots: d.Slots(), Diff: routing.DiffText(c.From, c.To), Rate: c.Rate,
 		Interval: c.Interval, Drain: c.Drain, Emergency: c.Emergency, RollbackOf: c.RollbackOf,
 		Sessions: c.Counted.Sessions, SilentEdges: orEmpty(c.Counted.SilentEdges),
 		Reason: c.Why, Checks: orEmpty(c.Checks), Waves: []WaveView{}, Hooks: []HookView{}, Actor: c.Actor,
@@ -141,7 +142,7 @@ func ShowQuery(states States, m *Manager) command.Query {
 
 func showWave(s *events.State, c *events.Cutover, i int, reports map[string]Report) WaveView {
 	w := c.Waves[i]
-	v := WaveView{Index: i, Exact: len(w.Exact), State: w.State, WaitingFor: []string{}, Skipped: slices.AppendSeq([]string{}, maps.Keys(w.SkipEdges))}
+	v := WaveView{Index: i, Exact: w.Exact.Len(), State: w.State, WaitingFor: []string{}, Skipped: slices.AppendSeq([]string{}, maps.Keys(w.SkipEdges))}
 	for _, r := range w.Slots {
 		v.Slots += r.Len()
 	}
@@ -176,12 +177,7 @@ func fenceEvicted(r *events.EdgeReport, fence uint64) int {
 // showEdges are the edges of both sides: those that are registered, and those whose reports the journal holds.
 func showEdges(s *events.State, c *events.Cutover, d routing.Diff, reports map[string]Report) []EdgeView {
 	sides := map[string]bool{}
-	for _, m := range d.Moves {
-		sides[m.Source], sides[m.Target] = true, true
-	}
-	for _, m := range d.ExactMoves {
-		sides[m.Source], sides[m.Target] = true, true
-	}
+	d.Sides(func(source, target string) { sides[source], sides[target] = true, true })
 	edges := map[string]EdgeView{}
 	for _, e := range s.LiveEdges() {
 		if sides[e.Unit] {

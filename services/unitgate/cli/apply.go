@@ -116,7 +116,11 @@ func (a *apply) plan(ctx context.Context, b *bus, files []*configfile.File) ([]*
 // across them. It stops at the first that is refused.
 func (a *apply) carryOut(ctx context.Context, b *bus, todo []*planned) error {
 	for i, p := range todo {
-		o, err := b.do(ctx, p.Namespace, "config", "apply", "", events.ApplyConfig{Base: p.base, Config: p.file.Config, Prune: a.prune, Drafts: a.drafts})
+		cfg, err := p.file.Config.Packed() // long lists of exact IDs do not fit into a message as they are
+		if err != nil {
+			return partly(p.file.Locate(err), todo, i)
+		}
+		o, err := b.do(ctx, p.Namespace, "config", "apply", "", events.ApplyConfig{Base: p.base, Config: cfg, Prune: a.prune, Drafts: a.drafts})
 		if err != nil {
 			return partly(p.file.Locate(err), todo, i) // whatever a command ends with is an *events.Error
 		}

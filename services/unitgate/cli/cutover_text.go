@@ -61,7 +61,7 @@ func summary(v cutover.View) string {
 func (c *cli) describe(v cutover.View) {
 	c.say("cutover %s  %s", v.ID, v.State)
 	c.say("  unit type  %s, rules %s", v.UnitType, ruleVersions(v))
-	c.say("  moves      %d slots, %d exact IDs, %d sessions when it was proposed", v.Slots, len(v.ExactMoves), v.Sessions)
+	c.say("  moves      %d slots, %d exact IDs, %d sessions when it was proposed", v.Slots, v.ExactCount, v.Sessions)
 	if v.RollbackOf != "" {
 		c.say("             back from where %s has moved them", v.RollbackOf)
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -257,7 +258,11 @@ func (r rulesView) text() string {
 		}
 	}
 	for _, unit := range slices.Sorted(maps.Keys(r.Exact)) {
-		out = append(out, "exact "+unit+"="+strings.Join(r.Exact[unit], ","))
+		ids, more := r.Exact[unit], ""
+		if n := len(ids) - routing.ShortList; n > 0 {
+			ids, more = ids[:routing.ShortList], fmt.Sprintf(" and %d more", n)
+		}
+		out = append(out, "exact "+unit+"="+strings.Join(ids, ",")+more)
 	}
 	return strings.Join(out, " ")
 }

@@ -70,7 +70,8 @@ type diffView struct {
 	From       ruleSide            `json:"from"`
 	To         ruleSide            `json:"to"`
 	Moves      []routing.Move      `json:"moves"`
-	ExactMoves []routing.ExactMove `json:"exactMoves"`
+	ExactMoves []routing.ExactMove `json:"exactMoves"` // the first routing.MaxShown
+	ExactCount int                 `json:"exactCount"` // exact IDs that move
 	Slots      int                 `json:"slots"`
 	Diff       string              `json:"diff"`
 }
@@ -93,7 +94,7 @@ func (d *rulesDiff) run(ctx context.Context) error {
 		return events.ErrBadSlots.With("there were %d slots, and %d later: they cannot be compared", v.From.rules.Slots(), v.To.rules.Slots())
 	}
 	diff := routing.Compare(v.From.rules, v.To.rules)
-	v.Moves, v.ExactMoves, v.Slots = append([]routing.Move{}, diff.Moves...), append([]routing.ExactMove{}, diff.ExactMoves...), diff.Slots()
+	v.Moves, v.ExactMoves, v.ExactCount, v.Slots = append([]routing.Move{}, diff.Moves...), diff.ExactMoves(routing.MaxShown), diff.Exact.Len(), diff.Slots()
 	v.Diff = routing.DiffText(v.From.rules, v.To.rules)
 	if d.json() {
 		return d.document(v)
@@ -141,7 +142,7 @@ func (d *rulesDiff) text(v diffView) {
 			d.say("  at %d, cutover %s was running: see unitgate route ID --at %d", side.Seq, side.Cutover, side.Seq)
 		}
 	}
-	if len(v.Moves)+len(v.ExactMoves) == 0 {
+	if len(v.Moves)+v.ExactCount == 0 {
 		d.say("  nothing has another owner")
 	}
 	for _, m := range v.Moves {
@@ -149,6 +150,9 @@ func (d *rulesDiff) text(v diffView) {
 	}
 	for _, m := range v.ExactMoves {
 		d.say("  exact %s from %s to %s", m.ID, m.Source, m.Target)
+	}
+	if more := v.ExactCount - len(v.ExactMoves); more > 0 {
+		d.say("  and %d more exact IDs", more)
 	}
 	for line := range strings.Lines(v.Diff) {
 		d.say("    %s", strings.TrimRight(line, "\n"))
