@@ -175,7 +175,7 @@ func badFiles(t *testing.T) map[string]badFile {
 // randomIDs are exact IDs that no compression brings below the bound of an event, in a message that a server takes.
 func randomIDs() []string {
 	r := rand.New(rand.NewPCG(1, 2))
-	ids := make([]string, 3800)
+	ids := make([]string, 2900)
 	for i := range ids {
 		id := make([]byte, 256)
 		for j := range id {
