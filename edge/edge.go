@@ -40,6 +40,7 @@ type Config struct {
 	StateDir  string        // made if it is not there
 	ID        string        // "": made once and kept in StateDir
 	TakeOver  bool          // take the sockets over from the process that works in StateDir; if there is none, start like any other
+	Ends      string        // pid namespace that ends with this process, as the kernel names it; "": none, see pid1
 	TakeRate  int           // sessions a second that it is to close then; 0: they stay until they end
 	Capacity  int           // most sessions; 0: not limited
 	Limits    limit.Limits  // of clients' connections, whatever becomes of them

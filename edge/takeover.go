@@ -101,10 +101,20 @@ func (t *takeover) fits(cfg *Config) error {
 			return fmt.Errorf("the edge that runs here is of %s %q, not %q: its sockets are not for this one", f.what, f.theirs, f.ours)
 		}
 	}
+	if o.Ends != "" && o.Ends == pidNamespace() {
+		return fmt.Errorf("edge %s does the work of this container's PID 1: the container ends with it, and this process with that; "+
+			"start another container with the same --state-dir and network beside it", o.Edge)
+	}
 	if cfg.ID == o.Edge {
 		return fmt.Errorf("the id %q is that of the edge that runs here, which keeps it until its last session ends: give another --id, or none", o.Edge)
 	}
 	return nil
+}
+
+// pidNamespace is this process's, as the kernel names it.
+func pidNamespace() string {
+	name, _ := os.Readlink("/proc/self/ns/pid") // "" on other systems, where nothing is handed over
+	return name
 }
 
 // listeners are the sockets for the addresses that both processes have.
@@ -194,7 +204,7 @@ func (e *Edge) takeOver(ctx context.Context) error {
 // offer is what this process has for the next one.
 func (e *Edge) offer() (*handover.Offer, error) {
 	o := &handover.Offer{
-		PID: os.Getpid(), Namespace: e.cfg.Namespace, Unit: e.cfg.Unit, Cluster: e.cfg.Cluster, Edge: e.dir.ID(), Directory: e.dir.Identity(),
+		PID: os.Getpid(), Namespace: e.cfg.Namespace, Unit: e.cfg.Unit, Cluster: e.cfg.Cluster, Edge: e.dir.ID(), Directory: e.dir.Identity(), Ends: e.cfg.Ends,
 	}
 	lock, err := e.home.Share()
 	if err != nil {

@@ -61,7 +61,10 @@ type Offer struct {
 	Cluster   string `json:"cluster"`
 	Edge      string `json:"edge"`
 	Directory string `json:"directory"` // identity of its state directory
-	Items     []Item `json:"-"`
+	// Ends is the pid namespace of which every process ends with this one, "" if there is none: that of a container whose
+	// PID 1 waits for it.
+	Ends  string `json:"ends,omitempty"`
+	Items []Item `json:"-"`
 }
 
 // Close closes the descriptors.

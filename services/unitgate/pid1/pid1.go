@@ -22,6 +22,9 @@ const (
 	// self is this very program, also when its file has been replaced since.
 	self = "/proc/self/exe"
 
+	// behind tells the child what it is.
+	behind = "UNITGATE_BEHIND_PID1"
+
 	// signalled is what shells add to the number of the signal that ended a program.
 	signalled = 128
 
@@ -37,6 +40,16 @@ var forwarded = []os.Signal{
 
 // Is says whether this process is PID 1 of its pid namespace.
 func Is() bool { return os.Getpid() == 1 }
+
+// Ends is the pid namespace, as the kernel names it, that ends with this process: its PID 1 is in Run and waits for it; ""
+// if there is none.
+func Ends() string {
+	if os.Getenv(behind) == "" || os.Getppid() != 1 {
+		return ""
+	}
+	name, _ := os.Readlink("/proc/self/ns/pid")
+	return name
+}
 
 // Run runs this program once more, with its arguments, environment and standard files, and returns the exit code of
 // that; 128 and the signal's number if a signal ended it. When ctx ends, the child gets SIGTERM, if no signal that was
@@ -87,7 +100,7 @@ func start(log *slog.Logger) (*child, error) {
 		runtime.LockOSThread()
 		var err error
 		c.pid, err = syscall.ForkExec(self, os.Args, &syscall.ProcAttr{
-			Env: os.Environ(), Files: []uintptr{0, 1, 2},
+			Env: append(os.Environ(), behind+"=1"), Files: []uintptr{0, 1, 2},
 			// In a process group of its own, it gets a terminal's Ctrl-C once, from us.
 			Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true},
 		})
