@@ -54,8 +54,8 @@ func StartCluster(t testing.TB) *Cluster {
 	for i, name := range names {
 		addr, dir := "127.0.0.1:"+strconv.Itoa(FreePort(t)), t.TempDir()
 		s := &natsServer{url: "nats://" + addr, config: filepath.Join(dir, "nats.conf")}
-		text := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream: {store_dir: %q}\ncluster: {name: test, listen: %q, ping_interval: \"%v\", ping_max: 2, routes: [\"%s\"]}\n",
-			name, addr, filepath.Join(dir, "js"), strings.TrimPrefix(c.Routes[i], "nats://"), routePing, strings.Join(c.Routes, `", "`))
+		text := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream: {store_dir: %q}\ncluster: {name: test, listen: %q, ping_interval: \"%v\", ping_max: 2, routes: [%s]}\n",
+			name, addr, filepath.Join(dir, "js"), strings.TrimPrefix(c.Routes[i], "nats://"), routePing, strings.Join(c.Routes, ", "))
 		if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -139,6 +139,7 @@ func (c *cli) app() *fisk.Application {
 	app.Flag("tls-ca", "certificate authority of the NATS server").PlaceHolder("FILE").StringVar(&c.tlsCA)
 	c.addServers(app)
 	c.addReady(app)
+	c.addOrigin(app)
 	c.addApply(app)
 	c.addGet(app)
 	c.addRoute(app)

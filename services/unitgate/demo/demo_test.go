@@ -12,7 +12,7 @@ import (
 )
 
 func TestOriginSaysWhereItIs(t *testing.T) {
-	o, err := start("unbj", 10*time.Millisecond)
+	o, err := start("unbj", "127.0.0.1:0", 10*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}

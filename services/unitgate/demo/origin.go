@@ -31,10 +31,13 @@ type Origin struct {
 }
 
 // StartOrigin starts the server of a unit on a loopback port that the kernel chooses.
-func StartOrigin(unit string) (*Origin, error) { return start(unit, broadcastEvery) }
+func StartOrigin(unit string) (*Origin, error) { return start(unit, "127.0.0.1:0", broadcastEvery) }
 
-func start(unit string, every time.Duration) (*Origin, error) {
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+// StartOriginAt starts it on an address of the caller's.
+func StartOriginAt(unit, addr string) (*Origin, error) { return start(unit, addr, broadcastEvery) }
+
+func start(unit, addr string, every time.Duration) (*Origin, error) {
+	l, err := net.Listen("tcp4", addr)
 	if err != nil {
 		return nil, fmt.Errorf("demo origin of unit %s: %w", unit, err)
 	}
