@@ -27,7 +27,7 @@ type admin struct {
 }
 
 // listenAdmin listens, on the socket of another process if there is one, which it closes.
-func listenAdmin(addr string, inherited *os.File, profiling bool) (*admin, error) {
+func listenAdmin(addr string, inherited *os.File, profiling bool, metrics http.Handler) (*admin, error) {
 	var ln net.Listener
 	var err error
 	if inherited != nil {
@@ -44,6 +44,9 @@ func listenAdmin(addr string, inherited *os.File, profiling bool) (*admin, error
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("GET /status", a.status)
+	if metrics != nil {
+		mux.Handle("GET /metrics", metrics)
+	}
 	if profiling {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index) // also heap, goroutine, …
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -47,10 +49,11 @@ type Config struct {
 	NATS      agent.NATS
 	Deadman   agent.Deadman        // ends this process if it stands still beyond its lease; nil: nothing does, as in dev, whose edges share a process
 	Dev       agent.Dev            // zero outside `dev`
-	Admin     string               // HOST:PORT for /healthz, /readyz and /status; "": none
+	Admin     string               // HOST:PORT for /healthz, /readyz, /status and /metrics; "": none
 	Profiling bool                 // also Go's profiles on the admin listener, under /debug/pprof/
 	Logger    *slog.Logger         // nil: none
 	Tracing   trace.TracerProvider // nil: nothing is traced
+	Metrics   Metrics              // shown on the admin listener
 
 	ProxyProtocol front.Trusted // load balancers, whose connections have to begin with a PROXY header
 
@@ -63,6 +66,12 @@ type Config struct {
 	Leave            bool          // when Run's context ends, this edge leaves for good, see agent.Runner.Leave
 }
 
+// Metrics says what an edge measures with, and what shows it.
+type Metrics struct {
+	Provider metric.MeterProvider // nil: nothing is measured
+	Handler  http.Handler         // for /metrics; nil: there is none
+}
+
 // Edge is one edge replica.
 type Edge struct {
 	cfg   Config
@@ -73,6 +82,10 @@ type Edge struct {
 	relay *relay.Relay
 	agent *agent.Runner
 	admin *admin // nil without Config.Admin
+
+	instruments *instruments
+	measuring   metric.Registration // nil: not yet
+	measured    atomic.Bool         // everything is there that is read for it
 
 	takeover *takeover   // nil: it began with sockets of its own
 	draining atomic.Bool // no client is admitted any more
@@ -106,11 +119,16 @@ func New(cfg Config) (e *Edge, err error) {
 			return e, err
 		}
 	}
+	var seen relay.Observers
+	if e.instruments, seen, err = newInstruments(cfg.Metrics.Provider); err != nil {
+		return e, err
+	}
 	e.relay, err = relay.New(relay.Config{
 		Addrs: cfg.Listen, TLSAddrs: cfg.ListenTLS, Certificate: e.certs.Certificate,
 		Engines: cfg.Engines, Capacity: cfg.Capacity, MaxHeld: cfg.MaxHeld,
 		Limits: cfg.Limits, ProxyProtocol: cfg.ProxyProtocol,
 		HandshakeTimeout: cfg.HandshakeTimeout, DialTimeout: cfg.DialTimeout, Logger: cfg.Logger,
+		Observers: seen,
 		Inherited: e.takeover.listeners(cfg), Wait: e.takeover != nil,
 	})
 	if err != nil {
@@ -122,9 +140,12 @@ func New(cfg Config) (e *Edge, err error) {
 		}
 	}
 	if cfg.Admin != "" {
-		if e.admin, err = listenAdmin(cfg.Admin, e.takeover.admin(cfg.Admin), cfg.Profiling); err != nil {
+		if e.admin, err = listenAdmin(cfg.Admin, e.takeover.admin(cfg.Admin), cfg.Profiling, cfg.Metrics.Handler); err != nil {
 			return e, err
 		}
+	}
+	if e.measuring, err = e.instruments.observe(e); err != nil {
+		return e, err
 	}
 	// The last that can fail: only Run ends the agent.
 	if e.agent, err = agent.Start(agent.Config{
@@ -134,6 +155,7 @@ func New(cfg Config) (e *Edge, err error) {
 	}); err != nil {
 		return e, err
 	}
+	e.measured.Store(true)
 	if e.takeover == nil {
 		e.serving.Store(true)
 		e.admin.serve(e)
@@ -349,8 +371,11 @@ func (e *Edge) closeRelay(ctx context.Context, timeout time.Duration) error {
 // release lets go of all that New took and Run has not ended.
 func (e *Edge) release(ctx context.Context) error {
 	var err error
+	if e.measuring != nil {
+		err = e.measuring.Unregister()
+	}
 	if e.admin != nil {
-		err = e.admin.close()
+		err = errors.Join(err, e.admin.close())
 	}
 	if e.relay != nil {
 		_ = e.closeRelay(ctx, e.cfg.CloseTimeout) // nothing to do if it is closed; resets are no error

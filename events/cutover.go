@@ -33,6 +33,11 @@ const (
 	Failed     CutoverState = "failed" // before anything moved
 )
 
+// CutoverStates are all of them.
+func CutoverStates() []CutoverState {
+	return []CutoverState{Proposed, Checked, Started, Paused, Completed, Aborted, RolledBack, Failed}
+}
+
 // Ended reports whether it moves nothing any more.
 func (s CutoverState) Ended() bool {
 	return s == Completed || s == Aborted || s == RolledBack || s == Failed

@@ -54,6 +54,42 @@ func (r *Runner) Status(ctx context.Context) Status {
 	return st
 }
 
+// Standing is how the edge stands for whoever asks often: as a Status, but nobody is asked for it.
+type Standing struct {
+	Namespace                string
+	Applied, Installed, Head uint64
+	Staleness                time.Duration
+	Connected                bool
+	Broken                   string
+	RuleVersion              map[string]uint64 // by unit type
+	LeaseNeeded              bool              // ownership is exclusive
+	LeaseLeft                time.Duration     // valid if one is needed; 0: there is none
+}
+
+// Standing says how the edge stands.
+func (r *Runner) Standing() Standing {
+	head, stale, broken := r.follower.standing(time.Now())
+	p := r.shown.Load()
+	st := Standing{
+		Namespace: r.self.Namespace, Applied: p.report.Applied, Head: head, Staleness: stale, Connected: r.nc.IsConnected(),
+		RuleVersion: map[string]uint64{}, LeaseNeeded: p.lease.phase != free,
+	}
+	if now := fromBoot(r.cfg.Clock()); st.LeaseNeeded && p.lease.serving(now) {
+		st.LeaseLeft = p.lease.ends.Sub(now)
+	}
+	if broken != nil {
+		st.Broken = broken.Error()
+	}
+	if p.state == nil {
+		return st
+	}
+	st.Installed = p.state.Seq
+	for t, rules := range p.state.Rules {
+		st.RuleVersion[t] = rules.Version
+	}
+	return st
+}
+
 func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
 // Ready tells whether the edge admits sessions: every poller decides by a state that holds its own join, and there is a

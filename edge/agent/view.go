@@ -74,7 +74,7 @@ func (v *views) types(s *events.State) []*handshake.Type {
 		if cut, ok := s.InForce(t.Name); ok {
 			h.Moved = cut.RuleTo
 			if cut.Report == nil {
-				h.Cutover = cut.ID
+				h.Cutover, h.Committed = cut.ID, cut.NextWave()
 				for _, w := range cut.Waves {
 					h.Fences = append(h.Fences, w.FenceSeq)
 				}

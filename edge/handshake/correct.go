@@ -13,7 +13,7 @@ func correct(vd Verdict, req *Request, site *Site, unit string, tls bool) Verdic
 	}
 	if site.Correction == "close" {
 		if url := site.closeURL(req, unit, tls); url != "" {
-			vd.Action, vd.Code, vd.Status, vd.Reason = Accept, "close", 101, url
+			vd.Action, vd.Code, vd.Status, vd.Reason, vd.To = Accept, "close", 101, url, unit
 			return vd
 		}
 	}
@@ -35,7 +35,7 @@ func redirect(vd Verdict, req *Request, site *Site, unit string, tls bool) Verdi
 			prefix = "https://"
 		}
 	}
-	vd.Action, vd.Code, vd.Status, vd.Reason = Answer, "redirect", 302, "moved to "+unit
+	vd.Action, vd.Code, vd.Status, vd.Reason, vd.To = Answer, "redirect", 302, "moved to "+unit, unit
 	vd.Header = []Field{{Name: "Location", Value: prefix + host + req.Target}}
 	return vd
 }

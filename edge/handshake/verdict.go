@@ -39,6 +39,8 @@ type Verdict struct {
 
 	ContentType string // of the body; "": plain text
 
+	To string // the unit to which a client is sent that belongs to another one
+
 	// Of Serve, Hold and redirects.
 	Type     *Type
 	RouterID string         // the client's routerId; its address under "split"; empty for an unmarked client served here

@@ -149,6 +149,10 @@ type Status struct {
 	Ejected  float64 `json:"ejected,omitempty"`   // seconds until it is tried again
 	Error    string  `json:"lastError,omitempty"` // the last one, however long ago
 	ErrorAge float64 `json:"lastErrorAge,omitempty"`
+
+	Connects    int64         `json:"-"` // ever
+	ConnectTime time.Duration `json:"-"` // of all of them together
+	Failed      int64         `json:"-"` // sessions that it did not answer, ever
 }
 
 // Status lists the origins by address. Removed ones are in it while they have connections.
@@ -172,7 +176,8 @@ func (b *Book) Status(now time.Duration) []Status {
 func (o *Origin) status(now time.Duration) Status {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	st := Status{Address: o.addr, State: "healthy", Sessions: o.load.n.Load(), Probe: cmp.Or(o.check.Probe, "none"), Failures: o.health.failures, Error: o.lastErr}
+	st := Status{Address: o.addr, State: "healthy", Sessions: o.load.n.Load(), Probe: cmp.Or(o.check.Probe, "none"), Failures: o.health.failures, Error: o.lastErr,
+		Connects: o.connects.Load(), ConnectTime: time.Duration(o.connecting.Load()), Failed: o.failures.Load()}
 	switch h := &o.health; {
 	case h.down:
 		st.State = "down"

@@ -50,6 +50,9 @@ type Origin struct {
 	barred atomic.Int64 // health's, in nanoseconds; while it is tried on trial, until when that keeps others away
 	clean  atomic.Bool  // health's
 
+	connects, connecting atomic.Int64 // that it has accepted, and the nanoseconds that it took in all
+	failures             atomic.Int64 // what Failed was told, ever
+
 	mu      sync.Mutex // guards what follows
 	health  health
 	lastErr string
@@ -77,6 +80,12 @@ func (o *Origin) Check() Check { return o.check }
 // Release ends a connection that Pick has counted.
 func (o *Origin) Release() { o.load.n.Add(-1) }
 
+// Connected tells that the origin has accepted, so long after it was picked.
+func (o *Origin) Connected(took time.Duration) {
+	o.connects.Add(1)
+	o.connecting.Add(int64(took))
+}
+
 // Answered tells that a handshake was answered, whatever the answer said.
 func (o *Origin) Answered(now time.Duration) {
 	if o.clean.Load() {
@@ -93,6 +102,7 @@ func (o *Origin) Answered(now time.Duration) {
 func (o *Origin) Failed(now time.Duration, why string) (ejected time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.failures.Add(1)
 	o.note(now, why)
 	if o.health.failed(now) {
 		ejected = o.health.length

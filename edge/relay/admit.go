@@ -166,6 +166,7 @@ func (e *engine) unhold(s *session) {
 	}
 	s.state = stHead
 	s.deadline.stop()
+	observe(e.r.cfg.Observers.Held, e.now()-s.hs.since)
 	s.stats.held.Add(-1)
 	e.r.held.Add(-1)
 }
@@ -292,6 +293,7 @@ func (e *engine) countAnswer(s *session, vd *handshake.Verdict) {
 		return
 	}
 	st := s.stats
+	v := verdict{code: vd.Code, to: vd.To}
 	switch {
 	case st != nil:
 	case vd.Type != nil:
@@ -299,8 +301,11 @@ func (e *engine) countAnswer(s *session, vd *handshake.Verdict) {
 	case e.view != nil && e.view.Default != nil:
 		st = e.statsOf(e.view.Default.Name)
 	default:
+		e.counter(v).Add(1)
 		return
 	}
+	v.unitType = st.name
+	e.counter(v).Add(1)
 	st.handshakes.Add(1)
 	if vd.Status >= 500 && !e.closing { // an edge that stops sends its clients to another one
 		st.handshakeErrors.Add(1)

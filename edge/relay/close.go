@@ -12,6 +12,7 @@ import (
 //	operator   View.CloseCode 1012  evicted by operator     reconnect
 //	removed    1001 Going Away      domain removed          not come back: the host is answered with 421
 //	shutdown   1001 Going Away      edge is shutting down   reconnect: another edge of the unit takes it
+//	no lease   none, a reset        none                    reconnect: another edge of the unit may have one
 //	-          4302                 <URL of the unit>       connect there at once; see handshake.Accept
 //
 // Towards an origin there is one code only, 1001 Going Away, for a client that did not answer our Close.
@@ -24,7 +25,8 @@ const (
 	becauseMoved
 	becauseOperator
 	becauseRemoved
-	becauseShutdown // the last one
+	becauseShutdown
+	becauseNoLease
 )
 
 const (

@@ -1,6 +1,9 @@
 package relay
 
 import (
+	"sync"
+	"time"
+
 	"golang.org/x/sys/unix"
 
 	registry "github.com/unitgate/unitgate/edge/session"
@@ -17,6 +20,10 @@ const (
 type passage struct {
 	registry.Passage
 	moving routing.Keys // that the cutover moves, in whatever wave
+
+	mu      sync.Mutex            // guards what follows
+	known   int                   // waves that are committed
+	commits map[int]time.Duration // by wave: the relay decides by its commit since then, by Relay.now
 }
 
 // cohort are the sessions of one poller that were open when a cutover's first fence was installed, on keys that it does
@@ -27,7 +34,7 @@ type cohort struct {
 	table  *routing.Table
 	gen    uint32 // members were established in an earlier generation of the engine
 	before int    // members when it began
-	ended  [becauseShutdown + 1]int
+	ended  [becauseNoLease + 1]int
 	sample map[*session]connections // members whose connections are compared
 }
 
@@ -44,8 +51,9 @@ func (r *Relay) passagesOf(types map[string]typeCutover, first bool) map[string]
 		case t.cutover == "": // none, or one that was reported
 		case len(have) > 0 && have[0].Cutover == t.cutover:
 			next[name] = have
+			have[0].committed(t.committed, r.now())
 		default:
-			p := &passage{Passage: registry.Passage{Cutover: t.cutover, Whole: !first || !t.fenced}, moving: t.table.Moving()}
+			p := &passage{Passage: registry.Passage{Cutover: t.cutover, Whole: !first || !t.fenced}, moving: t.table.Moving(), known: t.committed, commits: map[int]time.Duration{}}
 			next[name] = append([]*passage{p}, have[:min(len(have), 1)]...)
 		}
 	}
@@ -54,9 +62,27 @@ func (r *Relay) passagesOf(types map[string]typeCutover, first bool) map[string]
 
 // typeCutover is what a view says of the cutover of one unit type.
 type typeCutover struct {
-	cutover string
-	table   *routing.Table
-	fenced  bool // its first fence has come
+	cutover   string
+	committed int // waves
+	table     *routing.Table
+	fenced    bool // its first fence has come
+}
+
+// committed notes from when on a relay decides by the commits of so many waves: of those that it has seen uncommitted.
+func (p *passage) committed(waves int, now time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for ; p.known < waves; p.known++ {
+		p.commits[p.known] = now
+	}
+}
+
+// sinceCommit is how long a relay has decided by the commit of a wave; not known if it did so from the start.
+func (p *passage) sinceCommit(wave int, now time.Duration) (d time.Duration, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, known := p.commits[wave]
+	return now - at, known
 }
 
 // beginCohorts marks the sessions that a cutover may not touch, when its first fence is about to be installed. It costs as
@@ -128,6 +154,10 @@ func (e *engine) closes(s *session) {
 	s.open = false
 	s.stats.sessions.Add(-1)
 	s.stats.open[e.index].Add(-1)
+	s.stats.ended[s.why].Add(1)
+	if s.why != notClosing {
+		s.stats.closing.Add(-1)
+	}
 	for _, c := range e.cohorts[s.entry.Key.Type] {
 		if c.has(s) {
 			c.ended[s.why]++

@@ -23,10 +23,14 @@ type Counts struct {
 }
 
 type typeStats struct {
+	name string // of the unit type
+
 	sessions, victims, evicted, landed, held       atomic.Int64
 	handshakes, handshakeErrors, dials, dialErrors atomic.Int64
-	waiting                                        []atomic.Int64 // by engine: victims that Evict has not come to
-	open                                           []atomic.Int64 // by engine: its part of sessions
+	closing                                        atomic.Int64                     // of sessions: this edge is ending them
+	ended                                          [becauseNoLease + 1]atomic.Int64 // sessions, ever, by why
+	waiting                                        []atomic.Int64                   // by engine: victims that Evict has not come to
+	open                                           []atomic.Int64                   // by engine: its part of sessions
 }
 
 func (st *typeStats) waitingAll() (n int64) {
@@ -41,7 +45,7 @@ func (r *Relay) statsOf(unitType string) *typeStats {
 	defer r.mu.Unlock()
 	st := r.stats[unitType]
 	if st == nil {
-		st = &typeStats{waiting: make([]atomic.Int64, len(r.engines)), open: make([]atomic.Int64, len(r.engines))}
+		st = &typeStats{name: unitType, waiting: make([]atomic.Int64, len(r.engines)), open: make([]atomic.Int64, len(r.engines))}
 		r.stats[unitType] = st
 	}
 	return st
@@ -57,8 +61,9 @@ func (e *engine) statsOf(unitType string) *typeStats {
 }
 
 // Counts are the numbers of a unit type.
-func (r *Relay) Counts(unitType string) Counts {
-	st := r.statsOf(unitType)
+func (r *Relay) Counts(unitType string) Counts { return r.statsOf(unitType).counts() }
+
+func (st *typeStats) counts() Counts {
 	return Counts{
 		Sessions: int(st.sessions.Load()),
 		Victims:  int(st.victims.Load()),

@@ -170,6 +170,9 @@ func (e *engine) connectError(fd int) error {
 // request sends the handshake to the origin.
 func (e *engine) request(s *session) {
 	c := s.hs.attempt.c
+	took := e.r.now() - s.hs.picked
+	s.origin.Connected(took)
+	observe(e.r.cfg.Observers.Connected, took)
 	e.settled(s.hs)
 	if err := e.add(c, s); err != nil {
 		e.dialFailed(s, err)
@@ -272,6 +275,7 @@ func (e *engine) decideAgain(s *session) {
 // abandon ends a session in stDial or stReply whose client left.
 func (e *engine) abandon(s *session) {
 	e.blameLeft(s)
+	e.counter(verdict{unitType: s.stats.name, code: verdictLeft}).Add(1)
 	e.hangUp(s.hs)
 	s.hs = nil
 	e.drop(s)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,10 +33,12 @@ type engine struct {
 	groups   map[*handshake.URI]group // of the view's URIs
 	registry registry.Registry[*session]
 	all      map[*session]struct{}
-	stats    map[string]*typeStats // r's, as far as this engine met the types
-	passages map[string][]*passage // r's, as of the view
-	cohorts  map[string][]*cohort  // by type, newest first; at most two
-	gen      uint32                // counts cohorts
+	stats    map[string]*typeStats     // r's, as far as this engine met the types
+	verdicts map[verdict]*atomic.Int64 // r's, likewise
+	tally    tally                     // anybody may read it
+	passages map[string][]*passage     // r's, as of the view
+	cohorts  map[string][]*cohort      // by type, newest first; at most two
+	gen      uint32                    // counts cohorts
 	tenures  tenures
 	victims  map[string][]*session // by type, in the order marked; may hold some that are no longer to be evicted
 
@@ -91,15 +94,16 @@ type (
 func newEngine(r *Relay, index int) (*engine, error) {
 	e := &engine{
 		r: r, index: index, epoch: time.Now(), adopt: newAdopter(r.tune),
-		all:     map[*session]struct{}{},
-		awaited: map[uint32]*session{},
-		names:   map[string]*name{},
-		stats:   map[string]*typeStats{},
-		victims: map[string][]*session{},
-		in:      newReceiver(r.tells),
-		cohorts: map[string][]*cohort{},
-		buf:     make([]byte, readSize),
-		drained: make(chan struct{}),
+		all:      map[*session]struct{}{},
+		awaited:  map[uint32]*session{},
+		names:    map[string]*name{},
+		stats:    map[string]*typeStats{},
+		verdicts: map[verdict]*atomic.Int64{},
+		victims:  map[string][]*session{},
+		in:       newReceiver(r.tells),
+		cohorts:  map[string][]*cohort{},
+		buf:      make([]byte, readSize),
+		drained:  make(chan struct{}),
 
 		heads:     fifo{timeout: r.cfg.HandshakeTimeout},
 		connects:  fifo{timeout: r.cfg.DialTimeout},

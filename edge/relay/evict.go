@@ -8,7 +8,7 @@ func (e *engine) begin(s *session, why closeReason) {
 	if s.why != notClosing {
 		return
 	}
-	s.why = why
+	e.because(s, why)
 	c, o := &s.legs[client], &s.legs[origin]
 	if c.track.closing() || o.track.closing() || o.is(ended) || c.is(finish) {
 		// The peers are closing by themselves, or a half-closed stream has no place for a Close of ours.
@@ -23,6 +23,18 @@ func (e *engine) begin(s *session, why closeReason) {
 	}
 }
 
+// because notes why this edge ends a session, or that it does not.
+func (e *engine) because(s *session, why closeReason) {
+	if s.open && (s.why == notClosing) != (why == notClosing) {
+		if why == notClosing {
+			s.stats.closing.Add(-1)
+		} else {
+			s.stats.closing.Add(1)
+		}
+	}
+	s.why = why
+}
+
 // evict ends a registered session, whatever state it is in.
 func (e *engine) evict(s *session, why closeReason) {
 	switch s.state {
@@ -30,7 +42,7 @@ func (e *engine) evict(s *session, why closeReason) {
 		e.begin(s, why)
 	case stPass, stLinger, stAnswer: // the last one of a client that was corrected: an evicted one has its why
 		if s.why == notClosing {
-			s.why = why
+			e.because(s, why)
 			e.start(&e.evicting, s)
 		}
 	}
@@ -45,12 +57,12 @@ func (e *engine) spare(s *session) {
 	case stPass:
 		e.start(&e.replies, s)
 	case stLinger:
-		s.why = notClosing // it has its patience back
+		e.because(s, notClosing) // it has its patience back
 		e.start(e.lingersIn(s), s)
 	default:
 		return
 	}
-	s.why = notClosing
+	e.because(s, notClosing)
 }
 
 // notify sends our Close to the client; the stream towards it is between two messages.

@@ -74,6 +74,10 @@ func start(t *testing.T, cfg Config, origins ...string) *fixture {
 		if n := r.admitted.Load(); n != 0 {
 			t.Errorf("after Close: %d sessions count against the capacity", n)
 		}
+		got := r.Readings()
+		if c, o := got.ToClients.Paused, got.ToOrigins.Paused; c != 0 || o != 0 || got.Types[testType].Closing != 0 || got.Admitted != 0 {
+			t.Errorf("after Close: %+v", got)
+		}
 		if n := r.statsOf(testType).waitingAll(); n != 0 {
 			t.Errorf("after Close: %d victims wait", n)
 		}

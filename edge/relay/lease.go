@@ -104,6 +104,7 @@ func (e *engine) letGoOfAll() {
 
 // cutOff resets both legs of a session, whatever it was doing.
 func (e *engine) cutOff(s *session) {
+	e.because(s, becauseNoLease)
 	e.reset(s, origin)
 	e.reset(s, client)
 }

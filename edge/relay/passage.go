@@ -12,7 +12,7 @@ func cutoversOf(v *handshake.View) map[string]typeCutover {
 	out := map[string]typeCutover{}
 	for name, t := range v.Types {
 		if t.Table != nil {
-			out[name] = typeCutover{t.Cutover, t.Table, slices.ContainsFunc(t.Fences, func(fence uint64) bool { return fence > 0 })}
+			out[name] = typeCutover{t.Cutover, t.Committed, t.Table, slices.ContainsFunc(t.Fences, func(fence uint64) bool { return fence > 0 })}
 		}
 	}
 	return out
@@ -28,7 +28,11 @@ func (e *engine) noteLeft(s *session) {
 // noteBack remembers that a session has landed on a key that moved.
 func (e *engine) noteBack(s *session) {
 	if p, fence := e.movedBy(s); p != nil {
-		p.Back(s.entry.Key.RouterID, fence, e.r.now())
+		now := e.r.now()
+		p.Back(s.entry.Key.RouterID, fence, now)
+		if d, known := p.sinceCommit(e.waveOf(s), now); known {
+			observe(e.r.cfg.Observers.Landed, d)
+		}
 	}
 }
 
@@ -44,11 +48,16 @@ func (e *engine) movedBy(s *session) (*passage, uint64) {
 	if t == nil || t.Table == nil || t.Cutover != list[0].Cutover {
 		return nil, 0
 	}
-	wave := t.Table.Lookup(k.RouterID).Wave
+	wave := e.waveOf(s)
 	if wave < 0 || wave >= len(t.Fences) {
 		return nil, 0
 	}
 	return list[0], t.Fences[wave]
+}
+
+// waveOf is the wave of its type's cutover that moves a session's key, -1 if none does. There are rules of the type.
+func (e *engine) waveOf(s *session) int {
+	return e.view.Types[s.entry.Key.Type].Table.Lookup(s.entry.Key.RouterID).Wave
 }
 
 // Passage says what this relay saw of a cutover, but for what was counted since its commit.
@@ -102,7 +111,7 @@ func (e *engine) untouched(unitType string, p *passage) (u events.Untouched) {
 	}
 	c := e.cohorts[unitType][i]
 	u.Before, u.EndedByPeer, u.Evicted = c.before, c.ended[notClosing], c.ended[becauseOperator]+c.ended[becauseRemoved]
-	u.ClosedByUs = c.ended[becauseMoved] + c.ended[becauseShutdown]
+	u.ClosedByUs = c.ended[becauseMoved] + c.ended[becauseShutdown] + c.ended[becauseNoLease]
 	for _, entry := range e.registry.All(unitType) {
 		if s := entry.Value; s.open && c.has(s) {
 			u.After++

@@ -17,6 +17,9 @@ func (f *fixture) cutover(from, to *routing.Rules, phase routing.Phase, fence ui
 	wave := routing.Compare(from, to).Split(1)[0]
 	v := f.view(routing.CompileCutover(from, to, []routing.Wave{{Keys: wave, Phase: phase}}))
 	v.Types[testType].Cutover, v.Types[testType].Fences = "c1", []uint64{fence}
+	if phase == routing.Committed {
+		v.Types[testType].Committed = 1
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := f.Install(ctx, v); err != nil {

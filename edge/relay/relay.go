@@ -46,6 +46,8 @@ type Config struct {
 	Inherited []Listener
 	Wait      bool // listen, but accept nobody until Accept
 
+	Observers Observers // default: none
+
 	silence silence // of a peer that is there; other than the defaults in tests
 
 	Limits        limit.Limits  // of connections
@@ -92,6 +94,7 @@ type Relay struct {
 	mu        sync.Mutex // guards what follows
 	stats     map[string]*typeStats
 	evictions map[string]*eviction
+	verdicts  map[verdict]*atomic.Int64
 	passages  map[string][]*passage // by unit type, newest first; Install alone replaces it
 
 	widening sync.Mutex // guards narrow
@@ -138,6 +141,7 @@ func New(cfg Config) (*Relay, error) {
 		kick:      make(chan struct{}, 1),
 		stats:     map[string]*typeStats{},
 		evictions: map[string]*eviction{},
+		verdicts:  map[verdict]*atomic.Int64{},
 	}
 	r.prober = probe.New(r.now, r.log)
 	r.life, r.end = context.WithCancel(context.Background())

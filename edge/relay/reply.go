@@ -55,6 +55,7 @@ func (e *engine) establish(s *session, b []byte, n int) {
 	s.deadline.stop()
 	e.opens(s)
 	s.stats.handshakes.Add(1)
+	e.counter(verdict{unitType: s.stats.name, code: verdictServed}).Add(1)
 	e.r.opened.Add(1)
 	if rt, _ := e.view.Serves(s.entry.Key.Type, s.entry.Key.RouterID); rt != nil && rt.Moved {
 		s.stats.landed.Add(1)
@@ -72,6 +73,7 @@ func (e *engine) establish(s *session, b []byte, n int) {
 func (e *engine) pass(s *session, r reply, b []byte, n int) {
 	s.state = stPass
 	s.stats.handshakes.Add(1)
+	e.counter(verdict{unitType: s.stats.name, code: verdictPassedOn}).Add(1)
 	if r.status >= 500 {
 		s.stats.dialErrors.Add(1)
 	}

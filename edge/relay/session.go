@@ -306,7 +306,7 @@ func (e *engine) forget(s *session, i int) {
 	l := &s.legs[i]
 	l.c.SetSession(nil)
 	l.c, l.pending = nil, 0
-	l.flags &^= paused
+	e.endPause(s, i)
 	if i == client {
 		e.r.gate.Leave(&s.pass)
 		if s.tls != nil {
@@ -353,6 +353,7 @@ func (e *engine) lost(s *session, i int) {
 	switch s.state {
 	case stHeld:
 		e.unhold(s)
+		e.counter(verdict{unitType: s.stats.name, code: verdictLeft}).Add(1)
 	case stDial, stReply:
 		if i == client {
 			e.abandon(s)

@@ -21,7 +21,7 @@ func (e *engine) pump(s *session, i int) {
 		// When this leg has hung up, nbio closes it as soon as its event is over: then all of it is taken now, whatever
 		// the other leg says. That is at most a receive buffer, since nothing more can arrive.
 		if s.relays(i) && s.legs[1-i].pending > 0 && !e.hungUp(src.fd()) {
-			src.flags |= paused
+			e.pauseReads(s, i)
 			return
 		}
 		if n >= maxReads && !e.hungUp(src.fd()) {
@@ -164,6 +164,7 @@ func (e *engine) writeRaw(s *session, i int, b []byte) {
 	if fd < 0 || l.is(broken|finish) || len(b) == 0 {
 		return
 	}
+	e.tally.sent[i].Add(int64(len(b)))
 	e.owe(s)
 	if l.pending == 0 {
 		n, err := send(fd, b)
@@ -213,16 +214,14 @@ func (e *engine) onWritten(c *nbio.Conn, _ []byte, n int) {
 	if l.is(finish) && !l.is(shut) {
 		e.sendFin(l) // if the leg's EOF was read before, the kernel now reports a hang-up and nbio closes it
 	}
-	if p := &s.legs[1-i]; p.is(paused) && p.c != nil {
-		p.flags &^= paused
+	if p := &s.legs[1-i]; p.c != nil && e.endPause(s, 1-i) {
 		e.rearm(p)
 	}
 }
 
 // resume has a paused leg read again, because its bytes no longer go to the other one.
 func (e *engine) resume(s *session, i int) {
-	if l := &s.legs[i]; l.is(paused) && l.c != nil {
-		l.flags &^= paused
+	if l := &s.legs[i]; l.c != nil && e.endPause(s, i) {
 		e.rearm(l)
 	}
 }

@@ -74,18 +74,19 @@ type System struct {
 	API
 	Domain  string
 	Control *Process
+	flags   []string // of the controller
 }
 
-// StartSystem starts NATS and one controller, and applies the config.
-func StartSystem(t testing.TB, c Config) *System {
+// StartSystem starts NATS and one controller, with more flags if given, and applies the config.
+func StartSystem(t testing.TB, c Config, flags ...string) *System {
 	t.Helper()
-	return StartSystemOn(t, startNATS(t), c)
+	return StartSystemOn(t, startNATS(t), c, flags...)
 }
 
 // StartSystemOn starts one controller on NATS servers that run already, and applies the config.
-func StartSystemOn(t testing.TB, url string, c Config) *System {
+func StartSystemOn(t testing.TB, url string, c Config, flags ...string) *System {
 	t.Helper()
-	s := &System{API: API{NATS: url, Namespace: c.Namespace}, Domain: c.Domain}
+	s := &System{API: API{NATS: url, Namespace: c.Namespace}, Domain: c.Domain, flags: flags}
 	s.StartControl(t)
 	file := c.File(t)
 	// Until a controller answers, a command fails at once with "no responders" and changes nothing.
@@ -98,7 +99,7 @@ func StartSystemOn(t testing.TB, url string, c Config) *System {
 // StartControl starts a controller; a former one is forgotten.
 func (s *System) StartControl(t testing.TB) {
 	t.Helper()
-	s.Control = Start(t, "control", "--nats", s.NATS, "-n", s.Namespace, "--admin", "127.0.0.1:0")
+	s.Control = Start(t, append([]string{"control", "--nats", s.NATS, "-n", s.Namespace, "--admin", "127.0.0.1:0"}, s.flags...)...)
 }
 
 // EdgeProcess is a running `unitgate edge`.

@@ -72,7 +72,7 @@ func control(t *testing.T, s *journaltest.Server, opts ...func(*controller)) *co
 	t.Cleanup(func() { c.close() })
 	c.project = p
 	c.handler = command.NewHandler(p, nil, c.now, log)
-	if c.service, err = command.Serve(c.nc, c, log); err != nil {
+	if c.service, err = command.Serve(c.nc, c, nil, log); err != nil {
 		t.Fatal(err)
 	}
 	if c.durable, err = command.ServeDurable(t.Context(), command.DurableConfig{JS: js, Namespaces: c, Now: c.now, Log: log}); err != nil {

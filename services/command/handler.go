@@ -31,11 +31,12 @@ type Handler struct {
 	now       func() time.Time
 	log       *slog.Logger
 	tracer    trace.Tracer
+	meters    *Meters
 }
 
 // NewHandler makes a handler over a running projector. prepare may be nil where no cutovers are taken.
 func NewHandler(p *projector.Projector, prepare Preparer, now func() time.Time, log *slog.Logger) *Handler {
-	return &Handler{projector: p, prepare: prepare, now: now, log: log, tracer: tracerOf(noop.NewTracerProvider())}
+	return &Handler{projector: p, prepare: prepare, now: now, log: log, tracer: tracerOf(noop.NewTracerProvider()), meters: noMeters()}
 }
 
 // Traced makes the handler emit spans of commands and appends. It is called before the first command comes.
@@ -44,10 +45,15 @@ func (h *Handler) Traced(by trace.TracerProvider) *Handler {
 	return h
 }
 
+// Measure has what becomes of commands counted, before the handler is used.
+func (h *Handler) Measure(m *Meters) { h.meters = m }
+
 // Do takes one command: measure, decide, append, and the same again if someone else's event came first. A command
 // whose id took effect before answers what it answered then. Without an id it gets a fresh one.
 func (h *Handler) Do(ctx context.Context, env events.Envelope) Outcome {
-	return h.do(ctx, env, way{})
+	o := h.do(ctx, env, way{})
+	h.meters.took(h.projector.Journal().Namespace(), events.NameOf(env.Command), true, wayDriver, o)
+	return o
 }
 
 // way is what the way that a command came imposes on its handling. The zero way imposes nothing.
@@ -105,7 +111,7 @@ func (h *Handler) settle(ctx context.Context, env events.Envelope, w way, t *tak
 			return rejected(err)
 		}
 		t.appending(rec)
-		stored, err := h.projector.Journal().Append(ctx, s.Seq, rec)
+		stored, err := h.append(ctx, s.Seq, rec)
 		t.appended(stored, err)
 		switch {
 		case err == nil:
@@ -128,6 +134,14 @@ func (h *Handler) settle(ctx context.Context, env events.Envelope, w way, t *tak
 		}
 	}
 	return rejected(ErrBusy.With("other commands came first %d times: send it again with the same id", attempts))
+}
+
+// append measures how long the journal takes.
+func (h *Handler) append(ctx context.Context, after uint64, rec events.Record) (events.Record, error) {
+	began := time.Now()
+	stored, err := h.projector.Journal().Append(ctx, after, rec)
+	h.meters.appended(h.projector.Journal().Namespace(), time.Since(began), err)
+	return stored, err
 }
 
 func (h *Handler) expired(w way) error {

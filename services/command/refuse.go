@@ -60,7 +60,7 @@ func (h *Handler) shut(ctx context.Context, env events.Envelope, o Outcome) (Out
 		if err != nil {
 			return rejected(err), false
 		}
-		_, err = h.projector.Journal().Append(ctx, s.Seq, rec)
+		_, err = h.append(ctx, s.Seq, rec)
 		if err == nil {
 			return o, true
 		}

@@ -34,10 +34,10 @@ type Service struct {
 	stop  context.CancelFunc
 }
 
-// Serve starts the service on a connection.
-func Serve(nc *nats.Conn, n Namespaces, log *slog.Logger) (*Service, error) {
+// Serve starts the service on a connection. m may be nil.
+func Serve(nc *nats.Conn, n Namespaces, m *Meters, log *slog.Logger) (*Service, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Service{nc: nc, taker: taker{n}, log: log, slots: make(chan struct{}, maxInFlight), stop: stop}
+	s := &Service{nc: nc, taker: newTaker(n, m), log: log, slots: make(chan struct{}, maxInFlight), stop: stop}
 	svc, err := micro.AddService(nc, micro.Config{Name: "unitgate-control", Version: "0.1.0", Description: "commands and queries of unitgate"})
 	if err == nil {
 		s.micro = svc

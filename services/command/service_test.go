@@ -76,7 +76,7 @@ func serve(t *testing.T) (*nats.Conn, *memoryNamespaces) {
 	t.Helper()
 	nc := connect(t)
 	m := &memoryNamespaces{t: t, js: map[string]*journal.Memory{}, hs: map[string]*command.Handler{}}
-	s, err := command.Serve(nc, m, slog.New(slog.DiscardHandler))
+	s, err := command.Serve(nc, m, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,9 @@ func (d *Durable) settle(ctx context.Context, q *queue, m *nats.Msg) {
 
 func (d *Durable) decide(ctx context.Context, c queued) Outcome {
 	if c.poison != nil {
-		return d.taker.refuse(ctx, c.call, c.poison)
+		o := d.taker.refuse(ctx, c.call, c.poison)
+		d.taker.meters.took("", events.Name{}, false, wayDurable, o)
+		return o
 	}
 	return d.taker.take(ctx, c.call)
 }

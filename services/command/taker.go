@@ -71,13 +71,43 @@ func (c *call) subject() string {
 }
 
 // taker gives calls to the handlers and queries of their namespaces.
-type taker struct{ namespaces Namespaces }
+type taker struct {
+	namespaces Namespaces
+	meters     *Meters
+}
 
-func (t taker) take(ctx context.Context, c call) Outcome {
-	if err := events.CheckID(c.namespace, "namespace"); err != nil {
-		return rejected(err)
+func newTaker(n Namespaces, m *Meters) taker {
+	if m == nil {
+		m = noMeters()
 	}
-	ns, err := t.namespaces.Get(ctx, c.namespace)
+	return taker{n, m}
+}
+
+// take has a call answered, and counts it if it is none of the questions.
+func (t taker) take(ctx context.Context, c call) Outcome {
+	var ns Namespace
+	err := events.CheckID(c.namespace, "namespace")
+	if err == nil {
+		ns, err = t.namespaces.Get(ctx, c.namespace)
+	}
+	o := t.answer(ctx, c, ns, err)
+	if _, asks := ns.Queries[c.entity+"."+c.verb]; asks {
+		return o
+	}
+	known, via := c.namespace, wayAPI
+	if ns.Handler == nil && !o.OK { // nor has it just been made
+		known = ""
+	}
+	if c.queued {
+		via = wayDurable
+	}
+	name, exists := events.FindName(c.entity, c.verb)
+	t.meters.took(known, name, exists, via, o)
+	return o
+}
+
+// answer answers for a namespace, or without one: err says why.
+func (t taker) answer(ctx context.Context, c call, ns Namespace, err error) Outcome {
 	if err != nil && !errors.Is(err, events.ErrUnknownNamespace) {
 		return rejected(err)
 	}

@@ -52,6 +52,7 @@ type Config struct {
 	Logger      *slog.Logger
 	Incarnation string               // of this process, a UUID; "": a fresh one
 	Clock       func() time.Duration // CLOCK_BOOTTIME; nil: that
+	Meters      *Meters              // nil: nothing is measured
 	Hooks       *HookCaller          // nil: there is no secret to sign calls with, so that every hook fails
 	Tracing     trace.TracerProvider // nil: nothing is traced
 }
@@ -180,7 +181,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer m.leads.Store(false)
 	defer m.vouch(0)
 
-	l := &loop{Manager: m, io: io, driver: NewDriver(DriverConfig{
+	l := &loop{Manager: m, io: io, seen: watcher{meters: m.cfg.Meters, namespace: m.cfg.Namespace}, driver: NewDriver(DriverConfig{
 		Epoch: m.cfg.Epoch, Holder: m.cfg.Incarnation, Key: hex.EncodeToString(m.key.Public().(ed25519.PublicKey)), ID: commandIDs(m.cfg.Incarnation),
 	})}
 	var telling sync.WaitGroup
@@ -250,6 +251,7 @@ type loop struct {
 	*Manager
 	io     context.Context // for what the driver wants done; ends after Run
 	driver *Driver
+	seen   watcher
 	office context.Context    //nolint:containedctx // of one time in office: hooks are called in it only
 	leave  context.CancelFunc // ends it
 	kv     jetstream.KeyValue // nil until a first request has opened it
@@ -292,6 +294,9 @@ func (l *loop) run(ctx context.Context) {
 }
 
 func (l *loop) step(in Input) {
+	if in, ok := in.(StateAdvanced); ok { // before the driver forgets what a report was made of
+		l.seen.see(in.State, in.Now, l.driver.Serving(), l.driver.blackouts)
+	}
 	todo := l.driver.Step(in)
 	l.attend(l.driver.Serving())
 	for _, out := range todo {

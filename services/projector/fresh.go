@@ -77,6 +77,13 @@ func (p *Projector) Standing(ctx context.Context) (head uint64, stale time.Durat
 	return p.fresh.Head, p.fresh.Stale(time.Now())
 }
 
+// Known is what Standing says, but nobody is asked.
+func (p *Projector) Known() (head uint64, stale time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.fresh.Head, p.fresh.Stale(time.Now())
+}
+
 // askHead asks the journal for its head, and notes the answer.
 func (p *Projector) askHead(ctx context.Context) (uint64, error) {
 	head, err := p.journal.Head(ctx)

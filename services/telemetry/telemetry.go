@@ -88,7 +88,7 @@ func (t *T) TracerProvider() trace.TracerProvider { return t.tracer }
 // MeterProvider never is nil.
 func (t *T) MeterProvider() metric.MeterProvider { return t.meter.provider() }
 
-// Metrics shows the measurements to Prometheus; nil if nobody measures.
+// Metrics shows the measurements to Prometheus, on an admin listener.
 func (t *T) Metrics() http.Handler { return t.meter.handler() }
 
 // Propagator carries trace contexts in headers.

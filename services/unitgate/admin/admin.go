@@ -1,5 +1,6 @@
 // Package admin is the listener for operators and probes of a control plane or an edge: /healthz says that the process
-// runs, /readyz whether it does its work, /status what it knows, as JSON.
+// runs, /readyz whether it does its work, /status what it knows, as JSON,
+// /metrics what it measures, for Prometheus.
 package admin
 
 import (
@@ -17,6 +18,8 @@ import (
 type Source struct {
 	Ready  func() error // nil when the process does its work, else what it waits for
 	Status func(ctx context.Context) any
+
+	Metrics http.Handler // for /metrics; nil: there is none
 }
 
 // Listener is a running admin listener.
@@ -77,5 +80,8 @@ func (s Source) handler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(append(b, '\n')) // whoever asked has gone
 	})
+	if s.Metrics != nil {
+		mux.Handle("GET /metrics", s.Metrics)
+	}
 	return mux
 }

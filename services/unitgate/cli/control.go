@@ -55,12 +55,12 @@ func (s *servers) runControl(ctx context.Context) error {
 		return err
 	}
 	defer c.nc.Close()
-	a, err := admin.Listen(s.admin, admin.Source{Ready: c.ready, Status: c.status}, c.log)
+	a, err := admin.Listen(s.admin, admin.Source{Ready: c.ready, Status: c.status, Metrics: tel.Metrics()}, c.log)
 	if err != nil {
 		return err
 	}
 	defer a.Close()
-	running := c.start(ctx, control.Config{NC: c.nc, Replicas: s.replicas, DNS: providers, Hooks: hooks, Log: c.log, Tracing: tel.TracerProvider()})
+	running := c.start(ctx, control.Config{NC: c.nc, Replicas: s.replicas, DNS: providers, Hooks: hooks, Log: c.log, Tracing: tel.TracerProvider(), Meters: tel.MeterProvider()})
 	if running == nil {
 		return nil
 	}

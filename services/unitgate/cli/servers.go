@@ -63,7 +63,7 @@ func (c *cli) addServers(p parent) {
 }
 
 func (s *servers) addAdmin(cmd *fisk.CmdClause) {
-	cmd.Flag("admin", "address of /healthz, /readyz and /status; '' for none").Default("127.0.0.1:0").PlaceHolder("HOST:PORT").StringVar(&s.admin)
+	cmd.Flag("admin", "address of /healthz, /readyz, /status and /metrics; '' for none").Default("127.0.0.1:0").PlaceHolder("HOST:PORT").StringVar(&s.admin)
 }
 
 func (s *servers) log() *slog.Logger { return slog.New(slog.NewTextHandler(s.err, nil)) }
@@ -131,6 +131,7 @@ func (s *servers) runEdge(ctx context.Context) error {
 	}
 	defer stop()
 	s.edge.Tracing = tel.TracerProvider()
+	s.edge.Metrics = edge.Metrics{Provider: tel.MeterProvider(), Handler: tel.Metrics()}
 	e, err := edge.New(s.edge)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -37,6 +38,8 @@ type Config struct {
 	Hooks    *cutover.HookCaller  // nil: hooks cannot be called, and fail
 	Tracing  trace.TracerProvider // nil: nothing is traced
 
+	Meters metric.MeterProvider // nil: nothing is measured
+
 	DNS map[string]dns.Provider // by the name that a domain calls it; without one its names are not published
 
 	Incarnation string // of this process, a UUID that no other process ever had; "": a fresh one
@@ -51,6 +54,7 @@ type Control struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	service *command.Service
+	meters  *meters
 	durable *command.Durable
 
 	mu         sync.Mutex
@@ -77,22 +81,25 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 		cfg.Incarnation = uuid.NewString()
 	}
 	c := &Control{cfg: cfg, js: js, snaps: snaps, namespaces: map[string]*namespace{}}
+	if c.meters, err = c.measure(); err != nil {
+		return nil, err
+	}
 	c.ctx, c.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if err := c.discover(ctx); err != nil {
 		c.stop()
-		return nil, err
+		return nil, errors.Join(err, c.meters.end())
 	}
-	if c.service, err = command.Serve(cfg.NC, c, cfg.Log); err != nil {
+	if c.service, err = command.Serve(cfg.NC, c, c.meters.commands, cfg.Log); err != nil {
 		c.stop()
 		c.running.Wait()
-		return nil, err
+		return nil, errors.Join(err, c.meters.end())
 	}
-	c.durable, err = command.ServeDurable(ctx, command.DurableConfig{JS: js, Namespaces: c, Replicas: cfg.Replicas, Log: cfg.Log})
+	c.durable, err = command.ServeDurable(ctx, command.DurableConfig{JS: js, Namespaces: c, Replicas: cfg.Replicas, Log: cfg.Log, Meters: c.meters.commands})
 	if err != nil {
 		err = errors.Join(err, c.service.Close(ctx))
 		c.stop()
 		c.running.Wait()
-		return nil, err
+		return nil, errors.Join(err, c.meters.end())
 	}
 	c.running.Go(c.keepDiscovering)
 	return c, nil
@@ -108,7 +115,7 @@ func (c *Control) Close(ctx context.Context) error {
 	err = errors.Join(err, durable)
 	c.stop()
 	c.running.Wait()
-	return err
+	return errors.Join(err, c.meters.end())
 }
 
 func defaultReplicas(nc *nats.Conn) int {
