@@ -116,7 +116,7 @@ func TestHandshakeTable(t *testing.T) {
 	})
 	e, _ := ns.start("unbj", t.TempDir(), func(c *edge.Config) {
 		c.Dev.FallbackHost, c.Dev.AdvertisedLocations = false, false
-		c.HandshakeTimeout, c.Capacity = 300*time.Millisecond, 3
+		c.HandshakeTimeout, c.Capacity = 2*time.Second, 3
 		c.Limits = limit.Limits{Connections: 8, PerAddress: 5}
 	})
 	const chat = "GET /chat?a=b HTTP/1.1"

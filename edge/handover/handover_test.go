@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // pair connects the two ends over a directory whose path is too long for a unix socket's address.
 func pair(t *testing.T) (ctx context.Context, dir string, g *Giver, taker *Taker) {

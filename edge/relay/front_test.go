@@ -141,7 +141,8 @@ func TestProxyHeader(t *testing.T) {
 
 // Nobody else may say who he is, and the balancer must.
 func TestProxyHeaderRefused(t *testing.T) {
-	f, secure := balanced(t, Config{HandshakeTimeout: 300 * time.Millisecond})
+	f, secure := balanced(t, Config{HandshakeTimeout: time.Hour}) // nobody is late, however slow the machine is
+	hasty, _ := balanced(t, Config{HandshakeTimeout: 300 * time.Millisecond})
 	for _, c := range []struct {
 		what, from, first string
 		status            int
@@ -156,6 +157,10 @@ func TestProxyHeaderRefused(t *testing.T) {
 		{"from somebody, version 2", "127.0.0.1", frontV2 + requestFor("7"), 400, "--proxy-protocol"},
 		{"twice", "127.0.0.2", frontV1 + frontV1 + requestFor("7"), 400, "--proxy-protocol"},
 	} {
+		f := f
+		if c.status == 408 {
+			f = hasty
+		}
 		p := f.from(c.from, c.first, false, nil)
 		if code, _, body := p.status(); code != c.status || !strings.Contains(body, c.says) {
 			t.Errorf("%s: %d %q", c.what, code, body)
@@ -171,6 +176,10 @@ func TestProxyHeaderRefused(t *testing.T) {
 		{"from somebody, version 2", "127.0.0.1", frontV2, ""},
 	} {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(c.from)}}
+		f := f
+		if c.what == "not complete" {
+			f = hasty
+		}
 		conn, err := d.Dial("tcp", f.TLSAddrs()[0])
 		if err != nil {
 			t.Fatal(err)
@@ -234,6 +243,7 @@ func TestLimits(t *testing.T) {
 func TestRateLimits(t *testing.T) {
 	f, _ := balanced(t, Config{Limits: limit.Limits{Rate: 3, RatePerAddress: 2}, HandshakeTimeout: 500 * time.Millisecond})
 	var codes []int
+	began := time.Now()
 	for _, addr := range []string{"127.0.0.1", "127.0.0.1", "127.0.0.1", "127.0.0.3", "127.0.0.4"} {
 		p := f.from(addr, "GET /.unitgate/locate?routerId=1 HTTP/1.1\r\nHost: x\r\n\r\n", false, nil)
 		code, resp, _ := p.status()
@@ -242,8 +252,9 @@ func TestRateLimits(t *testing.T) {
 		}
 	}
 	c := f.Clients().Refused
-	// In the time that this took, tokens may have come back: then fewer are refused, never more.
-	if codes[0] != 200 || codes[1] != 200 || codes[3] != 200 || c.PerAddress+c.Connections > 0 || c.Rate > 1 || c.RatePerAddress > 1 || c.Rate+c.RatePerAddress == 0 {
+	// In the time that this took, tokens may have come back: then fewer are refused, never more, and on a slow machine none.
+	none := c.Rate+c.RatePerAddress == 0 && time.Since(began) < time.Second/3
+	if codes[0] != 200 || codes[1] != 200 || codes[3] != 200 || c.PerAddress+c.Connections > 0 || c.Rate > 1 || c.RatePerAddress > 1 || none {
 		t.Errorf("%v %+v", codes, c)
 	}
 	eventually(t, "they come in again", func() bool {

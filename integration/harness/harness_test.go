@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-const within = 10 * time.Second
+const within = 30 * time.Second
 
 func TestMain(m *testing.M) { os.Exit(Main(m)) }
 

@@ -181,7 +181,7 @@ func TestSilentEdgeIsNamedAndSkipped(t *testing.T) {
 	s := b.eventually("fenced", func(s *events.State) bool { c := s.Cutovers["c1"]; return c.FencedWave() == 0 })
 	poll := time.NewTicker(10 * time.Millisecond)
 	defer poll.Stop()
-	for limit := time.After(10 * time.Second); !slices.Equal(waiting(s), []string{"b2"}); {
+	for limit := time.After(30 * time.Second); !slices.Equal(waiting(s), []string{"b2"}); {
 		select {
 		case <-poll.C:
 		case <-limit:

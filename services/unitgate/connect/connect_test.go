@@ -42,7 +42,7 @@ func run(t *testing.T, url string) (next func() string, wait func() error, stop 
 		select {
 		case err := <-ended:
 			return err
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatal("the client does not stop")
 			return nil
 		}

@@ -45,7 +45,7 @@ func start(t *testing.T, nc *nats.Conn) *control.Control {
 
 func shut(t *testing.T, c *control.Control) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := c.Close(ctx); err != nil {
 		t.Error(err)

@@ -17,7 +17,7 @@ func TestOriginSaysWhereItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer o.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, "ws://"+o.Addr()+"/any/path", nil)
 	if err != nil {

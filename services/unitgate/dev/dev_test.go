@@ -56,7 +56,7 @@ func do(t *testing.T, d *dev.Dev, entity, verb string, data any) command.Outcome
 // location asks an edge for a routerId and returns where it redirects to, "" if it serves itself.
 func location(t *testing.T, addr, host, routerID string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	c, resp, err := websocket.Dial(ctx, "ws://"+addr+"/", &websocket.DialOptions{
 		Host:       host,
