@@ -33,6 +33,9 @@ func Main(m *testing.M) int {
 	if len(os.Args) > 2 && os.Args[1] == natsArg {
 		return runNATS(os.Args[2:])
 	}
+	if len(os.Args) > 5 && os.Args[1] == imageArg {
+		return runInImage(os.Args[2:])
+	}
 	dir, err := os.MkdirTemp("", "unitgate-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "harness:", err)
