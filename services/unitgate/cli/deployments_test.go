@@ -97,6 +97,21 @@ func TestComposeConfig(t *testing.T) {
 	}
 }
 
+// TestDeploymentsReadme parses what its README tells people to type.
+func TestDeploymentsReadme(t *testing.T) {
+	text := string(read(t, "README.md"))
+	lines := regexp.MustCompile("(?m)(?:^|`|/)unitgate ([a-z-]+ [^`#\n]*)").FindAllStringSubmatch(text, -1)
+	if len(lines) < 8 {
+		t.Fatalf("%d command lines: %q", len(lines), lines)
+	}
+	for _, l := range lines {
+		c := &cli{out: new(bytes.Buffer), err: new(bytes.Buffer)}
+		if _, err := c.parse(strings.Fields(l[1])); err != nil {
+			t.Errorf("unitgate %s: %v", l[1], err)
+		}
+	}
+}
+
 func read(t *testing.T, file string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(deployments + file)
