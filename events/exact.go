@@ -22,26 +22,40 @@ func (c RulesConfig) rules(t UnitType, ranges, exact, delta string) (*routing.Ru
 	return r, nil
 }
 
-// Packed is the same with long lists in the form in which they travel.
-func (c RulesConfig) Packed() (RulesConfig, error) {
-	out := RulesConfig{Ranges: c.Ranges, ExactDelta: map[string]routing.Packed{}}
-	lists, err := exactLists(c.Exact, c.ExactDelta, "exact", "exactDelta")
-	if err != nil {
-		return c, err
+// PackLists gives long ones of the lists the form in which they travel; short ones stay as they are, whatever is in them.
+// field is their path, for errors.
+func PackLists(lists map[string][]string, field string) (short map[string][]string, long map[string]routing.Packed, err error) {
+	for unit, list := range lists {
+		if len(list) <= routing.ShortList {
+			if short == nil {
+				short = map[string][]string{}
+			}
+			short[unit] = list
+			continue
+		}
+		ids, err := routing.NewIDs(list)
+		if err != nil {
+			return nil, nil, fromRouting(err, field, join(field, unit))
+		}
+		if long == nil {
+			long = map[string]routing.Packed{}
+		}
+		long[unit] = routing.Pack(ids)
 	}
-	out.Exact, out.ExactDelta = routing.SplitLists(lists)
-	return out, nil
+	return short, long, nil
 }
 
-// Packed is the same with long exact lists in the form in which they travel.
+// Packed is the same with long exact lists in the form in which they travel. Its errors have the paths of PlanConfig.
 func (c Config) Packed() (Config, error) {
 	rules := map[string]RulesConfig{}
 	for ut, r := range c.Rules {
-		p, err := r.Packed()
+		at := "rules." + ut
+		lists, err := exactLists(r.Exact, r.ExactDelta, at, at+".exactDelta")
 		if err != nil {
 			return c, err
 		}
-		rules[ut] = p
+		r.Exact, r.ExactDelta = routing.SplitLists(lists)
+		rules[ut] = r
 	}
 	if c.Rules != nil {
 		c.Rules = rules

@@ -10,6 +10,7 @@ import (
 	"github.com/choria-io/fisk"
 
 	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/routing"
 	"github.com/unitgate/unitgate/services/cutover"
 )
 
@@ -23,6 +24,7 @@ type cutoverCmd struct {
 	gate                  string
 	drain, drainTo        string
 	ranges, exact         []string
+	exactAdd, exactRemove []string
 	waves                 int
 	interval              time.Duration
 }
@@ -33,7 +35,9 @@ func (c *cli) addCutover(p parent) {
 
 	preview := c.command(group, "preview", "Propose a cutover and show what it would move", x.preview)
 	preview.Flag("range", "new slots of a unit; together these replace all ranges").PlaceHolder("UNIT=FROM-TO").StringsVar(&x.ranges)
-	preview.Flag("exact", "new exact IDs of a unit; lists not named stay").PlaceHolder("UNIT=ID,ID").StringsVar(&x.exact)
+	preview.Flag("exact", "new exact IDs of a unit; lists not named stay; @FILE: one a line, @- from standard input").PlaceHolder("UNIT=ID,ID").StringsVar(&x.exact)
+	preview.Flag("exact-add", "exact IDs that a unit's list gets; likewise").PlaceHolder("UNIT=ID,ID").StringsVar(&x.exactAdd)
+	preview.Flag("exact-remove", "exact IDs that a unit's list loses, so that their slots decide; likewise").PlaceHolder("UNIT=ID,ID").StringsVar(&x.exactRemove)
 	preview.Flag("unit-type", "unit type; the first one if not given").PlaceHolder("NAME").StringVar(&x.unitType)
 	preview.Flag("drain", "a unit to empty, instead of ranges and exact IDs").PlaceHolder("UNIT").StringVar(&x.drain)
 	preview.Flag("drain-to", "who gets it all; the others in proportion to their slots if not given").PlaceHolder("UNIT").StringVar(&x.drainTo)
@@ -90,7 +94,6 @@ type idOnly struct {
 type wanted struct {
 	UnitType string              `json:"unitType,omitempty"`
 	Ranges   map[string][]string `json:"ranges,omitempty"`
-	Exact    map[string][]string `json:"exact,omitempty"`
 	Drain    string              `json:"drain,omitempty"`
 	DrainTo  string              `json:"drainTo,omitempty"`
 	Waves    int                 `json:"waves,omitempty"`
@@ -100,6 +103,13 @@ type wanted struct {
 	Gate     *events.Gate        `json:"gate,omitempty"`
 
 	Emergency bool `json:"emergency,omitempty"`
+
+	Exact            map[string][]string       `json:"exact,omitempty"`
+	ExactDelta       map[string]routing.Packed `json:"exactDelta,omitempty"`
+	ExactAdd         map[string][]string       `json:"exactAdd,omitempty"`
+	ExactAddDelta    map[string]routing.Packed `json:"exactAddDelta,omitempty"`
+	ExactRemove      map[string][]string       `json:"exactRemove,omitempty"`
+	ExactRemoveDelta map[string]routing.Packed `json:"exactRemoveDelta,omitempty"`
 }
 
 func (x *cutoverCmd) preview(ctx context.Context) error {
@@ -117,11 +127,17 @@ func (x *cutoverCmd) preview(ctx context.Context) error {
 	if w.Ranges, err = lists("--range", x.ranges); err != nil {
 		return err
 	}
-	if w.Exact, err = lists("--exact", x.exact); err != nil {
+	if w.Exact, w.ExactDelta, err = x.idLists("--exact", "exact", x.exact); err != nil {
 		return err
 	}
-	if w.Ranges == nil && w.Exact == nil && w.Drain == "" {
-		return usage("say what moves: --range UNIT=FROM-TO for every unit, --exact UNIT=ID, or --drain UNIT")
+	if w.ExactAdd, w.ExactAddDelta, err = x.idLists("--exact-add", "exactAdd", x.exactAdd); err != nil {
+		return err
+	}
+	if w.ExactRemove, w.ExactRemoveDelta, err = x.idLists("--exact-remove", "exactRemove", x.exactRemove); err != nil {
+		return err
+	}
+	if w.Ranges == nil && len(x.exact)+len(x.exactAdd)+len(x.exactRemove) == 0 && w.Drain == "" {
+		return usage("say what moves: --range UNIT=FROM-TO for every unit, --exact UNIT=ID (or --exact-add, --exact-remove), or --drain UNIT")
 	}
 	if w.Rate, err = pace(x.rate); err != nil {
 		return err
