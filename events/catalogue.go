@@ -97,6 +97,10 @@ func DecodeCommand(entity, verb string, data []byte) (Command, error) {
 		if e.entity != entity || e.verb != verb || e.internal {
 			continue
 		}
+		data, err := Unpack(data)
+		if err != nil {
+			return nil, ErrBadValue.With("%v", err).At("packed")
+		}
 		v := reflect.New(reflect.TypeOf(e.command))
 		if err := DecodeStrict(data, v.Interface()); err != nil {
 			return nil, err
@@ -131,7 +135,7 @@ func NewRecord(s *State, env Envelope, e Event, now time.Time) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("encode %T: %w", e, err)
 	}
-	if len(data) > MaxEventSize {
+	if data = Pack(data); len(data) > MaxEventSize {
 		return Record{}, ErrTooLarge.With("the event would have %d bytes, at most %d are allowed", len(data), MaxEventSize)
 	}
 	name := NameOf(env.Command)
@@ -153,7 +157,11 @@ func (r *Record) Event() (Event, error) {
 		return nil, fmt.Errorf("record %d: schema %d of %s, this version knows %d", r.Seq, r.Schema, r.Type, SchemaVersion)
 	}
 	v := reflect.New(t)
-	if err := json.Unmarshal(r.Data, v.Interface()); err != nil {
+	data, err := Unpack(r.Data)
+	if err == nil {
+		err = json.Unmarshal(data, v.Interface())
+	}
+	if err != nil {
 		return nil, fmt.Errorf("record %d: %s: %w", r.Seq, r.Type, err)
 	}
 	return v.Elem().Interface().(Event), nil

@@ -1,10 +1,14 @@
 package events
 
 import (
+	"bytes"
+	"compress/flate"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -163,64 +167,97 @@ func TestTooManyExact(t *testing.T) {
 	w.do(PreviewCutover{UnitType: "shops", ExactAdd: map[string][]string{"unbj": {"5"}}})
 }
 
+// printable is text in which nothing repeats, so that no packing makes it shorter, and which JSON writes as it is.
+func printable(r *rand.Rand, n int) string {
+	const letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_.:,;!#$%()*+/=?@[]^{|}~`'"
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = letters[r.IntN(len(letters))]
+	}
+	return string(b)
+}
+
 // An event of exactly MaxEventSize is stored, one byte more is not, whatever the command.
 func TestEventSizeBorder(t *testing.T) {
-	// Texts that share nothing: each byte of the list is one of its packed form, so that its size can be hit exactly.
-	list := func(bytes int) []string {
-		var out []string
-		for i := 0; bytes > 0; i++ {
-			n := min(bytes, 200)
-			out = append(out, fmt.Sprintf("%c%s", rune(0x4e00+i), strings.Repeat("x", n)))
-			bytes -= n
-		}
-		return out
-	}
 	w := shop(t)
-	w.do(ApplyConfig{Base: w.s.ConfigVersion, Config: Config{Namespace: "shop", UnitTypes: []UnitType{{Name: "shops", Slots: 4}}}})
-	event := func(unitType string, bytes int) (Event, error) {
-		return w.try(InitRules{UnitType: unitType, RulesConfig: RulesConfig{
-			Ranges: map[string][]routing.Range{"center": {{From: 0, To: 3}}}, Exact: map[string][]string{"unbj": list(bytes)},
-		}})
-	}
-	size := func(bytes int) int {
-		t.Helper()
-		r, err := routing.NewRules(4, map[string][]routing.Range{"center": {{From: 0, To: 3}}}, map[string][]string{"unbj": list(bytes)})
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, c := range []struct {
+		name  string
+		event func(filling string) Event
+	}{
+		{"HookCalled", func(s string) Event { return HookCalled{Result: HookResult{Message: s}} }},
+		{"UnitPut", func(s string) Event { return UnitPut{Unit{ID: "x", Name: s}} }},
+		{"ConfigApplied", func(s string) Event {
+			return ConfigApplied{Namespace: "shop", Changes: Changes{Units: []Unit{{ID: "x", Name: s}}}}
+		}},
+		{"RulesInitialized", func(s string) Event { return RulesInitialized{UnitType: s} }},
+		{"CutoverProposed", func(s string) Event { return CutoverProposed{Diff: s} }},
+	} {
+		one, err := json.Marshal(c.event("x"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := json.Marshal(RulesInitialized{UnitType: "shops", Rules: r})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(b)
-	}
-	lo, hi := 1, 600_000 // base64 makes steps of 4 bytes; the unit type's name makes up for the rest
-	for lo < hi {
-		if mid := (lo + hi + 1) / 2; size(mid) <= MaxEventSize {
-			lo = mid
-		} else {
-			hi = mid - 1
+		for more, want := range []error{nil, ErrTooLarge} {
+			e := c.event(printable(r, MaxEventSize-len(one)+1+more))
+			rec, err := NewRecord(w.s, w.envelope(PutUnit{}), e, w.now)
+			if !errors.Is(err, want) || want == nil && len(rec.Data) != MaxEventSize {
+				t.Errorf("%s, %d bytes over: %d bytes, %v", c.name, more, len(rec.Data), err)
+			}
 		}
 	}
-	if over := size(lo + 3); over <= MaxEventSize || MaxEventSize-size(lo) > 4 {
-		t.Fatalf("%d and %d are not at the border", size(lo), over)
+}
+
+// A large event is packed and read again; what is none is refused, and takes no more memory than an event may.
+func TestPackedEvents(t *testing.T) {
+	cfg := shopConfig()
+	for i := range 400 {
+		d := shopDomain()
+		d.Host = fmt.Sprintf("shop-%03d.example", i)
+		d.Units = map[string]DomainUnit{"center": {Cluster: "ws-hz-2"}, "unbj": {Cluster: "ws-bj-2"}}
+		cfg.Domains = append(cfg.Domains, d)
 	}
-	if _, err := event("shops", lo+3); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("over the border: %v", err)
+	w := newWorld(t)
+	w.do(ApplyConfig{Config: cfg})
+	rec := w.records[0]
+	if plain := rec.JSON(); !isPacked(rec.Data) || len(rec.Data) > len(plain)/4 || !json.Valid(plain) {
+		t.Errorf("%d bytes of %d: %.40s", len(rec.Data), len(plain), rec.Data)
 	}
-	if _, err := event("shops", lo); err != nil {
-		t.Errorf("at the border: %v", err)
+	if len(w.s.Domains) != 401 {
+		t.Errorf("%d domains", len(w.s.Domains))
 	}
-	env, e := w.envelope(RecordHook{}), HookCalled{Result: HookResult{Message: ""}}
-	empty, err := json.Marshal(e)
+	data, err := json.Marshal(ApplyConfig{Config: cfg})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, more := range []int{0, 1} {
-		e.Result.Message = strings.Repeat("x", MaxEventSize-len(empty)+more)
-		if _, err := NewRecord(w.s, env, e, w.now); (err == nil) != (more == 0) || more == 1 && !errors.Is(err, ErrTooLarge) {
-			t.Errorf("%d bytes over: %v", more, err)
+	c, err := DecodeCommand("config", "apply", Pack(data))
+	if err != nil || len(c.(ApplyConfig).Config.Domains) != 401 {
+		t.Errorf("the packed command is read as %T, %v", c, err)
+	}
+
+	deflated := func(data []byte) []byte {
+		var b bytes.Buffer
+		fw, _ := flate.NewWriter(&b, 9)
+		_, _ = fw.Write(data)
+		_ = fw.Close()
+		return b.Bytes()
+	}
+	wrap := func(b []byte) string { return `{"packed":"` + base64.StdEncoding.EncodeToString(b) + `"}` }
+	bomb := wrap(deflated(bytes.Repeat([]byte(" "), 64<<20)))
+	for name, bad := range map[string]string{
+		"no base64": `{"packed":"!"}`, "no DEFLATE": wrap([]byte("xxxx")), "cut off": wrap(deflated([]byte(`{"id":"x"}`))[:5]),
+		"something behind it": wrap(append(deflated([]byte(`{"id":"x"}`)), 0)), "another key": `{"packed":"","id":"x"}`, "twice": wrap(deflated([]byte(wrap(deflated([]byte(`{"id":"x"}`)))))),
+		"behind the value": wrap(deflated([]byte(`{"id":"x"}`))) + "{}", "a bomb": bomb, "null": `{"packed":null}`, "a number": ` { "packed": 5}`,
+	} {
+		if err := w.s.Clone().Apply(forge(w.s, "UnitPut", bad)); err == nil {
+			t.Errorf("%s: it is taken for an event", name)
 		}
+		_, err := DecodeCommand("unit", "put", []byte(bad))
+		if e, ok := errors.AsType[*Error](err); !ok || e.Code != "bad_value" && e.Code != "bad_command" || e.Message == "" {
+			t.Errorf("%s: as a command: %v", name, err)
+		}
+	}
+	if len(bomb) > 100<<10 {
+		t.Fatalf("the bomb has %d bytes", len(bomb))
 	}
 }
 

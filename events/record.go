@@ -10,7 +10,7 @@ import (
 // SchemaVersion is the version of the events' JSON that this program writes.
 const SchemaVersion = 1
 
-// MaxEventSize bounds the JSON of one event, in bytes.
+// MaxEventSize bounds one event as it is stored, in bytes: its JSON, or the packed form of that (see Pack).
 const MaxEventSize = 512 << 10
 
 // Record is one event as it stands in the journal.
@@ -26,7 +26,7 @@ type Record struct {
 	Reason      string    // why, may be empty
 	Traceparent string    // W3C trace context of the command, may be empty
 	Prev        string    // Hash of the record before, "" in the first one
-	Data        []byte    // the event as JSON
+	Data        []byte    // the event as JSON, packed if it is large
 }
 
 // Hash is the hex SHA-256 over every field, each with its length in front, so that no two records share an encoding.

@@ -27,14 +27,14 @@ const patience = 30 * time.Second
 
 // bed is a control plane and four edges, two in each unit of the demo, in this process, on embedded NATS servers.
 type bed struct {
-	b       *testing.B
+	b       testing.TB
 	urls    []string
 	nc      *nats.Conn
 	reports chan events.EdgeStatus
 	applied map[string]uint64 // by edge, as reported; owned by the benchmark's goroutine
 }
 
-func newBed(b *testing.B, servers int) *bed {
+func newBed(b testing.TB, servers int) *bed {
 	b.Helper()
 	d := &bed{b: b, reports: make(chan events.EdgeStatus, 4096), applied: map[string]uint64{}}
 	d.startServers(servers)

@@ -41,7 +41,10 @@ func rejected(err error) Outcome {
 
 // accepted is the outcome that a record stands for; it is the same whenever it is asked for.
 func accepted(rec events.Record) Outcome {
-	o := Outcome{OK: true, Seq: rec.Seq, Data: rec.Data}
+	o := Outcome{OK: true, Seq: rec.Seq, Data: rec.JSON()}
+	if len(o.Data) > events.MaxEventSize { // no message would hold it
+		o.Data = rec.Data
+	}
 	e, err := rec.Event()
 	if err != nil {
 		return o

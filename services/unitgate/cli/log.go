@@ -114,8 +114,8 @@ func (l *logCmd) record(rec events.Record) error {
 	if !l.json() {
 		return l.text(rec)
 	}
-	e := entry{rec.Seq, rec.Time, rec.Type, rec.Actor, rec.Reason, rec.CommandID, rec.Data}
-	if !json.Valid(rec.Data) {
+	e := entry{rec.Seq, rec.Time, rec.Type, rec.Actor, rec.Reason, rec.CommandID, rec.JSON()}
+	if !json.Valid(e.Data) {
 		e.Data, _ = json.Marshal(string(rec.Data)) // every string marshals
 	}
 	return l.line(e)
@@ -125,7 +125,7 @@ func (l *logCmd) record(rec events.Record) error {
 const textData = 120
 
 func (l *logCmd) text(rec events.Record) error {
-	data := []rune(plain(string(rec.Data)))
+	data := []rune(plain(string(rec.JSON())))
 	if len(data) > textData {
 		data = append(data[:textData], '…')
 	}
