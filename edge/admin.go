@@ -130,7 +130,8 @@ func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 		HandedOver bool            `json:"handedOver"` // another process accepts
 		Clients    limit.Counts    `json:"clients"`
 		Origins    []origin.Status `json:"origins"`
-	}{a.edge.agent.Status(r.Context()), a.edge.draining.Load(), a.edge.handed.Load(), a.edge.relay.Clients(), a.edge.relay.Origins()})
+		Peers      []origin.Status `json:"peers,omitempty"` // edges of other units, to which clients are passed on
+	}{a.edge.agent.Status(r.Context()), a.edge.draining.Load(), a.edge.handed.Load(), a.edge.relay.Clients(), a.edge.relay.Origins(), a.edge.relay.Peers()})
 	if err != nil {
 		text(w, http.StatusInternalServerError, err.Error())
 		return

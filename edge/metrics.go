@@ -29,6 +29,7 @@ type instruments struct {
 
 	sessions, victims, held, evictions, landed     metric.Float64Observable
 	handshakes, redirects                          metric.Float64Observable
+	proxied, proxyEvictions, proxyDials, proxyFail metric.Float64Observable
 	admitted, capacity, connections, turnedAway    metric.Float64Observable
 	bytes, paused, pauses                          metric.Float64Observable
 	originUp, originConnections, originConnects    metric.Float64Observable
@@ -52,7 +53,11 @@ func newInstruments(p metric.MeterProvider) (*instruments, relay.Observers, erro
 	in.evictions = c("evictions", "{session}", "Sessions that this edge has ended, by reason: moved by a cutover, operator, removed (the domain), shutdown, no_lease.")
 	in.landed = c("landed", "{session}", "Sessions admitted on keys that a cutover has brought here.")
 	in.handshakes = c("handshakes", "{handshake}", "Handshakes that have come to an end, by verdict; unit_type is empty where none was known.")
-	in.redirects = c("redirects", "{handshake}", "Clients of another unit that were sent there, by how: redirect or close.")
+	in.redirects = c("redirects", "{handshake}", "Clients of another unit that were brought there, by how: redirect, close or proxy.")
+	in.proxied = g("sessions_proxied", "{session}", "Sessions that this edge passes on to an edge of another unit, which counts them among its own.")
+	in.proxyEvictions = c("evictions_proxied", "{session}", "Of those, the ones that this edge has closed because a cutover moved them.")
+	in.proxyDials = c("proxy_dials", "{handshake}", "Tries to have an edge of another unit answer a handshake.")
+	in.proxyFail = c("proxy_dial_failures", "{handshake}", "Of those, the ones that failed, or were answered with 5xx.")
 	in.admitted = g("sessions_admitted", "{session}", "Sessions that count against the capacity, dialling and held ones included.")
 	in.capacity = g("capacity_sessions", "{session}", "Most sessions (--capacity); absent without a limit.")
 	in.connections = g("connections", "{connection}", "Clients' connections, whatever becomes of them.")
@@ -163,6 +168,10 @@ func (in *instruments) sessionsOf(o metric.Observer, r relay.Readings) {
 		o.ObserveFloat64(in.victims, float64(t.Victims), typ)
 		o.ObserveFloat64(in.held, float64(t.Held), typ)
 		o.ObserveFloat64(in.landed, float64(t.Landed), typ)
+		o.ObserveFloat64(in.proxied, float64(t.Proxied.Sessions), typ)
+		o.ObserveFloat64(in.proxyEvictions, float64(t.Proxied.Evicted), typ)
+		o.ObserveFloat64(in.proxyDials, float64(t.Proxied.Dials), typ)
+		o.ObserveFloat64(in.proxyFail, float64(t.Proxied.DialErrors), typ)
 		for i, n := range t.Ended[1:] {
 			o.ObserveFloat64(in.evictions, float64(n), with("unit_type", name, "reason", reasons[i+1]))
 		}

@@ -99,6 +99,7 @@ type (
 		Cluster   string `json:"cluster"`
 		Address   string `json:"address"`            // HOST:PORT that other edges and probes dial; of no other edge
 		Capacity  int    `json:"capacity,omitempty"` // most sessions; 0: not limited
+		Key       string `json:"key,omitempty"`      // X25519, in hex: by it other edges know what this one passes on; "": they do not
 
 		Succeeds          string `json:"succeeds,omitempty"`          // id of the other edge; "": none
 		SucceedsDirectory string `json:"succeedsDirectory,omitempty"` // its state directory, which it has told

@@ -94,6 +94,7 @@ type (
 		Cluster   string `json:"cluster"`
 		Address   string `json:"address"`
 		Capacity  int    `json:"capacity,omitempty"`
+		Key       string `json:"key,omitempty"`
 
 		Succeeds          string `json:"succeeds,omitempty"`
 		SucceedsDirectory string `json:"succeedsDirectory,omitempty"`

@@ -40,7 +40,7 @@ func (s *State) decideJoin(c JoinEdge) (Event, error) {
 		if next := s.Edges[old.Successor]; old.Successor != "" && next.Gone == "" {
 			return nil, ErrEdgeSucceeded.With("edge %q has taken over from %s: clients come to that one", next.ID, c.ID).At("id")
 		}
-		if old.Address == c.Address && old.Capacity == c.Capacity && (c.Succeeds == "" || s.Edges[c.Succeeds].Successor == c.ID) {
+		if old.Address == c.Address && old.Capacity == c.Capacity && old.Key == c.Key && (c.Succeeds == "" || s.Edges[c.Succeeds].Successor == c.ID) {
 			return nil, ErrNothingChanges.With("edge %q has joined already", c.ID)
 		}
 	}
@@ -71,7 +71,7 @@ func (s *State) joined(seq uint64, e EdgeJoined) error {
 		old.Address, old.Successor = "", e.ID
 		s.Edges[old.ID] = old
 	}
-	s.Edges[e.ID] = Edge{ID: e.ID, Directory: e.Directory, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity, Joined: seq}
+	s.Edges[e.ID] = Edge{ID: e.ID, Directory: e.Directory, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity, Key: e.Key, Joined: seq}
 	return nil
 }
 
@@ -102,6 +102,9 @@ func (c JoinEdge) check() error {
 	}
 	if (c.Succeeds == "") != (c.SucceedsDirectory == "") {
 		return ErrMissingField.With("name the edge that is succeeded, and its state directory, or neither").At("succeeds")
+	}
+	if c.Key != "" && !keyForm.MatchString(c.Key) {
+		return ErrBadValue.With("want 32 bytes in hex, in lower case").At("key")
 	}
 	if c.Capacity < 0 {
 		return ErrBadValue.With("want 0 (no limit) or more").At("capacity")

@@ -3,6 +3,7 @@ package events
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -47,6 +48,32 @@ func successorNow(w *world, edge, of string) JoinEdge {
 	j := successor(edge, of)
 	j.Address = w.s.Edges[of].Address
 	return j
+}
+
+// An edge's key may come later than the edge, or be another one; the same one again changes nothing.
+func TestKeyOfAnEdge(t *testing.T) {
+	w := shop(t)
+	hash := w.s.Hash()
+	j := joinOf("hz-1")
+	for _, key := range []string{strings.Repeat("0a", 32), strings.Repeat("0b", 32)} {
+		j.Key = key
+		w.do(j)
+		if w.s.Edges["hz-1"].Key != key {
+			t.Errorf("%+v", w.s.Edges["hz-1"])
+		}
+		if _, err := w.try(j); !errors.Is(err, ErrNothingChanges) {
+			t.Errorf("the same again: %v", err)
+		}
+	}
+	j.Key = ""
+	w.do(j)
+	if w.s.Edges["hz-1"] != shop(t).s.Edges["hz-1"] || w.s.Hash() == hash {
+		t.Errorf("%+v", w.s.Edges["hz-1"])
+	}
+	w.do(successor("hz-9", "hz-1"))
+	if w.s.Edges["hz-9"].Key != "" {
+		t.Error("a successor has its own key only")
+	}
 }
 
 // When the successor is gone before it served, the edge that never stopped accepting takes its address back.

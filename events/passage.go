@@ -17,6 +17,14 @@ func (c Counters) Less(earlier Counters) Counters {
 	}
 }
 
+// Proxied are the clients of other units that an edge passes on to their edges.
+type Proxied struct {
+	Sessions int `json:"sessions"` // live
+	Evicted  int `json:"evicted"`  // closed by this edge since its process started because their key's owner has changed
+
+	Counters // dials are those of other edges
+}
+
 type (
 	// CutoverQuestion ("cutover") asks an edge what it saw of a cutover.
 	CutoverQuestion struct {

@@ -119,7 +119,6 @@ func configRefusals() []refusal {
 		{"domain: unit type", nil, put(func(d *Domain) { d.UnitType = "mars" }), ErrUnknownUnitType, "domains[websocket.msha.tech].unitType"},
 		{"domain: protocol", nil, put(func(d *Domain) { d.Protocol = "tcp" }), ErrUnsupported, "protocol"},
 		{"domain: scheme", nil, put(func(d *Domain) { d.Scheme = "ftp" }), ErrBadValue, "scheme"},
-		{"domain: proxy", nil, put(func(d *Domain) { d.Correction = "proxy" }), ErrUnsupported, "correction"},
 		{"domain: a sub-domain too long for a Close frame", nil, put(func(d *Domain) {
 			d.Correction, d.Units["unbj"] = "close", DomainUnit{Subdomain: strings.Repeat("a", 50) + "." + strings.Repeat("b", 50) + ".websocket.example", Cluster: "ws-bj-2"}
 		}), ErrBadValue, "units.unbj.subdomain"},
@@ -249,6 +248,7 @@ func otherRefusals() []refusal {
 			join(func(j *JoinEdge) { j.Cluster = "ws-x" }), ErrNotAllowed, "id"},
 		{"join: no directory", nil, join(func(j *JoinEdge) { j.Directory = "" }), ErrMissingField, "directory"},
 		{"join: directory", nil, join(func(j *JoinEdge) { j.Directory = "/var/lib/unitgate" }), ErrBadValue, "directory"},
+		{"join: key", nil, join(func(j *JoinEdge) { j.Key = "ssh-ed25519" }), ErrBadValue, "key"},
 		{"join: from another directory", nil, join(func(j *JoinEdge) { j.ID, j.Address = "hz-1", joinOf("hz-1").Address }), ErrEdgeElsewhere, "id"},
 		{"join: from another directory and address", nil, join(func(j *JoinEdge) { j.ID = "hz-1" }), ErrEdgeElsewhere, "id"},
 		{"join: from another directory, retired", func(w *world) { w.do(RetireEdge{ID: "hz-1", Reason: "x"}) },

@@ -26,6 +26,7 @@ type EdgeReport struct {
 	Moved       []MovedReport  `json:"moved"`             // what the edge did for running and just completed cutovers
 
 	Counters map[string]Counters `json:"counters,omitempty"` // by unit type, since the process started
+	Proxied  map[string]Proxied  `json:"proxied,omitempty"`  // by unit type, those that have any; counted nowhere else
 }
 
 // FenceReport says how far an edge is with one fence.
@@ -68,6 +69,7 @@ type (
 	// CountAnswer answers it.
 	CountAnswer struct {
 		Sessions int            `json:"sessions"`
+		Proxied  int            `json:"proxied,omitempty"` // of RouterID, and not in Sessions: this edge passes them on to one that serves them
 		Domains  map[string]int `json:"domains,omitempty"` // by host, without those that have none
 	}
 	// EvictQuestion ("evict") asks the edge to close one user's sessions now. Nothing changes for the namespace and nothing

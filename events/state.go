@@ -68,6 +68,7 @@ type Edge struct {
 	Cluster   string `json:"cluster"`
 	Address   string `json:"address"` // "": a successor has it
 	Capacity  int    `json:"capacity,omitempty"`
+	Key       string `json:"key,omitempty"`  // X25519, in hex: by it other edges know what this one passes on; "": they do not
 	Joined    uint64 `json:"joined"`         // sequence of its first join
 	Gone      string `json:"gone,omitempty"` // "left" or "retired"
 	// Successor is the edge that has taken over the listeners, and with them the address. This one serves its sessions to

@@ -213,10 +213,7 @@ func (d *Domain) normalize(field string) error {
 	if err := oneOf(&d.Scheme, join(field, "scheme"), "auto", "http", "https", "ws", "wss", "protocol-relative"); err != nil {
 		return err
 	}
-	if d.Correction == "proxy" {
-		return ErrUnsupported.With("correction proxy is not implemented yet; use redirect or close").At(join(field, "correction"))
-	}
-	if err := oneOf(&d.Correction, join(field, "correction"), "redirect", "close"); err != nil {
+	if err := oneOf(&d.Correction, join(field, "correction"), "redirect", "close", "proxy"); err != nil {
 		return err
 	}
 	if err := oneOf(&d.DNS.Provider, join(field, "dns.provider"), "none", "rfc2136", "alidns"); err != nil {

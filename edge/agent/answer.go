@@ -117,7 +117,9 @@ func (a *answers) sessions(data []byte) (any, error) {
 	}
 	q.UnitType = a.unitType(q.UnitType)
 	if q.RouterID != "" {
-		return events.CountAnswer{Sessions: a.r.cfg.Relay.CountRouter(q.UnitType, q.RouterID)}, nil
+		return events.CountAnswer{
+			Sessions: a.r.cfg.Relay.CountRouter(q.UnitType, q.RouterID), Proxied: a.r.cfg.Relay.CountProxied(q.UnitType, q.RouterID),
+		}, nil
 	}
 	keys := routing.Keys{Exact: q.Exact}
 	for _, s := range q.Slots {

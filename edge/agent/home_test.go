@@ -175,6 +175,9 @@ func TestHomeOfAnOlderVersion(t *testing.T) {
 	for _, moved := range [][]string{nil, {ownFile}, {ownFile, stateFile}} {
 		path := t.TempDir()
 		old := must(t)(OpenStateDir(path, "bj-1"))
+		if err := os.Remove(filepath.Join(path, keyFile)); err != nil { // there was none
+			t.Fatal(err)
+		}
 		s := newWorld(t, nil).state
 		if _, err := old.Save("e", s); err != nil {
 			t.Fatal(err)
@@ -196,7 +199,7 @@ func TestHomeOfAnOlderVersion(t *testing.T) {
 		h = openHome(t, path)
 		d := must(t)(h.Resume(""))
 		saved, err := d.Load()
-		if d.ID() != "bj-1" || d.Identity() != old.Identity() || err != nil || saved.State.Hash() != s.Hash() {
+		if d.ID() != "bj-1" || d.Identity() != old.Identity() || err != nil || saved.State.Hash() != s.Hash() || d.Key() == nil {
 			t.Errorf("%s %s %v", d.ID(), d.Identity(), err)
 		}
 		_ = d.Close()

@@ -140,7 +140,7 @@ func (j *joiner) standing() (settled bool, err error) {
 	}
 	want := j.want
 	want.Succeeds, want.SucceedsDirectory = "", ""
-	have := events.JoinEdge{ID: e.ID, Directory: e.Directory, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity}
+	have := events.JoinEdge{ID: e.ID, Directory: e.Directory, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity, Key: e.Key}
 	return !caught || known && have == want, nil
 }
 

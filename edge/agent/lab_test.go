@@ -318,6 +318,8 @@ func (f *fakeRelay) CountDomains(hosts []string) map[string]int {
 	return out
 }
 
+func (f *fakeRelay) CountProxied(string, string) int { return 0 }
+
 func (f *fakeRelay) CountRouter(unitType, routerID string) int { return len(unitType + routerID) }
 
 func (f *fakeRelay) EvictRouter(unitType, routerID string) int { return len(unitType + routerID) }

@@ -220,6 +220,13 @@ func (a *Agent) compose() events.EdgeReport {
 	}
 	for t, c := range a.counts {
 		r.Sessions[t], r.Counters[t] = c.Sessions, c.Counters
+		if c.Proxied == (events.Proxied{}) {
+			continue
+		}
+		if r.Proxied == nil {
+			r.Proxied = map[string]events.Proxied{}
+		}
+		r.Proxied[t] = c.Proxied
 	}
 	return r
 }

@@ -26,6 +26,8 @@ type Counts struct {
 	Held     int // handshakes that wait for the commit of a fence
 
 	events.Counters // since the process started
+
+	Proxied events.Proxied // clients passed on to other units' edges, in none of the above but Victims and Held
 }
 
 // Input is what an Agent reacts to. The set is closed; every input says when it came, on a clock that goes on while the

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -33,6 +34,8 @@ type Relay interface {
 	CountRouter(unitType, routerID string) int
 	// CountDomains counts sessions by domain, handshakes under way included; only those domains that have some.
 	CountDomains(hosts []string) map[string]int
+	// CountProxied counts one user's sessions that are passed on to edges of other units.
+	CountProxied(unitType, routerID string) int
 	// Passage says what the relay saw of a cutover. It leaves the answer's Commit empty.
 	Passage(q events.CutoverQuestion) events.CutoverAnswer
 	// EvictRouter starts to close one user's sessions and returns how many they are.
@@ -102,7 +105,7 @@ func Start(cfg Config) (*Runner, error) {
 		cfg: cfg, secret: rand.Text(), log: cfg.Logger.With("edge", cfg.Dir.ID()),
 		self: Self{cfg.Namespace, cfg.Unit, cfg.Cluster, cfg.Dir.ID(), cfg.Dir.Identity(), uuid.NewString()},
 	}
-	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev, probe: r.secret}, types: map[string]bool{}, told: map[string]events.Rate{}, done: make(chan finished), traces: newTraces(cfg.Tracing, r.self)}
+	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev, probe: r.secret, keys: hopKeys{own: cfg.Dir.Key()}}, types: map[string]bool{}, told: map[string]events.Rate{}, done: make(chan finished), traces: newTraces(cfg.Tracing, r.self)}
 	r.shown.Store(&progress{report: r.loop.machine.compose()})
 	var err error
 	if r.saved, err = cfg.Dir.Load(); err != nil {
@@ -123,6 +126,7 @@ func Start(cfg Config) (*Runner, error) {
 		self: r.self, nc: r.nc, follower: r.follower, log: r.log, kicked: make(chan struct{}, 1),
 		want: events.JoinEdge{
 			ID: r.self.ID, Directory: r.self.Directory, Unit: cfg.Unit, Cluster: cfg.Cluster, Address: cfg.Advertise, Capacity: cfg.Capacity,
+			Key:      hex.EncodeToString(cfg.Dir.Key().PublicKey().Bytes()),
 			Succeeds: cfg.Succeeds.ID, SucceedsDirectory: cfg.Succeeds.Directory,
 		},
 	}

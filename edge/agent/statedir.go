@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"crypto/ecdh"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,8 +26,9 @@ const (
 	lockFile  = "lock"       // held by flock while the edge's process lives; contains its process id
 	idFile    = "id"         // the edge's id
 	ownFile   = "directory"  // the directory's own identity, a UUID
+	keyFile   = "key"        // the edge's private X25519 key, in hex
 	stateFile = "state.json" // the newest state that every poller decided by
-	tempFile  = "temp"       // becomes one of the three above by a rename
+	tempFile  = "temp"       // becomes one of the four above by a rename
 )
 
 // Errors of a state directory, to be tested with errors.Is.
@@ -48,6 +50,7 @@ type StateDir struct {
 	path     string
 	id       string
 	identity string
+	key      *ecdh.PrivateKey
 	lock     *os.File
 	disk     disk
 }
@@ -158,7 +161,30 @@ func (d *StateDir) begin(want string, create bool) error {
 	case events.CheckUUID(d.identity) != nil:
 		return fmt.Errorf("%w: its own identity is %.80q", ErrDamaged, d.identity)
 	}
-	return nil
+	return d.haveKey()
+}
+
+// haveKey reads the edge's key, or makes it. It outlives the process, so that the other edges know it again before the
+// journal does.
+func (d *StateDir) haveKey() error {
+	text, err := d.read(keyFile)
+	if err != nil {
+		return err
+	}
+	if text != "" {
+		b, err := hex.DecodeString(text)
+		if err == nil {
+			d.key, err = ecdh.X25519().NewPrivateKey(b)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: its key is none", ErrDamaged)
+		}
+		return nil
+	}
+	if d.key, err = ecdh.X25519().GenerateKey(rand.Reader); err != nil {
+		return err
+	}
+	return d.write(keyFile, fmt.Appendln(nil, hex.EncodeToString(d.key.Bytes())))
 }
 
 // found makes a new directory.
@@ -171,6 +197,9 @@ func (d *StateDir) found(id string) error {
 	}
 	d.id, d.identity = id, uuid.NewString()
 	if err := d.write(ownFile, []byte(d.identity+"\n")); err != nil {
+		return err
+	}
+	if err := d.haveKey(); err != nil {
 		return err
 	}
 	return d.write(idFile, []byte(d.id+"\n"))
@@ -193,6 +222,9 @@ func (d *StateDir) ID() string { return d.id }
 
 // Identity is the UUID that the directory was given when it was made.
 func (d *StateDir) Identity() string { return d.identity }
+
+// Key is the private key of the edge, of which the journal holds the public half.
+func (d *StateDir) Key() *ecdh.PrivateKey { return d.key }
 
 // made is when the directory was given its id; zero if that cannot be read.
 func (d *StateDir) made() time.Time {

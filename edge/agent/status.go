@@ -37,7 +37,7 @@ func (r *Runner) Status(ctx context.Context) Status {
 		Staleness: seconds(stale), Lease: p.lease.left(fromBoot(r.cfg.Clock())), Connected: r.nc.IsConnected(),
 		RuleVersion: map[string]uint64{}, Held: map[string]int{}, Victims: map[string]int{},
 	}
-	st.Sessions = maps.Clone(p.report.Sessions)
+	st.Sessions, st.Proxied = maps.Clone(p.report.Sessions), maps.Clone(p.report.Proxied)
 	if broken != nil {
 		st.Broken = broken.Error()
 	}

@@ -30,6 +30,7 @@ type views struct {
 	dev    Dev
 	probe  string              // see handshake.View
 	tables map[string]compiled // by unit type
+	keys   hopKeys
 }
 
 // compiled is a table and what it was compiled from. Values in a State never change in place, so that their identity
@@ -46,6 +47,7 @@ func (v *views) build(s *events.State) *handshake.View {
 		Seq: s.Seq, Unit: v.self.Unit, Center: s.Center(), Admits: admits(s, v.self),
 		Types: map[string]*handshake.Type{}, Sites: map[string]*handshake.Site{},
 		Hold: time.Duration(s.Policy.Hold), CloseCode: uint16(s.Policy.CloseCode), Cuts: maps.Clone(s.Cuts), Probe: v.probe,
+		ID: v.self.ID,
 	}
 	for _, t := range v.types(s) {
 		view.Types[t.Name] = t
@@ -138,6 +140,7 @@ func (v *views) sites(s *events.State, view *handshake.View) {
 			}
 		}
 	}
+	v.hops(s, view, active)
 	if v.dev.FallbackHost && len(active) == 1 {
 		view.Fallback = view.Sites[strings.ToLower(active[0].Host)]
 	}

@@ -52,6 +52,10 @@ func AppendAnswer(dst []byte, req *Request, vd *Verdict) []byte {
 		dst = strconv.AppendInt(dst, int64(vd.RetryAfter), 10)
 	}
 	dst = req.appendShared(dst)
+	if req.marked() {
+		dst = append(dst, "\r\n"+RefusedField+": "...)
+		dst = append(dst, vd.Code...)
+	}
 	dst = append(dst, "\r\nConnection: "...)
 	dst = append(dst, connection...)
 	dst = append(dst, "\r\n\r\n"...)

@@ -7,11 +7,21 @@ import (
 )
 
 // correct is the verdict for a client that came to the wrong unit: how it is told depends on the domain.
-func correct(vd Verdict, req *Request, site *Site, unit string, tls bool) Verdict {
-	if site.Locations[unit] == "" {
+func (v *View) correct(vd Verdict, req *Request, site *Site, unit string, tls bool) Verdict {
+	switch {
+	case req.marked():
+		return v.notOwner(vd)
+	case site.Locations[unit] == "":
 		return noLocation()
-	}
-	if site.Correction == "close" {
+	case site.Correction == "proxy":
+		if edges := site.Edges[unit]; edges != nil {
+			vd.Action, vd.Code, vd.Edges = Proxy, "proxy", edges
+			return vd
+		}
+		vd := Refuse(503, "no_edge", "no edge of the unit that serves this client is known, try again")
+		vd.RetryAfter = 1
+		return vd
+	case site.Correction == "close":
 		if url := site.closeURL(req, unit, tls); url != "" {
 			vd.Action, vd.Code, vd.Status, vd.Reason, vd.To = Accept, "close", 101, url, unit
 			return vd

@@ -16,6 +16,10 @@ type Forward struct {
 	// buffers (Unitgate-Epoch, Unitgate-Rule-Version): within an epoch a key's version is higher with each owner. "": none.
 	Epoch       string
 	RuleVersion uint64
+
+	// To is the edge to which the handshake is passed on by the edge From; nil: it goes to an origin.
+	To   *Peer
+	From string
 }
 
 // AppendOrigin appends the request's head as the origin gets it: every header line as the client sent it and in its
@@ -30,6 +34,9 @@ type Forward struct {
 //   - Of Sec-WebSocket-Protocol the members that name a routerId are the edge's: an origin that chose one would choose no
 //     protocol.
 //   - Of an absolute-form target the path remains, and its authority replaces Host (RFC 9112 section 3.2.2).
+//
+// An edge gets the same with a mark, and with the subprotocols that it has to read. What it tells its origin of the client
+// it takes from the mark.
 func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 	dst = append(dst, r.Method...)
 	dst = append(dst, ' ')
@@ -44,7 +51,7 @@ func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 			dst, connection = appendOnce(dst, "Connection: Upgrade\r\n", connection), true
 		case strings.EqualFold(f.Name, "Upgrade"):
 			dst, upgrade = appendOnce(dst, "Upgrade: websocket\r\n", upgrade), true
-		case strings.EqualFold(f.Name, protocolField):
+		case fw.To == nil && strings.EqualFold(f.Name, protocolField):
 			dst = f.appendProtocols(dst)
 		case r.absolute && strings.EqualFold(f.Name, "Host"):
 			dst = append(dst, "Host: "...)
@@ -55,17 +62,22 @@ func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 			dst = append(dst, "\r\n"...)
 		}
 	}
-	dst = append(dst, "X-Forwarded-For: "...)
-	dst = fw.Peer.Unmap().WithZone("").AppendTo(dst)
-	dst = append(dst, "\r\nX-Forwarded-Proto: http"...)
-	if fw.TLS {
-		dst = append(dst, 's')
+	if fw.To == nil {
+		dst = append(dst, "X-Forwarded-For: "...)
+		dst = fw.Peer.Unmap().WithZone("").AppendTo(dst)
+		dst = append(dst, "\r\nX-Forwarded-Proto: http"...)
+		if fw.TLS {
+			dst = append(dst, 's')
+		}
+		dst = append(dst, "\r\n"...)
+	} else {
+		dst = appendHop(dst, r, fw)
 	}
-	dst = append(dst, "\r\nX-Request-Id: "...)
+	dst = append(dst, "X-Request-Id: "...)
 	dst = append(dst, fw.RequestID...)
 	dst = append(dst, "\r\nunitType: "...)
 	dst = append(dst, fw.UnitType...)
-	if fw.Epoch != "" {
+	if fw.To == nil && fw.Epoch != "" {
 		dst = append(dst, "\r\nUnitgate-Epoch: "...)
 		dst = append(dst, fw.Epoch...)
 		dst = append(dst, "\r\nUnitgate-Rule-Version: "...)

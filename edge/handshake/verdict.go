@@ -18,12 +18,13 @@ type Action uint8
 
 // Answer: send AppendAnswer's bytes and close. Serve: dial one of URI's origins. Hold: keep the client waiting and decide
 // again with every new View, at most View.Hold long. Accept: send AppendAccept's bytes, then a Close frame whose text is
-// the Reason.
+// the Reason. Proxy: dial one of Edges.
 const (
 	Answer Action = iota
 	Serve
 	Hold
 	Accept
+	Proxy
 )
 
 // Verdict is the decision on one handshake.
@@ -41,13 +42,14 @@ type Verdict struct {
 
 	To string // the unit to which a client is sent that belongs to another one
 
-	// Of Serve, Hold and redirects.
+	// Of Serve, Hold, Proxy and redirects.
 	Type     *Type
 	RouterID string         // the client's routerId; its address under "split"; empty for an unmarked client served here
 	Slot     uint32         // of RouterID; 0 without one
 	Route    *routing.Route // of RouterID; nil without one
 	URI      *URI           // of Serve: the view's, which has origins
-	Domain   string         // of Serve: the host name of the site's domain
+	Domain   string         // of Serve and Proxy: the host name of the site's domain
+	Edges    *Edges         // of Proxy: the view's, which has peers
 }
 
 // Key is what a session is registered under. The empty RouterID stands for the unmarked clients of the type.
@@ -57,7 +59,7 @@ type Key struct {
 	RouterID string
 }
 
-// Key is the key of a session that vd admits. Only Serve and Hold have one.
+// Key is the key of a session that vd admits. Only Serve, Hold and Proxy have one.
 func (vd *Verdict) Key() Key { return Key{vd.Type.Name, vd.Slot, vd.RouterID} }
 
 // Unbound reports whether the key belongs to no user of the rules: no cutover moves such a session, and it is in no slot.
@@ -78,6 +80,11 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 		vd := Refuse(503, "not_admitting", "this edge has not joined its unit yet, try again")
 		vd.RetryAfter = 1
 		return vd
+	}
+	if hop, marked, ok := v.Hop(req); ok {
+		peer, tls = hop.Client, hop.TLS
+	} else if marked {
+		return Refuse(421, "bad_hop", "no edge that this one knows has passed this on to it")
 	}
 	site := v.Sites[req.Host]
 	if site == nil {
@@ -117,7 +124,7 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 func (v *View) route(req *Request, site *Site, uri *URI, vd Verdict, tls bool) Verdict {
 	if vd.RouterID == "" {
 		if !v.servesUnmarked(vd.Type) {
-			return correct(vd, req, site, v.Center, tls)
+			return v.correct(vd, req, site, v.Center, tls)
 		}
 	} else {
 		vd.Route, vd.Slot = vd.Type.Table.Lookup(vd.RouterID), vd.Type.Table.Slot(vd.RouterID)
@@ -128,7 +135,7 @@ func (v *View) route(req *Request, site *Site, uri *URI, vd Verdict, tls bool) V
 			vd.Action, vd.Code = Hold, "hold"
 			return vd
 		case vd.Route.Unit != v.Unit:
-			return correct(vd, req, site, vd.Route.Unit, tls)
+			return v.correct(vd, req, site, vd.Route.Unit, tls)
 		}
 	}
 	return serve(uri, vd)

@@ -23,6 +23,8 @@ type View struct {
 	CloseCode uint16            // close code of an eviction
 	Cuts      map[string]uint64 // by domain: sequence of the newest event that closes its sessions of before
 	Probe     string            // what a handshake of the edge's own carries in ProbeField; "": it makes none
+	ID        string            // this edge's id
+	Peers     map[string]*Peer  // by id: the other edges, if some site passes handshakes on
 }
 
 // Type is what a unit type says of its clients.
@@ -60,7 +62,8 @@ type Site struct {
 	Domain     string // its own host name
 	Type       *Type
 	Scheme     string            // of Location: auto, http, https, ws, wss, protocol-relative
-	Correction string            // how clients of other units are sent there: redirect or close; "": redirect
+	Correction string            // how clients of other units are corrected: redirect, close or proxy; "": redirect
+	Edges      map[string]*Edges // of correction proxy: unit -> where its clients are passed on; none for units without edges
 	Locations  map[string]string // unit -> host[:port] that a redirect names
 	URIs       []URI             // longest path first
 }

@@ -100,6 +100,8 @@ func show(vd Verdict) string {
 		return fmt.Sprintf("serve %s %q %d at %s", vd.Type.Name, vd.RouterID, vd.Slot, vd.URI.Origins[0])
 	case Hold:
 		return fmt.Sprintf("hold %s %q %d", vd.Type.Name, vd.RouterID, vd.Slot)
+	case Proxy:
+		return vd.Code + " " + vd.Edges.Unit
 	case Accept:
 		return fmt.Sprintf("%d %s %s", vd.Status, vd.Code, vd.Reason)
 	}

@@ -97,10 +97,41 @@ func (g *Gate) Enter(p *Pass, addr netip.Addr, now time.Time) (why Refusal, answ
 	if p.away {
 		return Connections, true // Arrive has found that
 	}
-	if why = g.enter(p, addr, now); why == Taken {
+	if why = g.enter(p, addr, now, g.bucket); why == Taken {
 		return Taken, true
 	}
 	return why, g.turnAway(p, why)
+}
+
+// Reenter asks again for a connection that turned out to come for the client of another address; was is what Enter has said
+// of the one that it came from. It does not take what all addresses share a second time, and who is refused can be
+// answered.
+func (g *Gate) Reenter(p *Pass, was Refusal, addr netip.Addr, now time.Time) Refusal {
+	if was == Connections || was == Rate {
+		return was
+	}
+	if p.away {
+		g.refused[was].Add(^uint64(0)) // it was not, after all
+		g.away.Add(-1)
+	}
+	if s := p.source; s != nil {
+		g.mu.Lock()
+		s.conns--
+		g.rest(s)
+		g.mu.Unlock()
+	}
+	p.source, p.away = nil, false
+	bucket := g.bucket
+	if was == Taken {
+		bucket = nil
+	}
+	why := g.enter(p, addr, now, bucket)
+	if why != Taken {
+		g.refused[why].Add(1)
+		g.away.Add(1)
+		p.away = true
+	}
+	return why
 }
 
 // turnAway counts a refusal, and reports whether it can be answered.
@@ -115,8 +146,9 @@ func (g *Gate) turnAway(p *Pass, why Refusal) bool {
 	return true
 }
 
-// enter asks the address first: one that comes too often shall take no turn from the others.
-func (g *Gate) enter(p *Pass, addr netip.Addr, now time.Time) Refusal {
+// enter asks the address first: one that comes too often shall take no turn from the others. all is their common bucket, nil
+// if there is none or it was asked.
+func (g *Gate) enter(p *Pass, addr netip.Addr, now time.Time, all *rate.Limiter) Refusal {
 	if g.limits.PerAddress > 0 || g.limits.RatePerAddress > 0 {
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -129,7 +161,7 @@ func (g *Gate) enter(p *Pass, addr netip.Addr, now time.Time) Refusal {
 			g.rest(s)
 			return RatePerAddress
 		}
-		if g.bucket != nil && !g.bucket.AllowN(now, 1) {
+		if all != nil && !all.AllowN(now, 1) {
 			g.rest(s)
 			return Rate
 		}
@@ -138,7 +170,7 @@ func (g *Gate) enter(p *Pass, addr netip.Addr, now time.Time) Refusal {
 		p.source = s
 		return Taken
 	}
-	if g.bucket != nil && !g.bucket.AllowN(now, 1) {
+	if all != nil && !all.AllowN(now, 1) {
 		return Rate
 	}
 	return Taken

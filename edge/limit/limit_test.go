@@ -49,6 +49,49 @@ func TestConnections(t *testing.T) {
 	}
 }
 
+// A connection that came for the client of another address counts for that one, and only for that.
+func TestReenter(t *testing.T) {
+	three := netip.MustParseAddr("192.0.2.3")
+	g := New(Limits{PerAddress: 1, Rate: 4})
+	a := g.want(t, one, start, Taken)
+	if why := g.Reenter(&a, Taken, two, start); why != Taken {
+		t.Fatalf("refused: %d", why)
+	}
+	b := g.want(t, one, start, Taken) // one's place is free again
+	c := g.want(t, one, start, PerAddress)
+	if why := g.Reenter(&c, PerAddress, three, start); why != Taken {
+		t.Fatalf("refused: %d", why)
+	}
+	if n := g.Counts(); n.Refused != (Reason{}) || n.Connections != 3 {
+		t.Errorf("whom nobody has refused: %+v", n)
+	}
+	if why := g.Reenter(&b, Taken, two, start); why != PerAddress {
+		t.Errorf("a second one of an address: %d", why)
+	}
+	if n := g.Counts(); n.Refused != (Reason{PerAddress: 1}) || g.away.Load() != 1 {
+		t.Errorf("%+v", n)
+	}
+	for _, p := range []*Pass{&a, &b, &c} {
+		g.Leave(p)
+	}
+	// The rate of all is asked once for each: three have entered, a fourth may, a fifth may not, whatever its address.
+	g.want(t, one, start, Taken)
+	e := g.want(t, two, start, Rate)
+	if why := g.Reenter(&e, Rate, three, start); why != Rate {
+		t.Errorf("too many in all: %d", why)
+	}
+	g.Leave(&e)
+	if n := g.Counts(); n.Connections != 1 || len(g.sources) != 1 || g.away.Load() != 0 {
+		t.Errorf("%+v, %d addresses, %d refused ones", n, len(g.sources), g.away.Load())
+	}
+	full := New(Limits{Connections: 1})
+	full.want(t, one, start, Taken)
+	f := full.want(t, one, start, Connections)
+	if why := full.Reenter(&f, Connections, two, start); why != Connections {
+		t.Errorf("full: %d", why)
+	}
+}
+
 func TestPerAddress(t *testing.T) {
 	g := New(Limits{PerAddress: 2})
 	a := g.want(t, one, start, Taken)

@@ -67,6 +67,9 @@ func (e *engine) takeHead(s *session, b []byte) {
 		b = h.buf
 	}
 	req, head, err := handshake.Parse(b)
+	if req != nil {
+		e.recognize(s, req)
+	}
 	switch {
 	case h.refused != limit.Taken:
 		h.req = req // what was asked for may show in the answer
@@ -113,6 +116,11 @@ func (e *engine) decide(s *session) {
 			e.register(s, &vd)
 			s.hs.group, s.hs.tried, s.hs.answered = e.groups[vd.URI], nil, false
 			e.dial(s)
+		}
+	case handshake.Proxy:
+		if e.admit(s) {
+			e.register(s, &vd)
+			e.passOn(s, vd.Edges)
 		}
 	default:
 		if vd.RetryAfter > 0 {
@@ -306,8 +314,12 @@ func (e *engine) countAnswer(s *session, vd *handshake.Verdict) {
 	}
 	v.unitType = st.name
 	e.counter(v).Add(1)
-	st.handshakes.Add(1)
+	dealt := &st.own
+	if s.via != 0 {
+		dealt = &st.proxied
+	}
+	dealt.handshakes.Add(1)
 	if vd.Status >= 500 && !e.closing { // an edge that stops sends its clients to another one
-		st.handshakeErrors.Add(1)
+		dealt.handshakeErrors.Add(1)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+
+	"github.com/unitgate/unitgate/edge/handshake"
 )
 
 // maxReply is the longest head of an origin's response, in bytes.
@@ -13,6 +15,9 @@ const maxReply = 16 << 10
 type reply struct {
 	status int
 	body   body
+
+	refused  string // of an edge of another unit: why it does not take the handshake
+	sequence uint64 // by which it says so
 }
 
 // replyEnd is the length of the head that b starts with, 0 if its end is not there yet. Lines may end in LF alone
@@ -55,6 +60,10 @@ func parseReply(head []byte) (r reply, ok bool) {
 			if r.body = (body{kind: untilEOF}); hasToken(value, "chunked") {
 				r.body.kind = chunked
 			}
+		case strings.EqualFold(name, handshake.RefusedField):
+			r.refused = value
+		case strings.EqualFold(name, handshake.SequenceField):
+			r.sequence, _ = strconv.ParseUint(value, 10, 64) // 0: it says nothing
 		case strings.EqualFold(name, "Content-Length") && r.body.kind != chunked:
 			n, err := strconv.ParseInt(value, 10, 64)
 			if err != nil || n < 0 {

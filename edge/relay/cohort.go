@@ -103,19 +103,18 @@ func (e *engine) beginCohorts(types map[string]typeCutover, passages map[string]
 }
 
 func (e *engine) newCohort(unitType string, p *passage, table *routing.Table) *cohort {
-	isOpen := func(s *session) bool { return s.open }
 	exact := func(id string) bool { return table.Lookup(id).Exact }
 	e.gen++
 	c := &cohort{
 		of: p, table: table, gen: e.gen, sample: map[*session]connections{},
-		before: int(e.statsOf(unitType).open[e.index].Load()) - e.registry.Count(unitType, p.moving, exact, isOpen),
+		before: int(e.statsOf(unitType).open[e.index].Load()) - e.registry.Count(unitType, p.moving, exact, (*session).served),
 	}
 	looks := 0
 	for s := range e.all { // in no order
 		if looks++; looks > maxLooks || len(c.sample) == maxSample {
 			break
 		}
-		if s.open && s.entry.Key.Type == unitType && c.has(s) {
+		if s.served() && s.entry.Key.Type == unitType && c.has(s) {
 			if names, ok := s.connections(); ok {
 				c.sample[s] = names
 			}
@@ -142,17 +141,26 @@ func (s *session) connections() (names connections, ok bool) {
 	return names, true
 }
 
+// served reports whether the session is an open one that this edge serves: not one that it passes on to an edge that does.
+func (s *session) served() bool { return s.open && s.via == 0 }
+
 // opens counts a session that is being established.
 func (e *engine) opens(s *session) {
 	s.open, s.gen = true, e.gen
-	s.stats.sessions.Add(1)
+	s.dealings().sessions.Add(1)
+	if s.via != 0 {
+		return
+	}
 	s.stats.open[e.index].Add(1)
 }
 
 // closes counts a session whose connections are gone.
 func (e *engine) closes(s *session) {
 	s.open = false
-	s.stats.sessions.Add(-1)
+	s.dealings().sessions.Add(-1)
+	if s.via != 0 {
+		return
+	}
 	s.stats.open[e.index].Add(-1)
 	s.stats.ended[s.why].Add(1)
 	if s.why != notClosing {

@@ -20,17 +20,38 @@ type Counts struct {
 	Held     int // handshakes held
 
 	events.Counters // ever
+
+	Proxied events.Proxied // handshakes and sessions passed on to other units' edges, in none of the above but Victims and Held
 }
 
 type typeStats struct {
 	name string // of the unit type
 
-	sessions, victims, evicted, landed, held       atomic.Int64
-	handshakes, handshakeErrors, dials, dialErrors atomic.Int64
-	closing                                        atomic.Int64                     // of sessions: this edge is ending them
-	ended                                          [becauseNoLease + 1]atomic.Int64 // sessions, ever, by why
-	waiting                                        []atomic.Int64                   // by engine: victims that Evict has not come to
-	open                                           []atomic.Int64                   // by engine: its part of sessions
+	victims, landed, held atomic.Int64
+	own                   dealings                         // with clients that this edge serves
+	proxied               dealings                         // with those that it passes on
+	closing               atomic.Int64                     // of own.sessions: this edge is ending them
+	ended                 [becauseNoLease + 1]atomic.Int64 // of own.sessions, ever, by why
+	waiting               []atomic.Int64                   // by engine: victims that Evict has not come to
+	open                  []atomic.Int64                   // by engine: its part of own.sessions
+}
+
+// dealings are what is counted of clients that are served here and of those that are passed on, apart.
+type dealings struct{ sessions, evicted, handshakes, handshakeErrors, dials, dialErrors atomic.Int64 }
+
+func (d *dealings) counters() events.Counters {
+	return events.Counters{
+		Handshakes: int(d.handshakes.Load()), HandshakeErrors: int(d.handshakeErrors.Load()),
+		Dials: int(d.dials.Load()), DialErrors: int(d.dialErrors.Load()),
+	}
+}
+
+// dealings is where a session counts that has a key.
+func (s *session) dealings() *dealings {
+	if s.via != 0 {
+		return &s.stats.proxied
+	}
+	return &s.stats.own
 }
 
 func (st *typeStats) waitingAll() (n int64) {
@@ -65,14 +86,14 @@ func (r *Relay) Counts(unitType string) Counts { return r.statsOf(unitType).coun
 
 func (st *typeStats) counts() Counts {
 	return Counts{
-		Sessions: int(st.sessions.Load()),
+		Sessions: int(st.own.sessions.Load()),
 		Victims:  int(st.victims.Load()),
-		Evicted:  int(st.evicted.Load()),
+		Evicted:  int(st.own.evicted.Load()),
 		Landed:   int(st.landed.Load()),
 		Held:     int(st.held.Load()),
-		Counters: events.Counters{
-			Handshakes: int(st.handshakes.Load()), HandshakeErrors: int(st.handshakeErrors.Load()),
-			Dials: int(st.dials.Load()), DialErrors: int(st.dialErrors.Load()),
+		Counters: st.own.counters(),
+		Proxied: events.Proxied{
+			Sessions: int(st.proxied.sessions.Load()), Evicted: int(st.proxied.evicted.Load()), Counters: st.proxied.counters(),
 		},
 	}
 }
@@ -116,16 +137,25 @@ func (r *Relay) CountKeys(unitType string, keys routing.Keys, except routing.IDs
 		own := func(id string) bool {
 			return except.Has(id) || t != nil && t.Table != nil && t.Table.Lookup(id).Exact
 		}
-		return e.registry.Count(unitType, keys, own, func(s *session) bool { return s.open })
+		return e.registry.Count(unitType, keys, own, (*session).served)
 	})
 }
 
 // CountRouter is the number of open sessions of one user.
 func (r *Relay) CountRouter(unitType, routerID string) int {
+	return r.countRouter(unitType, routerID, (*session).served)
+}
+
+// CountProxied is the number of one user's sessions that are passed on to edges of other units.
+func (r *Relay) CountProxied(unitType, routerID string) int {
+	return r.countRouter(unitType, routerID, func(s *session) bool { return s.open && s.via != 0 })
+}
+
+func (r *Relay) countRouter(unitType, routerID string, which func(*session) bool) int {
 	return r.sum(func(e *engine) int {
 		n := 0
 		for _, entry := range e.registry.Of(unitType, routerID) {
-			if entry.Value.open {
+			if which(entry.Value) {
 				n++
 			}
 		}
@@ -141,7 +171,9 @@ func (r *Relay) EvictRouter(unitType, routerID string) int {
 		for _, entry := range e.registry.Of(unitType, routerID) {
 			if s := entry.Value; s.open && s.why == notClosing {
 				e.evict(s, becauseOperator)
-				n++
+				if s.via == 0 { // else the edge that serves it counts it
+					n++
+				}
 			}
 		}
 		return n
@@ -152,10 +184,11 @@ func (r *Relay) EvictRouter(unitType, routerID string) int {
 //
 // A closing engine takes views like any other. It admits nobody by them, see decide; but what it still has to end counts
 // for victims, because the agent reports by these until the last session is gone.
-func (e *engine) install(v *handshake.View, groups map[*handshake.URI]group, changes []registry.Change, passages map[string][]*passage) {
+func (e *engine) install(v *handshake.View, groups map[*handshake.URI]group, edges map[*handshake.Edges]group, changes []registry.Change, passages map[string][]*passage) {
 	e.beginCohorts(cutoversOf(v), passages) // before anything of the fence is felt
 	cut := e.endTenures(v)
-	e.view, e.groups = v, groups
+	e.view, e.groups, e.edges = v, groups, edges
+	e.passing.timeout = v.Hold + replyTimeout
 	for typ := range e.victims {
 		if e.statsOf(typ).waiting[e.index].Load() == 0 {
 			delete(e.victims, typ) // all of them have ended by themselves, or were let go

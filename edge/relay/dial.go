@@ -26,7 +26,7 @@ type attempt struct {
 func (e *engine) dial(s *session) {
 	s.state = stDial
 	if !e.pick(s) {
-		e.refuse(s, 502, "origins_down", "no origin of this unit answers")
+		e.noneAnswers(s)
 		return
 	}
 	addr := s.origin.Address()
@@ -172,7 +172,9 @@ func (e *engine) request(s *session) {
 	c := s.hs.attempt.c
 	took := e.r.now() - s.hs.picked
 	s.origin.Connected(took)
-	observe(e.r.cfg.Observers.Connected, took)
+	if s.via == 0 {
+		observe(e.r.cfg.Observers.Connected, took)
+	}
 	e.settled(s.hs)
 	if err := e.add(c, s); err != nil {
 		e.dialFailed(s, err)
@@ -180,7 +182,7 @@ func (e *engine) request(s *session) {
 	}
 	s.legs[origin] = leg{c: c}
 	s.state = stReply
-	e.start(&e.replies, s)
+	e.start(e.repliesTo(s), s)
 	e.out = s.hs.req.AppendOrigin(e.out[:0], s.forward())
 	e.write(s, origin, e.out)
 }
@@ -194,6 +196,10 @@ func (s *session) forward() *handshake.Forward {
 		}
 	}
 	fw := &handshake.Forward{Peer: h.peer, TLS: s.secure(), UnitType: s.entry.Key.Type, RequestID: h.id, Epoch: s.e.view.Epoch}
+	if h.edges != nil {
+		fw.To, fw.From = h.edges.At(s.origin.Address()), s.e.view.ID
+		return fw
+	}
 	if t := s.e.view.Types[fw.UnitType]; t != nil {
 		route, _ := s.e.view.Serves(fw.UnitType, s.entry.Key.RouterID)
 		fw.RuleVersion = t.VersionOf(route)
@@ -245,11 +251,14 @@ func (e *engine) dialFailed(s *session, err error) {
 	}
 }
 
-// stillServed asks the view again for the key that the session was admitted with, and whether its domain has not been
-// closed since.
+// stillServed asks the view again for the key that the session was admitted with: whether this unit serves it, or the
+// one to which it is passed on; and whether its domain has not been closed since.
 func (e *engine) stillServed(s *session) bool {
 	if e.view == nil || e.disowned(s) {
 		return false
+	}
+	if s.via != 0 {
+		return e.view.Passes(s.entry.Key.Type, s.entry.Key.RouterID, e.units[s.via])
 	}
 	_, ok := e.view.Serves(s.entry.Key.Type, s.entry.Key.RouterID)
 	return ok
@@ -257,19 +266,22 @@ func (e *engine) stillServed(s *session) bool {
 
 // decideAgain takes the client from a session in stDial or stReply and decides its handshake anew. Nothing of the old
 // session reaches the client, and its leg to the origin is closed.
-func (e *engine) decideAgain(s *session) {
+func (e *engine) decideAgain(s *session) { e.decide(e.takeBack(s)) }
+
+// takeBack does the first half of it.
+func (e *engine) takeBack(s *session) *session {
 	e.hangUp(s.hs)
 	fresh := e.newSession()
 	fresh.hs, fresh.legs[client], fresh.tls = s.hs, s.legs[client], s.tls
 	fresh.admitted, s.admitted = s.admitted, false
 	fresh.pass, s.pass = s.pass, limit.Pass{}
-	fresh.hs.attempt, fresh.hs.reply = attempt{}, nil
+	fresh.hs.attempt, fresh.hs.reply, fresh.hs.edges = attempt{}, nil, nil
 	s.hs, s.legs[client], s.tls = nil, leg{}, nil
 	if c := fresh.legs[client].c; c != nil {
 		c.SetSession(fresh)
 	}
 	e.drop(s)
-	e.decide(fresh)
+	return fresh
 }
 
 // abandon ends a session in stDial or stReply whose client left.

@@ -30,7 +30,9 @@ type engine struct {
 	epoch time.Time
 
 	view     *handshake.View
-	groups   map[*handshake.URI]group // of the view's URIs
+	groups   map[*handshake.URI]group   // of the view's URIs
+	edges    map[*handshake.Edges]group // of other units, of the view's sites
+	units    []string                   // other ones to which clients were passed on, from 1: their numbers
 	registry registry.Registry[*session]
 	all      map[*session]struct{}
 	stats    map[string]*typeStats     // r's, as far as this engine met the types
@@ -67,13 +69,13 @@ type engine struct {
 	closing  bool       // Close has begun
 	drained  chan struct{}
 
-	heads, held, connects, replies, lingering, aborting, evicting fifo
-	watch, pauses, looks                                          fifo
-	watching                                                      deadline // in watch while congested is not empty
-	resting                                                       deadline // in pauses while no client is accepted
-	looking                                                       deadline // in looks while owing is not empty
-	timer                                                         *time.Timer
-	wakeAt                                                        time.Duration // when timer fires; 0: it does not
+	heads, held, connects, replies, passing, lingering, aborting, evicting fifo
+	watch, pauses, looks                                                   fifo
+	watching                                                               deadline // in watch while congested is not empty
+	resting                                                                deadline // in pauses while no client is accepted
+	looking                                                                deadline // in looks while owing is not empty
+	timer                                                                  *time.Timer
+	wakeAt                                                                 time.Duration // when timer fires; 0: it does not
 
 	fresh, ripe, taken []arrival // see arrive
 
@@ -103,11 +105,13 @@ func newEngine(r *Relay, index int) (*engine, error) {
 		in:       newReceiver(r.tells),
 		cohorts:  map[string][]*cohort{},
 		buf:      make([]byte, readSize),
+		units:    make([]string, 1),
 		drained:  make(chan struct{}),
 
 		heads:     fifo{timeout: r.cfg.HandshakeTimeout},
 		connects:  fifo{timeout: r.cfg.DialTimeout},
 		replies:   fifo{timeout: replyTimeout},
+		passing:   fifo{timeout: replyTimeout},
 		lingering: fifo{timeout: lingerTimeout},
 		aborting:  fifo{timeout: abortInterval},
 		evicting:  fifo{timeout: evictTimeout},
@@ -339,7 +343,7 @@ func (e *engine) schedule(at time.Duration) {
 // tick handles the deadlines that have passed.
 func (e *engine) tick() {
 	now := e.now()
-	for _, q := range [...]*fifo{&e.heads, &e.held, &e.connects, &e.replies, &e.lingering, &e.aborting, &e.evicting} {
+	for _, q := range [...]*fifo{&e.heads, &e.held, &e.connects, &e.replies, &e.passing, &e.lingering, &e.aborting, &e.evicting} {
 		for d := q.expired(now); d != nil; d = q.expired(now) {
 			e.expired(d.s)
 		}
@@ -354,7 +358,7 @@ func (e *engine) tick() {
 		e.acceptAgain()
 	}
 	for _, q := range [...]*fifo{
-		&e.heads, &e.held, &e.connects, &e.replies, &e.lingering, &e.aborting, &e.evicting, &e.watch, &e.pauses, &e.looks,
+		&e.heads, &e.held, &e.connects, &e.replies, &e.passing, &e.lingering, &e.aborting, &e.evicting, &e.watch, &e.pauses, &e.looks,
 	} {
 		if q.first != nil {
 			e.schedule(q.first.at)

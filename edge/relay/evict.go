@@ -25,7 +25,7 @@ func (e *engine) begin(s *session, why closeReason) {
 
 // because notes why this edge ends a session, or that it does not.
 func (e *engine) because(s *session, why closeReason) {
-	if s.open && (s.why == notClosing) != (why == notClosing) {
+	if s.served() && (s.why == notClosing) != (why == notClosing) {
 		if why == notClosing {
 			s.stats.closing.Add(-1)
 		} else {
@@ -199,7 +199,10 @@ func (e *engine) lostInAnswer(s *session, i int) {
 func (e *engine) countEvicted(s *session) {
 	if s.why == becauseMoved && !s.counted {
 		s.counted = true
-		s.stats.evicted.Add(1)
+		s.dealings().evicted.Add(1)
+		if s.via != 0 {
+			return
+		}
 		e.noteLeft(s)
 		e.r.signal()
 	}

@@ -34,6 +34,9 @@ type fixture struct {
 	timeout time.Duration  // to connect to an origin; 0: Config's
 	health  *events.Health // of the origins
 	correct string         // how clients of other units are sent there; "": redirect
+	unit    string         // of this edge
+	id      string         // of this edge
+	peers   []*fixture     // other edges, to which clients are passed on
 }
 
 func start(t *testing.T, cfg Config, origins ...string) *fixture {
@@ -53,17 +56,17 @@ func start(t *testing.T, cfg Config, origins ...string) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{Relay: r, t: t, origins: origins, hold: patience, secure: secure}
+	f := &fixture{Relay: r, t: t, origins: origins, hold: patience, secure: secure, unit: "here", id: "edge-here"}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := r.Close(ctx); err != nil {
 			t.Error(err)
 		}
-		if c := r.Counts(testType); c.Sessions != 0 || c.Victims != 0 || c.Held != 0 {
+		if c := r.Counts(testType); c.Sessions != 0 || c.Victims != 0 || c.Held != 0 || c.Proxied.Sessions != 0 {
 			t.Errorf("after Close: %+v", c)
 		}
-		for _, o := range r.Origins() {
+		for _, o := range append(r.Origins(), r.Peers()...) {
 			if o.Sessions != 0 {
 				t.Errorf("after Close: %+v", o)
 			}
@@ -149,7 +152,7 @@ func rules(t testing.TB, split uint32, exactThere ...string) *routing.Rules {
 func (f *fixture) view(table *routing.Table) *handshake.View {
 	f.seq++
 	typ := &handshake.Type{
-		Name: testType, Table: table, Unmarked: "local", Local: table.Owns("here"),
+		Name: testType, Table: table, Unmarked: "local", Local: table.Owns(f.unit),
 		Sources: []handshake.Source{{From: "header", Name: "routerId"}},
 	}
 	site := &handshake.Site{
@@ -157,8 +160,23 @@ func (f *fixture) view(table *routing.Table) *handshake.View {
 		Locations: map[string]string{"here": "here.example", "there": "there.example"},
 		URIs:      []handshake.URI{{Path: "/", Origins: f.origins, ConnectTimeout: f.timeout, Health: f.health}},
 	}
+	peers := map[string]*handshake.Peer{}
+	for _, p := range f.peers {
+		// What two edges share, in these tests, is what their ids are in order.
+		peer := &handshake.Peer{ID: p.id, Address: p.Addrs()[0], Secret: []byte(min(f.id, p.id) + max(f.id, p.id))}
+		if peers[p.id] = peer; p.unit == f.unit {
+			continue
+		}
+		if site.Edges == nil {
+			site.Edges = map[string]*handshake.Edges{}
+		}
+		if site.Edges[p.unit] == nil {
+			site.Edges[p.unit] = &handshake.Edges{Unit: p.unit}
+		}
+		site.Edges[p.unit].Peers = append(site.Edges[p.unit].Peers, peer)
+	}
 	return &handshake.View{
-		Seq: f.seq, Unit: "here", Center: "there", Admits: true,
+		Seq: f.seq, Unit: f.unit, Center: "there", Admits: true, ID: f.id, Peers: peers,
 		Types: map[string]*handshake.Type{testType: typ}, Default: typ,
 		Sites: map[string]*handshake.Site{}, Fallback: site,
 		Hold: f.hold, CloseCode: 1012,

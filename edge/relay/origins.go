@@ -75,7 +75,7 @@ func (e *engine) pick(s *session) bool {
 	e.turn++
 	h.picked = now
 	if s.origin = h.group.Pick(now, e.turn, h.tried); s.origin != nil {
-		s.stats.dials.Add(1)
+		s.dealings().dials.Add(1)
 	}
 	return s.origin != nil
 }
@@ -94,15 +94,24 @@ func (e *engine) letGo(s *session) {
 // what a client sends along stays here until the 101. A WebSocket handshake is a GET, which is safe and so idempotent: it
 // may be sent again, elsewhere (RFC 9110 section 9.2.2).
 func (e *engine) tryNext(s *session) {
+	e.tryAfter(s, s.origin)
+}
+
+// tryAfter is tryNext after an origin that s may have let go of.
+func (e *engine) tryAfter(s *session, failed *origins.Origin) {
 	h := s.hs
-	h.tried = append(h.tried, s.origin)
-	vd := handshake.Decide(h.req, e.view, h.peer, s.tls != nil)
-	if e.closing || vd.Action != handshake.Serve || vd.Key() != s.entry.Key {
+	h.tried = append(h.tried, failed)
+	vd := handshake.Decide(h.req, e.view, h.peer, s.secure())
+	switch same := !e.closing && vd.Action != handshake.Answer && vd.Type != nil && vd.Key() == s.entry.Key; {
+	case same && vd.Action == handshake.Serve && s.via == 0:
+		h.group = e.groups[vd.URI] // the list may have changed
+		e.dial(s)
+	case same && vd.Action == handshake.Proxy && s.via != 0 && e.units[s.via] == vd.Edges.Unit:
+		h.edges, h.group = vd.Edges, e.edges[vd.Edges]
+		e.dial(s)
+	default:
 		e.decideAgain(s)
-		return
 	}
-	h.group = e.groups[vd.URI] // the list may have changed
-	e.dial(s)
 }
 
 // unanswered handles that the origin closed the connection, or broke it, before its answer was complete.
@@ -117,7 +126,7 @@ func (e *engine) unanswered(s *session) {
 
 // blame tells the origin's record that it failed s.
 func (e *engine) blame(s *session, why string) {
-	s.stats.dialErrors.Add(1)
+	s.dealings().dialErrors.Add(1)
 	e.r.log.Debug("origin failed", "origin", s.origin.Address(), "error", why)
 	e.sayEjected(s, s.origin.Failed(e.r.now(), why), why)
 }
@@ -126,7 +135,7 @@ func (e *engine) blame(s *session, why string) {
 func (e *engine) blameLeft(s *session) {
 	if h := s.hs; s.origin != nil && !h.answered {
 		if e.r.now()-h.picked >= origins.TooLong {
-			s.stats.dialErrors.Add(1)
+			s.dealings().dialErrors.Add(1)
 		}
 		e.sayEjected(s, s.origin.Abandoned(e.r.now(), h.picked), "clients leave without an answer")
 	}

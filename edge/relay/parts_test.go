@@ -140,11 +140,12 @@ func TestCloseFrames(t *testing.T) {
 
 func TestParseReply(t *testing.T) {
 	for head, want := range map[string]reply{
-		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n": {101, body{}},
-		"HTTP/1.0 404\nA: b\n\n":                       {404, body{}},
-		"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n": {200, body{kind: counted, left: 5}},
-		"HTTP/1.1 204 No Content\r\n\r\n":              {204, body{kind: counted}},
-		"HTTP/1.1 403 No\r\nContent-Length: 7\r\nTransfer-Encoding: gzip, chunked\r\nX: a\r\n b\r\n\r\n": {403, body{kind: chunked}},
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n": {status: 101, body: body{}},
+		"HTTP/1.0 404\nA: b\n\n":                       {status: 404, body: body{}},
+		"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n": {status: 200, body: body{kind: counted, left: 5}},
+		"HTTP/1.1 204 No Content\r\n\r\n":              {status: 204, body: body{kind: counted}},
+		"HTTP/1.1 421 No\r\nunitgate-refused: not_owner\r\nUnitgate-Sequence: 12\r\nContent-Length: 0\r\n\r\n": {status: 421, body: body{kind: counted}, refused: "not_owner", sequence: 12},
+		"HTTP/1.1 403 No\r\nContent-Length: 7\r\nTransfer-Encoding: gzip, chunked\r\nX: a\r\n b\r\n\r\n":       {status: 403, body: body{kind: chunked}},
 	} {
 		if got, ok := parseReply([]byte(head)); !ok || got != want {
 			t.Errorf("%q: got %+v %v, want %+v", head, got, ok, want)

@@ -113,7 +113,7 @@ func (e *engine) untouched(unitType string, p *passage) (u events.Untouched) {
 	u.Before, u.EndedByPeer, u.Evicted = c.before, c.ended[notClosing], c.ended[becauseOperator]+c.ended[becauseRemoved]
 	u.ClosedByUs = c.ended[becauseMoved] + c.ended[becauseShutdown] + c.ended[becauseNoLease]
 	for _, entry := range e.registry.All(unitType) {
-		if s := entry.Value; s.open && c.has(s) {
+		if s := entry.Value; s.served() && c.has(s) {
 			u.After++
 		}
 	}

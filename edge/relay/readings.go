@@ -78,6 +78,16 @@ func (r *Relay) counter(v verdict) *atomic.Int64 {
 	return n
 }
 
+// countEstablished counts a handshake that has led to a session.
+func (e *engine) countEstablished(s *session) {
+	s.dealings().handshakes.Add(1)
+	v := verdict{unitType: s.stats.name, code: verdictServed}
+	if s.via != 0 {
+		v.code, v.to = "proxy", e.units[s.via]
+	}
+	e.counter(v).Add(1)
+}
+
 // Readings are what a relay has counted since it was made, and how it stands, for metrics.
 type Readings struct {
 	Types      map[string]TypeReadings // by unit type, of those that the views had

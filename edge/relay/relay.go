@@ -77,6 +77,7 @@ type Relay struct {
 
 	gate   *limit.Gate
 	book   origins.Book
+	peers  origins.Book // edges of other units, to which clients are passed on
 	prober *probe.Prober
 
 	admitted atomic.Int64 // sessions counted against Capacity
@@ -208,7 +209,7 @@ func (r *Relay) Install(ctx context.Context, v *handshake.View) error {
 	r.installing.Lock()
 	defer r.installing.Unlock()
 	changes := registry.Changes(r.view, v)
-	groups := r.groupsOf(v)
+	groups, edges := r.groupsOf(v), r.edgesOf(v)
 	passages := r.passagesOf(cutoversOf(v), r.view == nil)
 	r.view = v
 	r.mu.Lock()
@@ -216,7 +217,7 @@ func (r *Relay) Install(ctx context.Context, v *handshake.View) error {
 	r.mu.Unlock()
 	done := make(chan struct{}, len(r.engines))
 	for _, e := range r.engines {
-		if !e.post(func() { e.install(v, groups, changes, passages); done <- struct{}{} }) {
+		if !e.post(func() { e.install(v, groups, edges, changes, passages); done <- struct{}{} }) {
 			return ErrClosed
 		}
 	}

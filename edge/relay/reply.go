@@ -25,6 +25,9 @@ func (e *engine) readReply(s *session, b []byte) {
 		}
 		s.origin.Answered(e.r.now())
 		switch {
+		case s.via != 0 && turnedDown(&r):
+			e.tryElsewhere(s, &r)
+			return
 		case r.status == 101:
 			e.establish(s, b, n)
 			return
@@ -54,10 +57,9 @@ func (e *engine) establish(s *session, b []byte, n int) {
 	s.state, s.hs = stTunnel, nil
 	s.deadline.stop()
 	e.opens(s)
-	s.stats.handshakes.Add(1)
-	e.counter(verdict{unitType: s.stats.name, code: verdictServed}).Add(1)
+	e.countEstablished(s)
 	e.r.opened.Add(1)
-	if rt, _ := e.view.Serves(s.entry.Key.Type, s.entry.Key.RouterID); rt != nil && rt.Moved {
+	if rt, _ := e.view.Serves(s.entry.Key.Type, s.entry.Key.RouterID); rt != nil && rt.Moved && s.via == 0 {
 		s.stats.landed.Add(1)
 		e.noteBack(s)
 		e.r.signal()
@@ -72,10 +74,10 @@ func (e *engine) establish(s *session, b []byte, n int) {
 // pass hands a response other than 101 to the client, unchanged. b begins with its head, n bytes long.
 func (e *engine) pass(s *session, r reply, b []byte, n int) {
 	s.state = stPass
-	s.stats.handshakes.Add(1)
+	s.dealings().handshakes.Add(1)
 	e.counter(verdict{unitType: s.stats.name, code: verdictPassedOn}).Add(1)
 	if r.status >= 500 {
-		s.stats.dialErrors.Add(1)
+		s.dealings().dialErrors.Add(1)
 	}
 	s.hs.body = r.body
 	s.hs.reply, s.hs.buf = nil, nil

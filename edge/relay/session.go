@@ -101,13 +101,14 @@ type session struct {
 	why       closeReason // set when an eviction begins
 	victim    bool        // counted in stats.victims
 	waiting   bool        // counted in stats.waiting: Evict has not come to it
-	open      bool        // counted in stats.sessions
+	open      bool        // counted in dealings().sessions
 	admitted  bool        // counted in the relay's capacity
 	congested bool        // in the engine's list
 	glance    uint8       // in which it was looked at last, see lookFrom
 	owed      int32       // its place in the engine's list of those written to, from 1; 0: it is not there
 	aborted   bool        // one leg broke off, and the other one has to learn it
-	counted   bool        // counted in stats.evicted
+	counted   bool        // counted in dealings().evicted
+	via       uint16      // number of the unit to an edge of which the client is passed on, see engine.units; 0: it is served here
 	tenure    uint32      // number of the domain's, while the key is registered
 	gen       uint32      // of the engine's cohorts, when it was established; valid once open
 }
@@ -124,7 +125,8 @@ type opening struct {
 	since   time.Duration // when the client was first held
 	wasHeld bool
 
-	group    group             // of origins to try
+	edges    *handshake.Edges  // to which the client is passed on; nil: it is served here
+	group    group             // of origins, or of edges, to try
 	tried    []*origins.Origin // those that failed
 	began    time.Duration     // when the first one was picked, by Relay.now
 	picked   time.Duration     // when the present one was
@@ -388,8 +390,7 @@ func (e *engine) expired(s *session) {
 		e.hangUp(s.hs)
 		e.dialFailed(s, syscall.ETIMEDOUT)
 	case stReply:
-		e.blame(s, "no answer to a handshake in "+replyTimeout.String())
-		e.refuse(s, 502, "origin_silent", "the origin did not answer in time")
+		e.unansweredInTime(s)
 	case stPass:
 		e.close(s, origin)
 		e.linger(s)

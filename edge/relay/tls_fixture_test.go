@@ -44,6 +44,8 @@ func TestOverTLS(t *testing.T) {
 		"EvictionOfAHalfClosed":     TestEvictionOfAHalfClosedClient,
 		"ClosedDescriptor":          TestClosedDescriptorIsNotTouched,
 		"Chaos":                     TestChaos,
+		"PassedOnIsEvicted":         TestPassedOnIsEvicted,
+		"PassedOnScheme":            TestPassedOnScheme,
 		"ClosedElsewhere":           TestClosedElsewhere,
 		"ClosedElsewhereInSilence":  TestClosedElsewhereInSilence,
 	} {

@@ -92,7 +92,7 @@ func (e *evict) ask(ctx context.Context, fleet *cutover.Fleet, edges []events.Ed
 			edges = append(edges, a.Edge)
 			if a.Value.Sessions > 0 {
 				out.Sessions += a.Value.Sessions
-				out.Edges = append(out.Edges, sessionView{a.Edge.Unit, a.Edge.ID, t.Name, a.Value.Sessions})
+				out.Edges = append(out.Edges, sessionView{Unit: a.Edge.Unit, Edge: a.Edge.ID, UnitType: t.Name, Sessions: a.Value.Sessions})
 			}
 		}
 	}

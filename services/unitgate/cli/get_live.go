@@ -85,6 +85,7 @@ type sessionView struct {
 	Edge     string `json:"edge"`
 	UnitType string `json:"unitType"`
 	Sessions int    `json:"sessions"`
+	Proxied  int    `json:"proxied"` // passed on to edges of other units, which count them as sessions
 }
 
 // sessions counts live sessions by edge and unit type: all of them, or those of one routerId.
@@ -102,7 +103,7 @@ func (g *get) sessions(ctx context.Context, b *bus, s *events.State) error {
 		for _, a := range fleet.Status(ctx, edges) {
 			g.silent(a.Err)
 			for _, ut := range slices.Sorted(maps.Keys(a.Value.Sessions)) {
-				list = append(list, sessionView{a.Edge.Unit, a.Edge.ID, ut, a.Value.Sessions[ut]})
+				list = append(list, sessionView{a.Edge.Unit, a.Edge.ID, ut, a.Value.Sessions[ut], a.Value.Proxied[ut].Sessions})
 			}
 		}
 	} else {
@@ -113,14 +114,14 @@ func (g *get) sessions(ctx context.Context, b *bus, s *events.State) error {
 			q := events.CountQuestion{UnitType: ut.Name, RouterID: g.routerID}
 			for _, a := range fleet.Count(ctx, edges, func(events.Edge) events.CountQuestion { return q }) {
 				g.silent(a.Err)
-				if a.Value.Sessions > 0 {
-					list = append(list, sessionView{a.Edge.Unit, a.Edge.ID, ut.Name, a.Value.Sessions})
+				if a.Value.Sessions+a.Value.Proxied > 0 {
+					list = append(list, sessionView{a.Edge.Unit, a.Edge.ID, ut.Name, a.Value.Sessions, a.Value.Proxied})
 				}
 			}
 		}
 	}
-	return show(g, list, nil, nil, []string{"UNIT", "EDGE", "UNIT TYPE", "SESSIONS"},
-		func(v sessionView) []any { return []any{v.Unit, v.Edge, v.UnitType, v.Sessions} })
+	return show(g, list, nil, nil, []string{"UNIT", "EDGE", "UNIT TYPE", "SESSIONS", "PROXIED"},
+		func(v sessionView) []any { return []any{v.Unit, v.Edge, v.UnitType, v.Sessions, v.Proxied} })
 }
 
 // silent warns that an answer is incomplete.

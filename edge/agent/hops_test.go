@@ -1,0 +1,131 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/hex"
+	"slices"
+	"testing"
+
+	"github.com/unitgate/unitgate/edge/handshake"
+	"github.com/unitgate/unitgate/events"
+)
+
+// hopWorld has a domain that passes handshakes on, and edges with keys: two of each unit, and one of another cluster.
+func hopWorld(t *testing.T) (w *world, dirs map[string]*StateDir) {
+	t.Helper()
+	w, dirs = newWorld(t, nil), map[string]*StateDir{}
+	w.do(events.PutCluster{Cluster: events.Cluster{ID: "ws-other", Unit: "center"}})
+	d := config().Domains[0]
+	d.Correction = "proxy"
+	w.do(events.PutDomain{Domain: d})
+	w.do(events.ActivateDomain{Host: d.Host})
+	for id, cluster := range map[string]string{"bj-1": "ws-bj", "hz-1": "ws-hz", "hz-2": "ws-hz", "hz-9": "ws-other"} {
+		dirs[id] = openDir(t, t.TempDir(), id)
+		unit := map[string]string{"ws-bj": "unbj"}[cluster]
+		if unit == "" {
+			unit = "center"
+		}
+		w.do(events.JoinEdge{
+			ID: id, Directory: directoryOf(id), Unit: unit, Cluster: cluster, Address: id + ".example:80",
+			Key: hex.EncodeToString(dirs[id].Key().PublicKey().Bytes()),
+		})
+	}
+	w.join("hz-0", "center", "ws-hz", "hz-0.example:80") // of a version without keys
+	return w, dirs
+}
+
+// hopView is the view of one of its edges.
+func hopView(w *world, dirs map[string]*StateDir, unit, id string) *handshake.View {
+	v := views{self: self(unit, id), keys: hopKeys{own: dirs[id].Key()}}
+	return v.build(w.state.Clone())
+}
+
+// Handshakes are passed on to the edges of the domain's effective cluster that accept, and each two edges share a secret
+// that no other two have.
+func TestHops(t *testing.T) {
+	w, dirs := hopWorld(t)
+	v := hopView(w, dirs, "unbj", "bj-1")
+	site := v.Sites["websocket.localhost"]
+	if site.Correction != "proxy" || len(site.Edges) != 1 || site.Edges["center"].Unit != "center" {
+		t.Fatalf("%+v", site)
+	}
+	var addrs []string
+	for _, p := range site.Edges["center"].Peers {
+		addrs = append(addrs, p.Address)
+	}
+	if !slices.Equal(addrs, []string{"hz-1.example:80", "hz-2.example:80"}) {
+		t.Errorf("passed on to %q", addrs)
+	}
+	if v.ID != "bj-1" || len(v.Peers) != 3 || v.Peers["bj-1"] != nil || v.Peers["hz-0"] != nil {
+		t.Errorf("peers %v", v.Peers)
+	}
+	seen := map[string]bool{}
+	for _, id := range []string{"hz-1", "hz-2", "hz-9"} {
+		theirs := hopView(w, dirs, "center", id)
+		if !bytes.Equal(v.Peers[id].Secret, theirs.Peers["bj-1"].Secret) || len(v.Peers[id].Secret) != 32 || seen[string(v.Peers[id].Secret)] {
+			t.Errorf("%s and bj-1 share %x and %x", id, v.Peers[id].Secret, theirs.Peers["bj-1"].Secret)
+		}
+		seen[string(v.Peers[id].Secret)] = true
+		if theirs.Sites["websocket.localhost"].Edges["unbj"] == nil || theirs.Sites["websocket.localhost"].Edges["center"] != nil {
+			t.Errorf("%s passes on to %v", id, theirs.Sites["websocket.localhost"].Edges)
+		}
+	}
+
+	// One that has handed its sockets over still passes on what it has; nobody is passed on to it.
+	dirs["hz-3"] = openDir(t, t.TempDir(), "hz-3")
+	w.do(events.JoinEdge{
+		ID: "hz-3", Directory: directoryOf("hz-3"), Unit: "center", Cluster: "ws-hz", Address: "hz-1.example:80",
+		Key: hex.EncodeToString(dirs["hz-3"].Key().PublicKey().Bytes()), Succeeds: "hz-1", SucceedsDirectory: directoryOf("hz-1"),
+	})
+	w.do(events.RetireEdge{ID: "hz-2", Reason: "test"})
+	v = hopView(w, dirs, "unbj", "bj-1")
+	if p := v.Sites["websocket.localhost"].Edges["center"].Peers; len(p) != 1 || p[0].ID != "hz-3" || v.Peers["hz-1"] == nil || v.Peers["hz-2"] != nil {
+		t.Errorf("passed on to %v, known are %v", p, v.Peers)
+	}
+
+	d := config().Domains[0]
+	w.do(events.PutDomain{Domain: d})
+	w.do(events.ActivateDomain{Host: d.Host})
+	if v = hopView(w, dirs, "unbj", "bj-1"); v.Peers != nil || v.Sites["websocket.localhost"].Edges != nil {
+		t.Errorf("nothing is passed on: %v", v.Peers)
+	}
+}
+
+// An edge's key outlives its process; a new state directory has another one. One that is damaged is refused.
+func TestKeyOfAnEdge(t *testing.T) {
+	path := t.TempDir()
+	d := openDir(t, path, "bj-1")
+	key := d.Key()
+	_ = d.Close()
+	d = openDir(t, path, "bj-1")
+	if !key.Equal(d.Key()) || openDir(t, t.TempDir(), "bj-1").Key().Equal(key) {
+		t.Error("a key belongs to its state directory")
+	}
+	if err := d.write(keyFile, []byte("zz\n")); err != nil {
+		t.Fatal(err)
+	}
+	_ = d.Close()
+	if _, err := OpenStateDir(path, "bj-1"); err == nil {
+		t.Error("a damaged key is taken")
+	}
+}
+
+// The secrets of edges that are gone are forgotten.
+func TestHopKeysAreBounded(t *testing.T) {
+	w, dirs := hopWorld(t)
+	k := hopKeys{own: dirs["bj-1"].Key()}
+	for i := range 100 {
+		key := openKey(t, byte(i))
+		k.with(key)
+		k.forget(map[string]*handshake.Peer{"hz-1": {}}, w.state)
+	}
+	if k.with("no key") != nil || len(k.secrets) > 11 {
+		t.Errorf("%d secrets", len(k.secrets))
+	}
+}
+
+// openKey is some public key.
+func openKey(t *testing.T, n byte) string {
+	t.Helper()
+	return hex.EncodeToString(append([]byte{9, n}, make([]byte, 30)...))
+}
