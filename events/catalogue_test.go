@@ -106,3 +106,19 @@ func TestInternalCommandsAreNotDecoded(t *testing.T) {
 		w.refused(c, err, ErrBadCommand, "")
 	}
 }
+
+// What a command leads to is an event of the type that the catalogue says.
+func TestCatalogueNamesTheEvents(t *testing.T) {
+	stored := map[string]string{}
+	for _, r := range history(t).records {
+		stored[r.Entity+"."+r.Verb] = r.Type
+	}
+	if len(stored) < 20 {
+		t.Fatalf("the history has only %d kinds of records", len(stored))
+	}
+	for _, e := range Catalogue() {
+		if got, ok := stored[e.Entity+"."+e.Past]; ok && got != e.Event.Name() {
+			t.Errorf("%s.%s is stored as %s, the catalogue says %s", e.Entity, e.Past, got, e.Event.Name())
+		}
+	}
+}

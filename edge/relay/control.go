@@ -130,10 +130,7 @@ func (r *Relay) sum(f func(e *engine) int) int {
 // its exact IDs.
 func (r *Relay) CountKeys(unitType string, keys routing.Keys, except routing.IDs) int {
 	return r.sum(func(e *engine) int {
-		var t *handshake.Type
-		if e.view != nil { // the question may come before the first one
-			t = e.view.Types[unitType]
-		}
+		t := e.view.Types[unitType]
 		own := func(id string) bool {
 			return except.Has(id) || t != nil && t.Table != nil && t.Table.Lookup(id).Exact
 		}

@@ -8,6 +8,7 @@ package command
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
 
 	"github.com/unitgate/unitgate/events"
 )
@@ -85,4 +86,13 @@ func proposalOf(e events.CutoverProposed) proposal {
 		p.Waves = append(p.Waves, proposedWave{i, keys.SlotCount(), keys.ExactIDs(), string(events.PendingWave)})
 	}
 	return p
+}
+
+// Answer is the type of an accepted command's Outcome.Data, by the type of its event; see accepted.
+func Answer(event reflect.Type) reflect.Type {
+	switch event {
+	case reflect.TypeFor[events.CutoverProposed](), reflect.TypeFor[events.CutoverRolledBack]():
+		return reflect.TypeFor[proposal]()
+	}
+	return event
 }

@@ -16,7 +16,7 @@ const (
 
 // badCommands has some for every command that may be sent from outside. The demo has a cutover c1, proposed, and c2, aborted.
 func badCommands() []badCommand {
-	out := slices.Concat(badConfigCommands(), badEdgeCommands(), badCutoverCommands())
+	out := particularCommands()
 	// What holds for the data of every command, whatever it is.
 	for _, n := range events.Names() {
 		name := n.Entity + "." + n.Verb
@@ -27,6 +27,11 @@ func badCommands() []badCommand {
 		)
 	}
 	return out
+}
+
+// particularCommands are bad in a way of their own.
+func particularCommands() []badCommand {
+	return slices.Concat(badConfigCommands(), badEdgeCommands(), badCutoverCommands())
 }
 
 func badConfigCommands() []badCommand {
@@ -48,7 +53,7 @@ func badConfigCommands() []badCommand {
 		{"config.apply", `{"base":1,"config":{"namespace":"demo"}}`, refusal{code: "nothing_changes", text: "already as"}},
 		{"config.apply", `{"base":1,"config":{"namespace":"other"}}`, refusal{code: "bad_value", field: "config.namespace", text: `for "other"`}},
 		{"config.apply", `{"base":1,"config":{"namespace":"demo","units":[{"id":"A"}]}}`, refusal{code: "bad_name", field: "units[0].id", text: "a-z"}},
-		{"config.apply", `{"base":1,"prune":true,"config":{"namespace":"demo","units":[{"id":"center","center":true}]}}`, refusal{code: "unknown_unit", field: "clusters[ws-bj-2].unit", text: "unbj"}},
+		{"config.apply", `{"base":1,"prune":true,"config":{"namespace":"demo","units":[{"id":"center","center":true}]}}`, refusal{code: "in_use", field: "clusters[ws-bj-2].unit", text: "cannot go"}},
 		{"config.apply", `{"base":1,"prune":"yes","config":{"namespace":"demo"}}`, refusal{code: "bad_type", field: "prune", text: "true or false"}},
 		{"unit.put", `{}`, refusal{code: "missing_field", field: "id", text: "an id is required"}},
 		{"unit.put", `{"id":""}`, refusal{code: "missing_field", field: "id", text: "an id is required"}},
@@ -105,6 +110,21 @@ func badConfigCommands() []badCommand {
 		{"domain.activate", `{"host":"websocket.localhost"}`, refusal{code: "unknown_domain", field: "host", text: "no draft"}},
 		{"domain.remove", `{"host":"mars.example"}`, refusal{code: "unknown_domain", field: "host", text: "no domain"}},
 		{"domain.remove", `{"host":["a"]}`, refusal{code: "bad_type", field: "host", text: "not a string"}},
+		{"domain.activate", `{"host":"websocket.localhost","force":true}`, refusal{code: "unknown_field", field: "force", text: "known are host"}},
+		{"domain.deactivate", `{}`, refusal{code: "unknown_domain", field: "host", text: "domain"}},
+		{"domain.deactivate", `{"host":"mars.example"}`, refusal{code: "unknown_domain", field: "host", text: "mars.example"}},
+		{"domain.deactivate", `{"host":"websocket.localhost","force":true}`, refusal{code: "reason_missing", field: "reason", text: "reason"}},
+		{"domain.deactivate", `{"host":"websocket.localhost","force":"yes"}`, refusal{code: "bad_type", field: "force", text: "true or false"}},
+		{"domain.remove", `{"host":"websocket.localhost","force":true}`, refusal{code: "reason_missing", field: "reason", text: "reason"}},
+		{"domain.remove", `{"host":"websocket.localhost","counted":[]}`, refusal{code: "unknown_field", field: "counted", text: "unknown key"}},
+		{"unit.remove", `{}`, refusal{code: "unknown_unit", field: "id", text: "no unit"}},
+		{"unit.remove", `{"id":"mars"}`, refusal{code: "unknown_unit", field: "id", text: "mars"}},
+		{"unit.remove", `{"id":"unbj"}`, refusal{code: "in_use", field: "clusters[ws-bj-2].unit", text: "cannot go"}},
+		{"cluster.remove", `{"id":"mars"}`, refusal{code: "unknown_cluster", field: "id", text: "mars"}},
+		{"cluster.remove", `{"id":"ws-bj-2"}`, refusal{code: "in_use", field: "loadBalancers[slb-bj-1].cluster", text: "cannot go"}},
+		{"loadbalancer.remove", `{"id":"mars"}`, refusal{code: "unknown_load_balancer", field: "id", text: "mars"}},
+		{"loadbalancer.remove", `{"id":true}`, refusal{code: "bad_type", field: "id", text: "not a string"}},
+		{"rules.init", `{"ranges":{"center":["0-9999"]},"exactDelta":{"center":"no base64"}}`, refusal{code: "bad_value", field: "exactDelta.center", text: "base64"}},
 		{"rules.init", `{"ranges":{"center":["0-9999"]}}`, refusal{code: "rules_exist", text: "change through a cutover"}},
 		{"rules.init", `{"unitType":"mars","ranges":{}}`, refusal{code: "unknown_unit_type", field: "unitType", text: "mars"}},
 		{"rules.init", `{"ranges":{"center":["9-0"]}}`, refusal{code: "bad_range", field: "ranges.center[0]", text: "FROM not above TO"}},
@@ -153,6 +173,14 @@ func badCutoverCommands() []badCommand {
 		{"cutover.preview", `{"exact":{"center":["a b"]}}`, refusal{code: "bad_router_id", field: "exact", text: "byte"}},
 		{"cutover.preview", `{"exact":{"center":["a"],"unbj":["a"]}}`, refusal{code: "exact_conflict", field: "exact", text: "a"}},
 		{"cutover.preview", `{"exact":{"center":[4001]}}`, refusal{code: "bad_type", field: "exact.center[0]", text: "not a string"}},
+		{"cutover.preview", `{"exactDelta":{"center":"AQEHAA"}}`, refusal{code: "bad_value", field: "exactDelta.center", text: "base64"}},
+		{"cutover.preview", `{"exactDelta":{"center":"AgEHAA=="}}`, refusal{code: "bad_value", field: "exactDelta.center", text: "version is 2"}},
+		{"cutover.preview", `{"exactDelta":{"center":"AQEHAAA="}}`, refusal{code: "bad_value", field: "exactDelta.center", text: "follow"}},
+		{"cutover.preview", `{"exactDelta":{"center":"Af////8P"}}`, refusal{code: "too_large", field: "exactDelta.center", text: "at most 100000"}},
+		{"cutover.preview", `{"exactAddDelta":{"mars":"AQEHAA=="}}`, refusal{code: "unknown_unit", field: "exactAddDelta.mars", text: "mars"}},
+		{"cutover.preview", `{"exactAdd":{"center":["7"]},"exactAddDelta":{"center":"AQEHAA=="}}`, refusal{code: "exact_conflict", field: "exactAddDelta.center", text: "both forms"}},
+		{"cutover.preview", `{"exactRemove":{"center":["7"]}}`, refusal{code: "bad_value", field: "exactRemove.center", text: "7"}},
+		{"cutover.preview", `{"drain":"unbj","exact":{"center":["7"]}}`, refusal{code: "bad_value", field: "drain", text: ""}},
 		{"cutover.preview", `{"drain":"mars"}`, refusal{code: "unknown_unit", field: "drain", text: "mars"}},
 		{"cutover.preview", `{"drain":"unbj","drainTo":"unbj"}`, refusal{code: "bad_value", field: "drainTo", text: "unbj"}},
 		{"cutover.preview", `{"drain":"unbj","waves":101}`, refusal{code: "bad_value", field: "waves", text: "100"}},

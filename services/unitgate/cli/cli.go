@@ -141,6 +141,7 @@ func (c *cli) app() *fisk.Application {
 	c.addReady(app)
 	c.addOrigin(app)
 	c.addApply(app)
+	c.addSchema(app)
 	c.addGet(app)
 	c.addRoute(app)
 	c.addRules(app)
