@@ -32,28 +32,29 @@ import (
 
 // Config of an Edge.
 type Config struct {
-	Namespace string
-	Unit      string
-	Cluster   string
-	Listen    []string      // addresses HOST:PORT for clients, at least one; port 0 takes a free one
-	ListenTLS []string      // the same for clients that speak TLS
-	Certs     []certs.Files // for ListenTLS; the first is for clients that ask for no name, or for one that none has
-	Advertise string        // HOST:PORT that other edges and probes dial; "": the first listen address
-	StateDir  string        // made if it is not there
-	ID        string        // "": made once and kept in StateDir
-	TakeOver  bool          // take the sockets over from the process that works in StateDir; if there is none, start like any other
-	Ends      string        // pid namespace that ends with this process, as the kernel names it; "": none, see pid1
-	TakeRate  int           // sessions a second that it is to close then; 0: they stay until they end
-	Capacity  int           // most sessions; 0: not limited
-	Limits    limit.Limits  // of clients' connections, whatever becomes of them
-	NATS      agent.NATS
-	Deadman   agent.Deadman        // ends this process if it stands still beyond its lease; nil: nothing does, as in dev, whose edges share a process
-	Dev       agent.Dev            // zero outside `dev`
-	Admin     string               // HOST:PORT for /healthz, /readyz, /status and /metrics; "": none
-	Profiling bool                 // also Go's profiles on the admin listener, under /debug/pprof/
-	Logger    *slog.Logger         // nil: none
-	Tracing   trace.TracerProvider // nil: nothing is traced
-	Metrics   Metrics              // shown on the admin listener
+	Namespace  string
+	Unit       string
+	Cluster    string
+	Listen     []string      // addresses HOST:PORT for clients, at least one; port 0 takes a free one
+	ListenTLS  []string      // the same for clients that speak TLS
+	Certs      []certs.Files // for ListenTLS; the first is for clients that ask for no name, or for one that none has
+	Advertise  string        // HOST:PORT that other edges and probes dial; "": the first listen address
+	StateDir   string        // made if it is not there
+	ID         string        // "": made once and kept in StateDir
+	TakeOver   bool          // take the sockets over from the process that works in StateDir; if there is none, start like any other
+	Ends       string        // pid namespace that ends with this process, as the kernel names it; "": none, see pid1
+	TakeRate   int           // sessions a second that it is to close then; 0: they stay until they end
+	Capacity   int           // most sessions; 0: not limited
+	Limits     limit.Limits  // of clients' connections, whatever becomes of them
+	NATS       agent.NATS
+	Deadman    agent.Deadman        // ends this process if it stands still beyond its lease; nil: nothing does, as in dev, whose edges share a process
+	Dev        agent.Dev            // zero outside `dev`
+	Admin      string               // HOST:PORT for /healthz, /readyz, /status and /metrics; "": none
+	Profiling  bool                 // also Go's profiles on the admin listener, under /debug/pprof/
+	Logger     *slog.Logger         // nil: none
+	Tracing    trace.TracerProvider // nil: nothing is traced
+	Metrics    Metrics              // shown on the admin listener
+	TraceShare float64              // of handshakes, 0 to 1, of which a span is made
 
 	ProxyProtocol front.Trusted // load balancers, whose connections have to begin with a PROXY header
 
@@ -128,7 +129,7 @@ func New(cfg Config) (e *Edge, err error) {
 		Engines: cfg.Engines, Capacity: cfg.Capacity, MaxHeld: cfg.MaxHeld,
 		Limits: cfg.Limits, ProxyProtocol: cfg.ProxyProtocol,
 		HandshakeTimeout: cfg.HandshakeTimeout, DialTimeout: cfg.DialTimeout, Logger: cfg.Logger,
-		Observers: seen,
+		Observers: seen, Tracing: cfg.Tracing, TraceShare: cfg.TraceShare,
 		Inherited: e.takeover.listeners(cfg), Wait: e.takeover != nil,
 	})
 	if err != nil {

@@ -77,6 +77,7 @@ func (v *views) types(s *events.State) []*handshake.Type {
 			h.Moved = cut.RuleTo
 			if cut.Report == nil {
 				h.Cutover, h.Committed = cut.ID, cut.NextWave()
+				h.Trace, _ = cut.Trace()
 				for _, w := range cut.Waves {
 					h.Fences = append(h.Fences, w.FenceSeq)
 				}

@@ -31,14 +31,15 @@ type View struct {
 type Type struct {
 	Name      string
 	Table     *routing.Table
-	Version   uint64   // of the rules, as operators count them
-	Moved     uint64   // of the rules by which keys have their owner that a cutover has moved already; Version but while one runs
-	Sources   []Source // where the routerId is looked for, in this order
-	Cutover   string   // that the table was compiled for; "": none, or one of which nothing is to be remembered any more
-	Committed int      // waves of Cutover that are committed: they come first
-	Fences    []uint64 // by wave of Cutover: sequence of its newest fence, 0 before the first
-	Unmarked  string   // clients without one: "local", "reject" or "split"
-	Local     bool     // this edge's unit owns slots of the type, so that it may serve unmarked clients itself
+	Version   uint64       // of the rules, as operators count them
+	Moved     uint64       // of the rules by which keys have their owner that a cutover has moved already; Version but while one runs
+	Sources   []Source     // where the routerId is looked for, in this order
+	Cutover   string       // that the table was compiled for; "": none, or one of which nothing is to be remembered any more
+	Trace     events.Trace // Cutover's; zero: none
+	Committed int          // waves of Cutover that are committed: they come first
+	Fences    []uint64     // by wave of Cutover: sequence of its newest fence, 0 before the first
+	Unmarked  string       // clients without one: "local", "reject" or "split"
+	Local     bool         // this edge's unit owns slots of the type, so that it may serve unmarked clients itself
 }
 
 // VersionOf is the version of the rules that made a route's owner the owner: higher for each of a key's owners, also

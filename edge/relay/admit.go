@@ -221,6 +221,7 @@ func (e *engine) refuseBusy(s *session, code, reason string) {
 // answer sends the client a response of our own and ends the session with it.
 func (e *engine) answer(s *session, vd *handshake.Verdict) {
 	e.countAnswer(s, vd)
+	e.traceAnswer(s, vd)
 	e.close(s, origin)
 	e.out = handshake.AppendAnswer(e.out[:0], s.asked(), vd)
 	e.write(s, client, e.out)
@@ -231,6 +232,7 @@ func (e *engine) answer(s *session, vd *handshake.Verdict) {
 // end of an evicted session that has no origin; the client has a little more time, since nobody waits for it.
 func (e *engine) correct(s *session, vd *handshake.Verdict) {
 	e.countAnswer(s, vd)
+	e.traceAnswer(s, vd)
 	e.out = appendClose(handshake.AppendAccept(e.out[:0], s.hs.req), closeElsewhere, vd.Reason)
 	early := s.hs.buf
 	s.state, s.hs = stAnswer, nil

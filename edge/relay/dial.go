@@ -289,6 +289,7 @@ func (e *engine) abandon(s *session) {
 	e.blameLeft(s)
 	e.counter(verdict{unitType: s.stats.name, code: verdictLeft}).Add(1)
 	e.hangUp(s.hs)
+	e.traceLeft(s)
 	s.hs = nil
 	e.drop(s)
 }

@@ -44,6 +44,8 @@ type engine struct {
 	tenures  tenures
 	victims  map[string][]*session // by type, in the order marked; may hold some that are no longer to be evicted
 
+	glimpses glimpses
+
 	in        *receiver
 	buf       []byte // for reads; valid until the next read
 	out       []byte // for building heads and frames; valid until the next use
@@ -107,6 +109,8 @@ func newEngine(r *Relay, index int) (*engine, error) {
 		buf:      make([]byte, readSize),
 		units:    make([]string, 1),
 		drained:  make(chan struct{}),
+
+		glimpses: newGlimpses(r.cfg.Tracing, r.cfg.TraceShare),
 
 		heads:     fifo{timeout: r.cfg.HandshakeTimeout},
 		connects:  fifo{timeout: r.cfg.DialTimeout},

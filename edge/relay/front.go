@@ -19,7 +19,7 @@ func (e *engine) welcome(a *arrival) {
 		return
 	}
 	s := e.newSession()
-	s.hs = &opening{peer: a.peer, overTLS: a.tls}
+	s.hs = &opening{peer: a.peer, overTLS: a.tls, glimpse: e.glimpses.draw()}
 	s.pass = pass
 	s.legs[client].c = a.c
 	if err := e.add(a.c, s); err != nil {

@@ -21,6 +21,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/unitgate/unitgate/edge/front"
 	"github.com/unitgate/unitgate/edge/handshake"
 	"github.com/unitgate/unitgate/edge/limit"
@@ -40,6 +42,9 @@ type Config struct {
 	DialTimeout      time.Duration // for one origin to accept, unless the view says otherwise; default 5 s
 	DialBudget       time.Duration // when origins have failed a client for this long, no further one is tried; default 15 s
 	Logger           *slog.Logger  // default: none
+
+	Tracing    trace.TracerProvider // nil: nothing is traced
+	TraceShare float64              // of handshakes, 0 to 1, of which a span is made
 
 	// Inherited are sockets of another process. An address that stands in Addrs or TLSAddrs is listened on with these
 	// instead of new ones; New closes their descriptors then. Those of other addresses stay the caller's.

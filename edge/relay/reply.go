@@ -54,6 +54,7 @@ func (e *engine) establish(s *session, b []byte, n int) {
 		return
 	}
 	glued := s.hs.buf
+	e.traceServed(s, 101)
 	s.state, s.hs = stTunnel, nil
 	s.deadline.stop()
 	e.opens(s)
@@ -73,6 +74,7 @@ func (e *engine) establish(s *session, b []byte, n int) {
 
 // pass hands a response other than 101 to the client, unchanged. b begins with its head, n bytes long.
 func (e *engine) pass(s *session, r reply, b []byte, n int) {
+	e.traceServed(s, r.status)
 	s.state = stPass
 	s.dealings().handshakes.Add(1)
 	e.counter(verdict{unitType: s.stats.name, code: verdictPassedOn}).Add(1)

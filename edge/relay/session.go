@@ -124,6 +124,7 @@ type opening struct {
 	id      string        // X-Request-Id, from the first dial on
 	since   time.Duration // when the client was first held
 	wasHeld bool
+	glimpse *glimpse // nil: no span is made of the handshake
 
 	edges    *handshake.Edges  // to which the client is passed on; nil: it is served here
 	group    group             // of origins, or of edges, to try
@@ -235,6 +236,7 @@ func (e *engine) release(s *session) {
 		s.admitted = false
 		e.r.admitted.Add(-1)
 	}
+	e.traceLeft(s)
 	s.hs = nil
 	e.checkDrained()
 }

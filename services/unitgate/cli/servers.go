@@ -130,7 +130,7 @@ func (s *servers) runEdge(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	s.edge.Tracing = tel.TracerProvider()
+	s.edge.Tracing, s.edge.TraceShare = tel.TracerProvider(), tel.Handshakes()
 	s.edge.Metrics = edge.Metrics{Provider: tel.MeterProvider(), Handler: tel.Metrics()}
 	e, err := edge.New(s.edge)
 	if err != nil {

@@ -139,6 +139,7 @@ func (d *Dev) startEdge(ctx context.Context, s *events.State, u events.Unit, i, 
 		CloseTimeout: time.Second,
 		Logger:       d.o.Log,
 		Tracing:      t.TracerProvider(),
+		TraceShare:   t.Handshakes(),
 	})
 	if err != nil {
 		return fmt.Errorf("edge %s: %w", id, err)
