@@ -130,7 +130,10 @@ func (r *Relay) sum(f func(e *engine) int) int {
 // its exact IDs.
 func (r *Relay) CountKeys(unitType string, keys routing.Keys, except routing.IDs) int {
 	return r.sum(func(e *engine) int {
-		t := e.view.Types[unitType]
+		var t *handshake.Type
+		if e.view != nil { // nothing is installed yet
+			t = e.view.Types[unitType]
+		}
 		own := func(id string) bool {
 			return except.Has(id) || t != nil && t.Table != nil && t.Table.Lookup(id).Exact
 		}
