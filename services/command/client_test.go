@@ -2,8 +2,9 @@ package command_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
-	"strings"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -193,6 +194,8 @@ func TestPublishRefuses(t *testing.T) {
 	journaltest.Bubble(t, func(t *testing.T, s *journaltest.Server) {
 		cl := command.NewClient(s.Connect(), "shop")
 		c := control(t, s)
+		noise := make([]byte, 1<<20) // nothing packs it
+		_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
 		for name, try := range map[string]struct {
 			r       command.Request
 			expires time.Duration
@@ -201,8 +204,8 @@ func TestPublishRefuses(t *testing.T) {
 			"id":     {command.Request{ID: "seven"}, 0, "bad_id"},
 			"past":   {command.Request{}, -time.Second, "bad_value"},
 			"long":   {command.Request{}, 25 * time.Hour, "bad_value"},
-			"size":   {command.Request{Data: make([]byte, 1<<20)}, 0, "too_large"},
-			"nearly": {command.Request{Data: map[string]string{"x": strings.Repeat("x", 1<<20-150)}}, 0, "too_large"},
+			"size":   {command.Request{Data: noise}, 0, "too_large"},
+			"nearly": {command.Request{Data: map[string]string{"x": base64.StdEncoding.EncodeToString(noise)[:1<<20-150]}}, 0, "too_large"},
 		} {
 			_, err := cl.Publish(t.Context(), "unit", "put", try.r, try.expires)
 			var e *events.Error

@@ -2,9 +2,10 @@ package command_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -158,9 +159,12 @@ func TestApiRefusesBadRequests(t *testing.T) {
 			t.Errorf("%s %s: error code header %q", c.subject, c.body, got)
 		}
 	}
-	ids := make([]string, 40_000) // together over the size of an event
+	ids := make([]string, 50_000) // together over the size of an event, however they are packed
+	noise := rand.NewChaCha8([32]byte{})
 	for i := range ids {
-		ids[i] = fmt.Sprintf("user-%08d", i)
+		var b [9]byte
+		_, _ = noise.Read(b[:])
+		ids[i] = base64.RawURLEncoding.EncodeToString(b[:])
 	}
 	big, err := json.Marshal(events.ApplyConfig{Config: events.Config{
 		Namespace: "big", UnitTypes: []events.UnitType{{Name: "unit_type", Slots: 10}}, Units: []events.Unit{{ID: "a"}},
@@ -170,7 +174,7 @@ func TestApiRefusesBadRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	if o, _ := ask(t, nc, "unitgate.api.big.config.apply", `{"data":`+string(big)+`}`); o.OK || o.Error.Code != "too_large" {
-		t.Errorf("40,000 exact IDs: %+v", o.Error)
+		t.Errorf("50,000 exact IDs: %+v", o.Error)
 	}
 	if n := head(t, m.journal("shop")); n != before {
 		t.Errorf("bad requests appended %d events", n-before)
