@@ -28,7 +28,7 @@ type instruments struct {
 	err   error // the first one
 
 	sessions, victims, held, evictions, landed     metric.Float64Observable
-	handshakes, redirects                          metric.Float64Observable
+	handshakes, errors, redirects                  metric.Float64Observable
 	proxied, proxyEvictions, proxyDials, proxyFail metric.Float64Observable
 	admitted, capacity, connections, turnedAway    metric.Float64Observable
 	bytes, paused, pauses                          metric.Float64Observable
@@ -53,6 +53,7 @@ func newInstruments(p metric.MeterProvider) (*instruments, relay.Observers, erro
 	in.evictions = c("evictions", "{session}", "Sessions that this edge has ended, by reason: moved by a cutover, operator, removed (the domain), shutdown, no_lease.")
 	in.landed = c("landed", "{session}", "Sessions admitted on keys that a cutover has brought here.")
 	in.handshakes = c("handshakes", "{handshake}", "Handshakes that have come to an end, by verdict; unit_type is empty where none was known.")
+	in.errors = c("handshake_errors", "{handshake}", "Of the handshakes, those that this edge answered with an error of its own (5xx): no room, no origin, no lease, held too long.")
 	in.redirects = c("redirects", "{handshake}", "Clients of another unit that were brought there, by how: redirect, close or proxy.")
 	in.proxied = g("sessions_proxied", "{session}", "Sessions that this edge passes on to an edge of another unit, which counts them among its own.")
 	in.proxyEvictions = c("evictions_proxied", "{session}", "Of those, the ones that this edge has closed because a cutover moved them.")
@@ -167,6 +168,7 @@ func (in *instruments) sessionsOf(o metric.Observer, r relay.Readings) {
 		o.ObserveFloat64(in.sessions, float64(t.Closing), with("unit_type", name, "state", "closing"))
 		o.ObserveFloat64(in.victims, float64(t.Victims), typ)
 		o.ObserveFloat64(in.held, float64(t.Held), typ)
+		o.ObserveFloat64(in.errors, float64(t.HandshakeErrors), typ)
 		o.ObserveFloat64(in.landed, float64(t.Landed), typ)
 		o.ObserveFloat64(in.proxied, float64(t.Proxied.Sessions), typ)
 		o.ObserveFloat64(in.proxyEvictions, float64(t.Proxied.Evicted), typ)

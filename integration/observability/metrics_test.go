@@ -98,6 +98,13 @@ func TestMetrics(t *testing.T) {
 			}
 		}
 	})
+	for _, name := range others()[1:] { // but for Prometheus's own
+		for who, f := range all {
+			if f[name] == nil {
+				t.Errorf("%s does not show %s", who, name)
+			}
+		}
+	}
 	strict := s.strict(t)
 	var leased families
 	harness.Eventually(t, within, "the edge of the other namespace needs a lease", func() bool {
@@ -130,6 +137,7 @@ func values(t *testing.T, control, center, unbj families) {
 		{unbj, 1, "unitgate_edge_handshakes_total", []string{typ, "verdict=redirect"}},
 		{unbj, 1, "unitgate_edge_redirects_total", []string{typ, "to=center"}},
 		{unbj, 0, "unitgate_edge_handshakes_held", []string{typ}},
+		{unbj, 0, "unitgate_edge_handshake_errors_total", []string{typ}},
 		{unbj, 2, "unitgate_edge_origin_connect_seconds", nil},
 		{unbj, 2, "unitgate_edge_origin_connects_total", nil},
 		{unbj, 1, "unitgate_edge_handshake_held_seconds", nil},
