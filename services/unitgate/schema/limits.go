@@ -74,7 +74,7 @@ func limitOf(owner reflect.Type, name string) *schema {
 		"events.Domain.unitType":       func() *schema { return or(text(unitTypeForm)) },
 		"events.Domain.protocol":       func() *schema { return or(among("websocket")) },
 		"events.Domain.scheme":         func() *schema { return or(among("auto", "http", "https", "ws", "wss", "protocol-relative")) },
-		"events.Domain.correction":     func() *schema { return or(among("redirect", "proxy", "close")) },
+		"events.Domain.correction":     func() *schema { return or(among("redirect", "close", "proxy")) },
 		"events.DNS.provider":          func() *schema { return or(among("none", "rfc2136", "alidns")) },
 		"events.DNS.zone":              func() *schema { return or(long(text(hostForm), 253)) },
 		"events.DomainUnit.cluster":    id,
