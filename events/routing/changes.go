@@ -24,14 +24,14 @@ func (t *Table) Changes(old *Table) Keys {
 
 func (t *Table) changedIDs(old *Table) IDs {
 	var changed picker
-	walkBoth(&t.ids, &old.ids, func(i, j int) {
-		now, before := t.routeAt(i, &old.ids, j), old.routeAt(j, &t.ids, i)
+	walkBoth(&t.ids.ids, &old.ids.ids, func(i, j int) {
+		now, before := t.routeAt(i, &old.ids.ids, j), old.routeAt(j, &t.ids.ids, i)
 		switch {
 		case now.sameUnits(before):
 		case i >= 0:
-			changed.take(&t.ids, i)
+			changed.take(&t.ids.ids, i)
 		default:
-			changed.take(&old.ids, j)
+			changed.take(&old.ids.ids, j)
 		}
 	})
 	return changed.done()
@@ -63,7 +63,7 @@ func (t *Table) Moving() Keys {
 	var moving picker
 	for i := range t.kind {
 		if t.exactRoute(i).Wave >= 0 {
-			moving.take(&t.ids, i)
+			moving.take(&t.ids.ids, i)
 		}
 	}
 	k.Exact = moving.done()

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -172,6 +173,35 @@ func TestIDs(t *testing.T) {
 		for _, id := range append(randomIDs(r, 20), list...) {
 			if s.Has(id) != slices.Contains(list, id) {
 				t.Fatalf("Has(%q) is %v", id, s.Has(id))
+			}
+		}
+	}
+}
+
+// A table finds each of many IDs, however their values lie, and no other one.
+func TestLookupAmongMany(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	for _, spread := range []func(i int) uint64{
+		func(i int) uint64 { return uint64(i) },
+		func(i int) uint64 { return 13_800_000_000 + uint64(i)*7919 },
+		func(i int) uint64 { return r.Uint64() >> r.UintN(64) / 2 },
+		func(i int) uint64 { return uint64(i%2) * (1e18 + uint64(i)) }, // all in two places
+		func(int) uint64 { return r.Uint64N(100) * 1e17 },
+	} {
+		listed := map[string]bool{"vip-7": true, "007": true}
+		for i := range 5000 {
+			listed[fmt.Sprint(spread(i))] = true
+		}
+		table := routing.Compile(mustRules(t, 10, ranges{"a": {{From: 0, To: 9}}}, exact{"b": slices.Collect(maps.Keys(listed))}))
+		for id := range listed {
+			if got := table.Lookup(id); got.Unit != "b" || !got.Exact {
+				t.Fatalf("%s: %+v", id, got)
+			}
+		}
+		for i := range 20_000 {
+			id := fmt.Sprint(spread(i) + r.Uint64N(3) - 1)
+			if got := table.Lookup(id); got.Exact != listed[id] {
+				t.Fatalf("%s: %+v", id, got)
 			}
 		}
 	}

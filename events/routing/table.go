@@ -49,7 +49,7 @@ type Table struct {
 	routes []Route
 	slots  []uint16 // slot -> index into routes
 	part   Part     // of a routerId that counts for its slot
-	ids    IDs      // exact IDs
+	ids    finder   // exact IDs
 	kind   []uint16 // by index in ids: index into kinds
 	kinds  []uint16 // indexes into routes
 }
@@ -84,7 +84,7 @@ func CompileCutover(from, to *Rules, waves []Wave) *Table {
 // exact fills in the exact IDs. While a cutover runs, an ID is a key of its own even if only the new rules name it.
 func (b *builder) exact(from, to *Rules, waves []Wave) {
 	if from.exact == to.exact {
-		b.ids, b.kind = from.exact.ids, from.exact.owner
+		b.ids, b.kind = newFinder(from.exact.ids), from.exact.owner
 		for _, unit := range from.exact.units {
 			b.kinds = append(b.kinds, b.route(Route{Unit: unit, Exact: true, Wave: -1}))
 		}
@@ -108,7 +108,7 @@ func (b *builder) exact(from, to *Rules, waves []Wave) {
 		}
 		b.kind = append(b.kind, kind(Route{Unit: from.ownerAt(i, y, j), Wave: -1}))
 	})
-	b.ids = all.done()
+	b.ids = newFinder(all.done())
 	for w, wave := range waves {
 		for id := range wave.Exact.All() {
 			f, _ := from.Owner(id)

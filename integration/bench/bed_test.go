@@ -32,11 +32,13 @@ type bed struct {
 	nc      *nats.Conn
 	reports chan events.EdgeStatus
 	applied map[string]uint64 // by edge, as reported; owned by the benchmark's goroutine
+	hashes  map[string]string // of the state that it has applied, likewise
+	edges   map[string]*edge.Edge
 }
 
 func newBed(b testing.TB, servers int) *bed {
 	b.Helper()
-	d := &bed{b: b, reports: make(chan events.EdgeStatus, 4096), applied: map[string]uint64{}}
+	d := &bed{b: b, reports: make(chan events.EdgeStatus, 4096), applied: map[string]uint64{}, hashes: map[string]string{}, edges: map[string]*edge.Edge{}}
 	d.startServers(servers)
 	d.nc = d.connect()
 	d.startControl(servers)
@@ -161,6 +163,7 @@ func (d *bed) startEdge(unit, cluster, id string) {
 	if err != nil {
 		d.b.Fatal(err)
 	}
+	d.edges[id] = e
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()
@@ -209,7 +212,7 @@ func (d *bed) await(seq uint64) {
 		}
 		select {
 		case r := <-d.reports:
-			d.applied[r.Edge] = r.Applied
+			d.applied[r.Edge], d.hashes[r.Edge] = r.Applied, r.StateHash
 		case <-end.C:
 			d.b.Fatalf("sequence %d is not applied by four edges: %v", seq, d.applied)
 		}

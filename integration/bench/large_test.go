@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +80,57 @@ func (d *bed) apply(file string) uint64 {
 		d.b.Fatalf("apply ended with %d: %s%s", code, &out, &err)
 	}
 	return done.Seq
+}
+
+// The same without a look at the clock: real NATS, a control plane and four edges take both files, hold the same state, and
+// turn a client away by it.
+func TestApplyOfLargeConfigs(t *testing.T) {
+	d := newBed(t, 1)
+	d.await(d.apply(manyIDs(t)))
+	for i, c := range []struct{ id, unit string }{{"10000000000", "center"}, {"17919317331", "unbj"}} { // the first two of the list
+		for _, unit := range []string{"center", "unbj"} {
+			want := ""
+			if unit != c.unit {
+				want = "http://" + c.unit + ".websocket.localhost/"
+			}
+			status, location := d.shake(unit+"-1", "websocket.localhost", "phones", c.id)
+			if location != want || (status == http.StatusFound) != (want != "") {
+				t.Errorf("%d: edge of %s answers %d %q, want a redirect to %q", i, unit, status, location, want)
+			}
+		}
+	}
+	d.await(d.apply(manyDomains(t)))
+	if status, location := d.shake("center-1", "shop-199.example.com", "unit_type", "8330"); status != http.StatusFound || location != "http://unbj.shop-199.example.com/" {
+		t.Errorf("the last domain answers %d %q", status, location)
+	}
+	want := d.hashes["center-1"]
+	for id, got := range d.hashes {
+		if got != want || want == "" {
+			t.Errorf("edge %s has state %s, center-1 %s", id, got, want)
+		}
+	}
+	if code := cli.Run(t.Context(), []string{"journal", "verify", "-n", "demo", "--nats", d.urls[0]}, strings.NewReader(""), io.Discard, io.Discard); code != 0 {
+		t.Errorf("journal verify ends with %d", code)
+	}
+}
+
+// shake is a WebSocket handshake with an edge: its status, and where it redirects to. Origins refuse connections here.
+func (d *bed) shake(edge, host, unitType, routerID string) (status int, location string) {
+	d.b.Helper()
+	req, err := http.NewRequestWithContext(d.b.Context(), http.MethodGet, "http://"+d.edges[edge].Addrs()[0]+"/", nil)
+	if err != nil {
+		d.b.Fatal(err)
+	}
+	req.Host = host
+	for k, v := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "unitType": unitType, "routerId": routerID} {
+		req.Header.Set(k, v)
+	}
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		d.b.Fatal(err)
+	}
+	defer res.Body.Close()
+	return res.StatusCode, res.Header.Get("Location")
 }
 
 // BenchmarkApply is from the start of `unitgate apply -f FILE --yes` until the last of four edges has reported that every
