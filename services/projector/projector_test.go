@@ -67,10 +67,15 @@ func add(t *testing.T, j journal.Journal, s *events.State) *events.State {
 
 func run(ctx context.Context, j journal.Journal, snaps projector.SnapshotStore, log *slog.Logger) (*projector.Projector, func() error) {
 	p := projector.New(j, snaps, true, log)
+	return p, running(ctx, p)
+}
+
+// running runs a projector until the function that it returns is called.
+func running(ctx context.Context, p *projector.Projector) (stop func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
-	return p, func() error { cancel(); return <-done }
+	return func() error { cancel(); return <-done }
 }
 
 func TestFollowsAndSnapshots(t *testing.T) {
