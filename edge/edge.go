@@ -45,6 +45,7 @@ type Config struct {
 	Ends       string        // pid namespace that ends with this process, as the kernel names it; "": none, see pid1
 	TakeRate   int           // sessions a second that it is to close then; 0: they stay until they end
 	Capacity   int           // most sessions; 0: not limited
+	Version    string        // of the binary, which the edge tells of; "": it tells none
 	Limits     limit.Limits  // of clients' connections, whatever becomes of them
 	NATS       agent.NATS
 	Deadman    agent.Deadman        // ends this process if it stands still beyond its lease; nil: nothing does, as in dev, whose edges share a process
@@ -150,7 +151,7 @@ func New(cfg Config) (e *Edge, err error) {
 	}
 	// The last that can fail: only Run ends the agent.
 	if e.agent, err = agent.Start(agent.Config{
-		Namespace: cfg.Namespace, Unit: cfg.Unit, Cluster: cfg.Cluster, Advertise: e.cfg.Advertise, Capacity: cfg.Capacity,
+		Namespace: cfg.Namespace, Unit: cfg.Unit, Cluster: cfg.Cluster, Advertise: e.cfg.Advertise, Capacity: cfg.Capacity, Version: cfg.Version,
 		Dir: e.dir, Succeeds: e.takeover.predecessor(), NATS: cfg.NATS, Relay: counting{e.relay}, Deadman: cfg.Deadman,
 		Try: probe.Front{Addr: e.cfg.Advertise, ProxyProtocol: cfg.ProxyProtocol}.Try, Dev: cfg.Dev, Logger: cfg.Logger, Tracing: cfg.Tracing,
 	}); err != nil {

@@ -214,7 +214,7 @@ func (a *Agent) compose() events.EdgeReport {
 	applied := a.applied()
 	r := events.EdgeReport{
 		Namespace: a.self.Namespace, Epoch: applied.epoch, Edge: a.self.ID, Directory: a.self.Directory, Unit: a.self.Unit, Cluster: a.self.Cluster,
-		Incarnation: a.self.Incarnation, Applied: applied.seq(), StateHash: applied.hash,
+		Incarnation: a.self.Incarnation, Version: a.self.Version, Applied: applied.seq(), StateHash: applied.hash,
 		Fences: a.fenceReports(applied), Sessions: map[string]int{}, Moved: a.movedReports(),
 		Counters: map[string]events.Counters{},
 	}

@@ -21,7 +21,7 @@ type bench struct {
 }
 
 func newBench(t *testing.T) *bench {
-	b := &bench{t: t, w: newWorld(t, nil), a: New(Self{"demo", "unbj", "ws-bj", "bj-1", directoryOf("bj-1"), "incarnation"}), now: start}
+	b := &bench{t: t, w: newWorld(t, nil), a: New(Self{"demo", "unbj", "ws-bj", "bj-1", directoryOf("bj-1"), "incarnation", ""}), now: start}
 	b.w.join("bj-1", "unbj", "ws-bj", "127.0.0.1:7201")
 	b.w.join("hz-1", "center", "ws-hz", "127.0.0.1:7101")
 	return b

@@ -14,6 +14,7 @@ type Self struct {
 	ID          string
 	Directory   string // UUID of the state directory: the identity that an id belongs to (R7)
 	Incarnation string // UUID of the process; a restarted edge has another (R6)
+	Version     string // of the binary
 }
 
 // Counts are what the relay counts of one unit type. Sessions, Victims and Held are as they stand, Evicted and Landed

@@ -65,6 +65,7 @@ type Config struct {
 	Namespace, Unit, Cluster string
 	Advertise                string // HOST:PORT that other edges and probes dial
 	Capacity                 int    // most sessions; 0: not limited
+	Version                  string // of the binary; "": not known
 	Dir                      *StateDir
 	Succeeds                 Predecessor // zero: none
 	NATS                     NATS
@@ -103,7 +104,7 @@ func Start(cfg Config) (*Runner, error) {
 	}
 	r := &Runner{
 		cfg: cfg, secret: rand.Text(), log: cfg.Logger.With("edge", cfg.Dir.ID()),
-		self: Self{cfg.Namespace, cfg.Unit, cfg.Cluster, cfg.Dir.ID(), cfg.Dir.Identity(), uuid.NewString()},
+		self: Self{cfg.Namespace, cfg.Unit, cfg.Cluster, cfg.Dir.ID(), cfg.Dir.Identity(), uuid.NewString(), cfg.Version},
 	}
 	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev, probe: r.secret, keys: hopKeys{own: cfg.Dir.Key()}}, types: map[string]bool{}, told: map[string]events.Rate{}, done: make(chan finished), traces: newTraces(cfg.Tracing, r.self)}
 	r.shown.Store(&progress{report: r.loop.machine.compose()})

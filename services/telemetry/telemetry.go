@@ -133,7 +133,7 @@ func describe(ctx context.Context, cfg Config) (*resource.Resource, error) {
 	ours := append([]attribute.KeyValue{
 		attribute.String("service.name", cfg.Service),
 		attribute.String("service.namespace", "unitgate"),
-		attribute.String("service.version", version()),
+		attribute.String("service.version", Version()),
 		attribute.String("service.instance.id", uuid.NewString()),
 	}, cfg.Attributes...)
 	res, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(), resource.WithAttributes(ours...), resource.WithFromEnv())
@@ -143,8 +143,8 @@ func describe(ctx context.Context, cfg Config) (*resource.Resource, error) {
 	return res, nil
 }
 
-// version is the module's, or the commit that it was built from.
-func version() string {
+// Version is this binary's: the module's, or the commit that it was built from.
+func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

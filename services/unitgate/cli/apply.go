@@ -36,8 +36,8 @@ var errPartly = &events.Error{Code: "partly_applied"}
 
 type apply struct {
 	*cli
-	file                       string
-	dryRun, yes, drafts, prune bool
+	file, reason                      string
+	dryRun, yes, drafts, prune, force bool
 }
 
 func (c *cli) addApply(p parent) {
@@ -47,10 +47,15 @@ func (c *cli) addApply(p parent) {
 	cmd.Flag("dry-run", "print the plan and change nothing").UnNegatableBoolVar(&a.dryRun)
 	cmd.Flag("yes", "do not ask").UnNegatableBoolVar(&a.yes)
 	cmd.Flag("draft", "leave changed domains as drafts").UnNegatableBoolVar(&a.drafts)
+	cmd.Flag("force", "with --prune: remove domains although sessions of them live, or an edge does not say, and close those; needs --reason").UnNegatableBoolVar(&a.force)
+	cmd.Flag("reason", "goes into the journal").StringVar(&a.reason)
 	cmd.Flag("prune", "remove what the file does not name, in the parts that it has").UnNegatableBoolVar(&a.prune)
 }
 
 func (a *apply) run(ctx context.Context) error {
+	if a.force && !a.prune {
+		return usage("--force is about what --prune removes")
+	}
 	files, err := a.read()
 	if err != nil {
 		return err
@@ -120,7 +125,7 @@ func (a *apply) carryOut(ctx context.Context, b *bus, todo []*planned) error {
 		if err != nil {
 			return partly(p.file.Locate(err), todo, i)
 		}
-		o, err := b.do(ctx, p.Namespace, "config", "apply", "", events.ApplyConfig{Base: p.base, Config: cfg, Prune: a.prune, Drafts: a.drafts})
+		o, err := b.do(ctx, p.Namespace, "config", "apply", a.reason, events.ApplyConfig{Base: p.base, Config: cfg, Prune: a.prune, Drafts: a.drafts, Force: a.force})
 		if err != nil {
 			return partly(p.file.Locate(err), todo, i) // whatever a command ends with is an *events.Error
 		}

@@ -149,6 +149,7 @@ func (c *cli) app() *fisk.Application {
 	c.addLog(app)
 	c.addJournal(app)
 	c.addCutover(app)
+	c.addDomain(app)
 	c.addOperator(app)
 	c.addEvict(app)
 	c.addDurable(app)

@@ -52,7 +52,7 @@ func (g *get) run(ctx context.Context) error {
 	case "units":
 		return g.units(s)
 	case "clusters":
-		return g.clusters(s)
+		return g.clusters(ctx, b, s)
 	case "loadbalancers":
 		return g.loadBalancers(s)
 	case "domains":
@@ -145,55 +145,9 @@ func (g *get) units(s *events.State) error {
 		func(u events.Unit) []any { return []any{u.ID, yesNo(u.Center), u.Name} })
 }
 
-func (g *get) clusters(s *events.State) error {
-	return show(g, byID(s.Clusters), func(c events.Cluster) string { return c.ID }, events.ErrUnknownCluster, []string{"ID", "UNIT", "PROTOCOL", "INSTANCES"},
-		func(c events.Cluster) []any { return []any{c.ID, c.Unit, c.Protocol, strings.Join(c.Instances, ",")} })
-}
-
 func (g *get) loadBalancers(s *events.State) error {
 	return show(g, byID(s.LoadBalancers), func(l events.LoadBalancer) string { return l.ID }, events.ErrUnknownBalancer, []string{"ID", "CLUSTER", "ADDRESS"},
 		func(l events.LoadBalancer) []any { return []any{l.ID, l.Cluster, l.Address} })
-}
-
-type domainView struct {
-	Host   string         `json:"host"`
-	State  string         `json:"state"` // active, draft (never activated), changed (active, with a draft)
-	Active *events.Domain `json:"active"`
-	Draft  *events.Domain `json:"draft"`
-}
-
-func domainViews(s *events.State) []domainView {
-	var list []domainView
-	for host, d := range s.Domains {
-		v := domainView{Host: host, State: "active", Active: d.Active, Draft: d.Draft}
-		if d.Active == nil {
-			v.State = "draft"
-		} else if d.Draft != nil {
-			v.State = "changed"
-		}
-		list = append(list, v)
-	}
-	slices.SortFunc(list, func(a, b domainView) int { return strings.Compare(a.Host, b.Host) })
-	return list
-}
-
-// shown is the version that counts: the active one, if there is one.
-func (d domainView) shown() *events.Domain {
-	if d.Active != nil {
-		return d.Active
-	}
-	return d.Draft
-}
-
-func (g *get) domains(s *events.State) error {
-	return show(g, domainViews(s), func(d domainView) string { return d.Host }, events.ErrUnknownDomain, []string{"HOST", "STATE", "UNIT TYPE", "UNITS"},
-		func(d domainView) []any {
-			var units []string
-			for _, id := range slices.Sorted(maps.Keys(d.shown().Units)) {
-				units = append(units, id+"="+d.shown().Units[id].Subdomain)
-			}
-			return []any{d.Host, d.State, d.shown().UnitType, strings.Join(units, " ")}
-		})
 }
 
 type originView struct {

@@ -49,7 +49,11 @@ func rejectionHint(code string) string {
 	case events.ErrReasonMissing.Code:
 		return "it goes into the journal: repeat it with --reason TEXT"
 	case events.ErrInUse.Code:
-		return "remove what refers to it in the same file"
+		return "remove or change what refers to it before, or in the same file"
+	case events.ErrSessionsLive.Code:
+		return "let them end, or repeat it with --force --reason TEXT, which closes them"
+	case events.ErrSessionsUnknown.Code:
+		return "see `unitgate get edges`; `unitgate edge-retire ID --reason TEXT` for one that is gone, or repeat it with --force --reason TEXT"
 	case events.ErrRulesExist.Code:
 		return "take the rules out of the file, and use `unitgate cutover preview --range UNIT=FROM-TO …`"
 	case events.ErrStaleVersion.Code:

@@ -6,23 +6,17 @@ import (
 	"github.com/unitgate/unitgate/services/unitgate/connect"
 )
 
-// operator holds the arguments of the commands for one domain or edge.
+// operator holds the arguments of the commands for one edge.
 type operator struct {
 	*cli
-	host, edge, reason string
+	edge, reason string
 }
 
 func (c *cli) addOperator(p parent) {
 	o := &operator{cli: c}
-	domain := p.Command("domain", "Domains")
-	c.command(domain, "activate", "Make a domain's draft effective", o.activate).Arg("host", "the domain").Required().StringVar(&o.host)
 	retire := c.command(p, "edge-retire", "Declare an edge gone for good; its id never comes back", o.retire)
 	retire.Arg("id", "the edge").Required().StringVar(&o.edge)
 	retire.Flag("reason", "goes into the journal").StringVar(&o.reason)
-}
-
-func (o *operator) activate(ctx context.Context) error {
-	return o.simple(ctx, "domain", "activate", map[string]string{"host": o.host}, "domain "+o.host+" is effective")
 }
 
 func (o *operator) retire(ctx context.Context) error {

@@ -119,7 +119,7 @@ func (s *servers) runEdge(ctx context.Context) error {
 	}
 	s.edge.Namespace, s.edge.Admin, s.edge.Logger = s.namespace, s.admin, s.log()
 	s.edge.NATS = agent.NATS{URL: s.server, Options: s.natsAuth()}
-	s.edge.Engines, s.edge.Ends = makeRoom(), pid1.Ends()
+	s.edge.Engines, s.edge.Ends, s.edge.Version = makeRoom(), pid1.Ends(), telemetry.Version()
 	if timer, err := deadman.New(); err != nil {
 		s.edge.Deadman = agent.NoDeadman(err)
 	} else {
