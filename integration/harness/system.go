@@ -194,6 +194,9 @@ type Config struct {
 	Scheme    string // of Location; "": http
 	Policy    string // what differs from the defaults: "ownership: exclusive, lease: 15s"
 	Units     []Unit
+
+	Correction string // "": redirect
+	RouterID   string // where it is looked for, in order; "": "header:routerId"
 }
 
 // Unit is a unit of a Config; the first one is the center.
@@ -234,14 +237,14 @@ func (c Config) YAML() string {
 		policy = "policy: {" + c.Policy + "}\n"
 	}
 	text := "namespace: " + c.Namespace + "\n" + policy + `unitTypes:
-  - {name: unit_type, slots: 10000, routerId: ["header:routerId"], unmarked: local}
+  - {name: unit_type, slots: 10000, routerId: [` + cmp.Or(c.RouterID, `"header:routerId"`) + `], unmarked: local}
 units:
 ` + head.String() + "clusters:\n" + clusters.String() + `domains:
   - host: ` + c.Domain + `
     unitType: unit_type
     protocol: websocket
     scheme: ` + cmp.Or(c.Scheme, "http") + `
-    correction: redirect
+    correction: ` + cmp.Or(c.Correction, "redirect") + `
     dns: {provider: none}
     units:
 ` + subdomains.String() + `    uris:

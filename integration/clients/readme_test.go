@@ -1,0 +1,33 @@
+package clients
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// row is a line of a table in the README.
+func row(cells ...string) string { return "| " + strings.Join(cells, " | ") + " |" }
+
+// yes is a cell.
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// checkReadme holds the README's table against what was seen. Without some of the programs their rows are not looked at.
+func checkReadme(t *testing.T, rows []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rows {
+		t.Log(r)
+		if !strings.Contains(string(text), "\n"+r+"\n") {
+			t.Errorf("the README does not have the row %s", r)
+		}
+	}
+}
