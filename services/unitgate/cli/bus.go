@@ -202,6 +202,16 @@ func (c *cli) readAt(ctx context.Context, p reader.Point) (*bus, *events.State, 
 	return b, s, nil
 }
 
+// traceparent is the trace that whoever runs this command works in: pipelines hand it on in the variable TRACEPARENT
+// (https://opentelemetry.io/docs/specs/otel/context/env-carriers/). Without one a command begins its own.
+func traceparent() string {
+	v := os.Getenv("TRACEPARENT")
+	if _, _, ok := events.ParseTraceparent(v); !ok {
+		return ""
+	}
+	return v
+}
+
 // do sends a command or query to the control plane; a rejection is an error.
 func (b *bus) do(ctx context.Context, namespace, entity, verb, reason string, data any) (command.Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandWait)
@@ -214,7 +224,7 @@ func (b *bus) do(ctx context.Context, namespace, entity, verb, reason string, da
 		case <-ctx.Done():
 		}
 	}()
-	o, err := command.NewClient(b.nc, namespace).Do(ctx, entity, verb, command.Request{Actor: actor(), Reason: reason, Data: data})
+	o, err := command.NewClient(b.nc, namespace).Do(ctx, entity, verb, command.Request{Actor: actor(), Reason: reason, Traceparent: traceparent(), Data: data})
 	var denied *events.Error
 	switch {
 	case err == nil && !o.OK:

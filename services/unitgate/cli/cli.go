@@ -62,6 +62,7 @@ type cli struct {
 	namespace string
 	format    string // text or json
 	creds     string
+	jaeger    string // web address of a Jaeger, "": none
 	nkey      string
 	tlsCA     string
 

@@ -32,6 +32,7 @@ type cutoverCmd struct {
 func (c *cli) addCutover(p parent) {
 	x := &cutoverCmd{cli: c}
 	group := p.Command("cutover", "Move users between units")
+	group.Flag("jaeger", "Jaeger's web address; the trace's own is shown then").Envar("UNITGATE_JAEGER").PlaceHolder("URL").StringVar(&c.jaeger)
 
 	preview := c.command(group, "preview", "Propose a cutover and show what it would move", x.preview)
 	preview.Flag("range", "new slots of a unit; together these replace all ranges").PlaceHolder("UNIT=FROM-TO").StringsVar(&x.ranges)

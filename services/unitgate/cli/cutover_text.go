@@ -86,6 +86,9 @@ func (c *cli) describe(v cutover.View) {
 	}
 	if v.TraceID != "" {
 		c.say("  trace      %s", v.TraceID)
+		if c.jaeger != "" {
+			c.say("             %s/trace/%s", strings.TrimRight(c.jaeger, "/"), v.TraceID)
+		}
 	}
 	c.say("  rules")
 	for line := range strings.Lines(v.Diff) {

@@ -75,7 +75,7 @@ func (d *durable) queue(ctx context.Context) error {
 	}
 	defer b.close()
 	client := command.NewClient(b.nc, ns)
-	request := command.Request{ID: d.id, Actor: actor(), Reason: d.reason, Data: json.RawMessage(text)}
+	request := command.Request{ID: d.id, Actor: actor(), Reason: d.reason, Traceparent: traceparent(), Data: json.RawMessage(text)}
 	ticket, err := client.Publish(ctx, entity, verb, request, d.expires)
 	if err != nil {
 		return err
