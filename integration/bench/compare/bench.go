@@ -65,17 +65,10 @@ func compare(ctx context.Context, o *options, log io.Writer) (*report, error) {
 func (b *bench) prepare(ctx context.Context, dir string) error {
 	for _, name := range b.opts.targets {
 		switch name {
-		case targetUnitgate:
-			s, err := startSystem(ctx, b.opts, b.cert, dir)
-			if err != nil {
+		case targetUnitgate, targetObserved:
+			if err := b.prepareEdges(ctx, name, dir); err != nil {
 				return err
 			}
-			b.system = s
-			b.ends = append(b.ends, s.stop)
-			e := &edges{system: s}
-			b.ends = append(b.ends, e.stop)
-			b.targets[name] = e
-			b.report.Versions[name] = s.version()
 		case targetDirect:
 			b.targets[name] = direct{}
 		default:
@@ -95,6 +88,31 @@ func (b *bench) prepare(ctx context.Context, dir string) error {
 		}
 		b.order = append(b.order, name)
 	}
+	return nil
+}
+
+// prepareEdges makes a target of edges, around which there is one system for all of them.
+func (b *bench) prepareEdges(ctx context.Context, name, dir string) error {
+	if b.system == nil {
+		s, err := startSystem(ctx, b.opts, b.cert, dir)
+		if err != nil {
+			return err
+		}
+		b.system = s
+		b.ends = append(b.ends, s.stop)
+	}
+	e := &edges{system: b.system, name: "bench"}
+	if name == targetObserved {
+		var err error
+		if e.observer, err = newObserver(); err != nil {
+			return err
+		}
+		e.name = "observed"
+		b.ends = append(b.ends, func() { e.observer.stop(b.log) })
+	}
+	b.ends = append(b.ends, e.stop)
+	b.targets[name] = e
+	b.report.Versions[name] = b.system.version()
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,20 @@ func TestSmoke(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Logf("%s%s", &stdout, &stderr)
+	}
+	left(t)
+}
+
+// TestObserved: the edge that is observed is measured beside the one that is not.
+func TestObserved(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), tiny(t, "-targets", "unitgate,observed", "-phases", "handshake,evict", "-duration", "1500ms"), &stdout, &stderr); code != 0 {
+		t.Fatalf("exit code %d\n%s%s", code, &stdout, &stderr)
+	}
+	seen := regexp.MustCompile(`observed: \d+ spans, [1-9]\d* readings`)
+	if !seen.MatchString(stderr.String()) || !strings.Contains(stdout.String(), "× observed") {
+		t.Errorf("%s%s", &stdout, &stderr)
 	}
 	left(t)
 }

@@ -31,6 +31,11 @@ var goals = []goal{
 	{phaseCrowd, "user", "user memory per idle session in the crowd", []string{targetNginx}, false, 1.0 / 10},
 	{"tlshandshake", "cpu", "CPU per TLS handshake", []string{targetNginx, targetHAProxy}, false, 1.1},
 	{"tlsbulk", "cpu", "CPU s/GB over TLS", []string{targetNginx, targetHAProxy}, false, 1.1},
+	{"handshake", "rate", "handshakes a second without traces and metrics", []string{targetObserved}, false, 1.05},
+	{"handshake", "cpu", "CPU per handshake without traces and metrics", []string{targetObserved}, true, 0.95},
+	{"echo20k", "p50", "echo at 20,000/s, p50, without traces and metrics", []string{targetObserved}, true, 0.95},
+	{"echo20k", "cpu", "CPU per message without traces and metrics", []string{targetObserved}, true, 0.95},
+	{"closed", "rate", "closed loop without traces and metrics", []string{targetObserved}, false, 1.05},
 }
 
 // limits are goals without anybody to compare with.

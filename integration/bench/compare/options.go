@@ -42,16 +42,17 @@ const (
 	targetNginx    = "nginx"
 	targetHAProxy  = "haproxy"
 	targetDirect   = "direct"
+	targetObserved = "observed" // unitgate with traces of 1 % of the handshakes, and metrics that are read
 )
 
-var allTargets = []string{targetUnitgate, targetNginx, targetHAProxy, targetDirect}
+var allTargets = []string{targetUnitgate, targetObserved, targetNginx, targetHAProxy, targetDirect}
 
 func parse(args []string, stderr io.Writer) (*options, error) {
 	o := &options{}
 	f := flag.NewFlagSet("compare", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	chosen := f.String("phases", "", "phases to run, of: "+strings.Join(phaseNames(), ",")+" (all)")
-	against := f.String("targets", "", "what to measure, of: "+strings.Join(allTargets, ",")+" (all that are installed)")
+	against := f.String("targets", "", "what to measure, of: "+strings.Join(allTargets, ",")+" (all that are installed, but for "+targetObserved+")")
 	f.IntVar(&o.rounds, "rounds", 5, "how often to run every phase on every target, in turn")
 	f.IntVar(&o.idle, "idle", 9000, "sessions of the phase idle; beyond 9000 on several processes of each kind")
 	f.IntVar(&o.crowd, "crowd", 0, "sessions of the phase "+phaseCrowd+", which runs once, if this is given (100000), on several processes of each kind; with 40 KB of memory for each")
@@ -79,6 +80,9 @@ func parse(args []string, stderr io.Writer) (*options, error) {
 	}
 	if o.targets, err = choose("target", *against, allTargets); err != nil {
 		return nil, err
+	}
+	if *against == "" {
+		o.targets = slices.DeleteFunc(slices.Clone(o.targets), func(name string) bool { return name == targetObserved })
 	}
 	if f.NArg() > 0 {
 		return nil, fmt.Errorf("what is %q? See -help", f.Arg(0))

@@ -336,7 +336,9 @@ func (m *measurement) standstill(ctx context.Context) error {
 }
 
 // has says whether a target takes part in the phase.
-func (p *phase) has(target string) bool { return !slices.Contains(p.without, target) }
+func (p *phase) has(target string) bool {
+	return !slices.Contains(p.without, target) && (target != targetObserved || p.alone == nil)
+}
 
 // title names a metric in messages.
 func (p *phase) title(m metric) string { return fmt.Sprintf("%s: %s", p.name, m.title) }

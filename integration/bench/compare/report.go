@@ -193,7 +193,7 @@ func (r *report) printTable(w io.Writer) {
 	}
 	head := []string{"phase", "figure"}
 	head = append(head, targets...)
-	for _, t := range []string{targetNginx, targetHAProxy} {
+	for _, t := range []string{targetObserved, targetNginx, targetHAProxy} {
 		if slices.Contains(targets, t) && slices.Contains(targets, targetUnitgate) {
 			head = append(head, "× "+t)
 		}

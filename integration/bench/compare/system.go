@@ -109,7 +109,7 @@ func build(ctx context.Context, dir string) (string, error) {
 func (s *system) environment() []string {
 	var env []string
 	for _, v := range os.Environ() {
-		if name, _, _ := strings.Cut(v, "="); name != "NATS_URL" && !strings.HasPrefix(name, "UNITGATE_") {
+		if name, _, _ := strings.Cut(v, "="); name != "NATS_URL" && !strings.HasPrefix(name, "UNITGATE_") && !strings.HasPrefix(name, "OTEL_") {
 			env = append(env, v)
 		}
 	}
@@ -197,7 +197,7 @@ rules:
 }
 
 // edge starts an edge and waits until it decides by the newest state.
-func (r *realm) edge(ctx context.Context, s *site, id, unit string) error {
+func (r *realm) edge(ctx context.Context, s *site, id, unit string, flags ...string) error {
 	addr, err := r.keptAddr(id)
 	if err != nil {
 		return err
@@ -214,6 +214,7 @@ func (r *realm) edge(ctx context.Context, s *site, id, unit string) error {
 	args := []string{"edge", "--nats", r.nats.ClientURL(), "-n", r.name, "--unit", unit, "--cluster", "ws-" + unit, "--listen", addr,
 		"--listen-tls", secure, "--tls-cert", r.cert.cert, "--tls-key", r.cert.key,
 		"--advertise", addr, "--id", id, "--state-dir", stateDir, "--admin", admin}
+	args = append(args, flags...)
 	if r.opts.pprof != "" {
 		args = append(args, "--pprof")
 	}
@@ -268,14 +269,16 @@ func ready(ctx context.Context, admin string, seq uint64) bool {
 
 // edges is the target unitgate: edges of one unit in a realm of their own.
 type edges struct {
-	system *system
-	realm  *realm
+	system   *system
+	name     string // of the realm
+	realm    *realm
+	observer *observer // nil: nobody observes them
 }
 
 func (e *edges) start(ctx context.Context, n int, origins []string) (*site, error) {
 	if e.realm == nil {
 		var err error
-		if e.realm, err = e.system.enter("bench"); err != nil {
+		if e.realm, err = e.system.enter(e.name); err != nil {
 			return nil, err
 		}
 	}
@@ -284,11 +287,12 @@ func (e *edges) start(ctx context.Context, n int, origins []string) (*site, erro
 	}
 	s := &site{}
 	for i := range n {
-		if err := e.realm.edge(ctx, s, fmt.Sprintf("edge-%d", i+1), unitHere); err != nil {
+		if err := e.realm.edge(ctx, s, fmt.Sprintf("edge-%d", i+1), unitHere, e.observer.flags()...); err != nil {
 			s.stop()
 			return nil, err
 		}
 	}
+	e.observer.watch(s)
 	return s, nil
 }
 

@@ -29,6 +29,7 @@ type site struct {
 	// secureStreams is that for streams: nginx takes the size of a buffer from its listener.
 	secureStreams []string
 	admin         []string // HOST:PORT of each edge's admin listener; empty for others
+	unwatch       func()   // ends what looks at it; nil: nothing does
 }
 
 func (s *site) add(p *crew.Process, addr, secure, secureStreams string) {
@@ -48,6 +49,9 @@ func (s *site) pids() []int {
 const stopWithin = 5 * time.Second
 
 func (s *site) stop() {
+	if s.unwatch != nil {
+		s.unwatch()
+	}
 	for _, p := range s.processes {
 		p.Stop(stopWithin)
 	}
