@@ -9,6 +9,7 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
+	"sigs.k8s.io/yaml"
 )
 
 // loadCompose reads the compose file as docker compose does; its schema refuses unknown keys.
@@ -65,6 +66,46 @@ func TestCompose(t *testing.T) {
 	}
 	if edges != 4 {
 		t.Errorf("%d edges, want two for each of two units", edges)
+	}
+}
+
+// TestComposeIsScraped: Prometheus' targets are the services that have metrics, at the address of their --admin.
+func TestComposeIsScraped(t *testing.T) {
+	text, err := os.ReadFile("../observability/prometheus.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var config struct {
+		Jobs []struct {
+			Static []struct {
+				Targets []string `json:"targets"`
+			} `json:"static_configs"`
+		} `json:"scrape_configs"`
+	}
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		t.Fatal(err)
+	}
+	targets := map[string]bool{}
+	for _, job := range config.Jobs {
+		for _, s := range job.Static {
+			for _, target := range s.Targets {
+				targets[target] = true
+			}
+		}
+	}
+	for name, s := range loadCompose(t).Services {
+		for i, arg := range s.Command {
+			if arg == "--admin" {
+				target := name + s.Command[i+1][strings.LastIndexByte(s.Command[i+1], ':'):]
+				if !targets[target] {
+					t.Errorf("%s is not scraped", target)
+				}
+				delete(targets, target)
+			}
+		}
+	}
+	if len(targets) > 0 {
+		t.Errorf("nobody is at %v", targets)
 	}
 }
 

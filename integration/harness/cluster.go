@@ -85,6 +85,12 @@ func (c *Cluster) start(t testing.TB) {
 	}
 }
 
+// NATSServer is a command that is nats-server; its arguments follow.
+func NATSServer(t testing.TB) []string {
+	t.Helper()
+	return []string{program(t), natsArg}
+}
+
 // program is this test binary, which can be a server.
 func program(t testing.TB) string {
 	t.Helper()

@@ -59,7 +59,7 @@ func enterImage(root, mounts, env string, args []string) error {
 			return fmt.Errorf("mount %s on %s: %w", m.from, m.to, err)
 		}
 	}
-	for m := range strings.SplitSeq(mounts, ":") {
+	for _, m := range strings.FieldsFunc(mounts, func(r rune) bool { return r == ':' }) {
 		outside, inside, _ := strings.Cut(m, "=")
 		if err := unix.Mount(outside, filepath.Join(root, inside), "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("mount %s on %s: %w", outside, inside, err)
