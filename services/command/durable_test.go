@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server/ats"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/journal"
@@ -42,6 +43,7 @@ type controller struct {
 	handler *command.Handler
 	service *command.Service
 	durable *command.Durable
+	traced  trace.TracerProvider // nil: nothing is
 	stop    func()
 }
 
@@ -72,6 +74,9 @@ func control(t *testing.T, s *journaltest.Server, opts ...func(*controller)) *co
 	t.Cleanup(func() { c.close() })
 	c.project = p
 	c.handler = command.NewHandler(p, nil, c.now, log)
+	if c.traced != nil {
+		c.handler.Traced(c.traced)
+	}
 	if c.service, err = command.Serve(c.nc, c, nil, log); err != nil {
 		t.Fatal(err)
 	}
