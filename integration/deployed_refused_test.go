@@ -90,6 +90,8 @@ func TestDeployedRefuses(t *testing.T) {
 	}
 	d.repliesStay(t)
 	d.works(t)
+	d.snapshots(t)
+	d.undisturbed(t)
 
 	// The same from inside the account with the journal, to see that these tests would notice.
 	before := d.head(t)
@@ -166,6 +168,26 @@ func (d *deployed) works(t *testing.T) {
 	if m, err := live.NextMsg(recovers); err != nil || !strings.Contains(string(m.Data), id) {
 		t.Errorf("live: %v, %v", m, err)
 	}
+}
+
+// snapshots waits for a snapshot and for one that takes its place, and starts an edge that begins with it.
+func (d *deployed) snapshots(t *testing.T) {
+	t.Helper()
+	taken := uint64(0)
+	for n := range 2 {
+		d.Run(t, "queue", "unit.put", fmt.Sprintf(`{"id":"unsh","name":"%d"}`, n), "--wait").OK(t)
+		harness.Eventually(t, recovers, "a controller takes a snapshot", func() bool {
+			var verdict struct{ Snapshot *struct{ Seq uint64 } }
+			d.as("observer").Run(t, "journal", "verify").OK(t).JSON(t, &verdict)
+			if verdict.Snapshot == nil || verdict.Snapshot.Seq <= taken {
+				return false
+			}
+			taken = verdict.Snapshot.Seq
+			return true
+		})
+	}
+	u := d.units[0]
+	d.edges = append(d.edges, d.StartEdge(t, u.ID+"-9", u, freeAddr(t), "--nkey", d.keys.Seed("edge-"+u.ID)))
 }
 
 // head is the journal's, as its account sees it.

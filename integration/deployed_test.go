@@ -24,6 +24,7 @@ type deployed struct {
 	nats     *harness.Cluster
 	controls []*control
 	edges    []*harness.EdgeProcess
+	units    []harness.Unit
 	seen     *harness.Register
 }
 
@@ -49,6 +50,7 @@ func startDeployed(t *testing.T, config string, servers, edges int) *deployed {
 		u.Location = freeAddr(t)
 		cfg.Units = append(cfg.Units, u)
 	}
+	d.units = cfg.Units
 	d.System = &harness.System{API: d.as("operator"), Domain: cfg.Domain}
 	for range 2 {
 		c := &control{admin: freeAddr(t)}
@@ -186,7 +188,27 @@ func TestDeployedCluster(t *testing.T) {
 	struck.Process = harness.Start(t, struck.args...)
 	began = time.Now()
 	d.recovered(t, js)
+	d.undisturbed(t)
 	t.Logf("all there and current again after %v", time.Since(began).Round(time.Millisecond))
+}
+
+// undisturbed checks that no process was ever refused what it wanted of NATS.
+func (d *deployed) undisturbed(t *testing.T) {
+	t.Helper()
+	all := map[string]string{}
+	for _, c := range d.controls {
+		all["controller "+c.admin] = c.Stderr.String()
+	}
+	for _, e := range d.edges {
+		all["edge "+e.ID] = e.Stderr.String()
+	}
+	for who, log := range all {
+		for line := range strings.Lines(log) {
+			if strings.Contains(strings.ToLower(line), "permissions violation") {
+				t.Errorf("%s: %s", who, line)
+			}
+		}
+	}
 }
 
 // recovered waits until every replica is current, every process serves, and all hold one state, and checks the journal.
