@@ -115,6 +115,39 @@ func TestOrderIsInstallStoreReport(t *testing.T) {
 	}
 }
 
+// Sessions that are passed on to other units' edges are told of apart: they are in no other number, but as victims they
+// keep the edge from being drained like any other.
+func TestProxiedAreReportedApart(t *testing.T) {
+	b := newBench(t)
+	b.settle()
+	if b.a.last.Proxied != nil {
+		t.Errorf("where nothing is passed on: %+v", b.a.last.Proxied)
+	}
+	b.counters.Proxied = events.Proxied{Sessions: 7, Counters: events.Counters{Handshakes: 9, Dials: 11, DialErrors: 2}}
+	b.counted()
+	b.now = b.now.Add(events.ReportEvery)
+	b.step(Tick{b.now})
+	if r := b.a.last; len(r.Proxied) != 1 || r.Proxied["unit_type"] != b.counters.Proxied || r.Sessions["unit_type"] != 0 || r.Counters["unit_type"] != (events.Counters{}) {
+		t.Errorf("%+v", r)
+	}
+	id := b.w.begin(6381, 500)
+	b.settle()
+	fenced := b.w.fence(id)
+	b.advance(fenced)
+	b.install(fenced.Seq)
+	b.counters.Victims = 2
+	b.want(b.counted(), "evict unit_type 500")
+	b.stored(fenced.Seq)
+	if f := b.a.last.Fences; len(f) != 1 || f[0].Drained || f[0].Evicted != 0 {
+		t.Errorf("while they are being closed: %+v", f)
+	}
+	b.counters.Victims, b.counters.Proxied.Sessions, b.counters.Proxied.Evicted = 0, 5, 2
+	b.counted()
+	if r := b.a.last; !r.Fences[0].Drained || r.Fences[0].Evicted != 0 || r.Moved[0].Evicted != 0 {
+		t.Errorf("when they are gone: %+v, %+v", r.Fences, r.Moved)
+	}
+}
+
 // A fence is reported, by its sequence and not drained, once it is on disk; drained when a counting that began after its
 // install finds no victim; evicted counts from the fence on (R5, R6).
 func TestFenceIsReportedAppliedThenDrained(t *testing.T) {

@@ -67,6 +67,22 @@ func TestLocate(t *testing.T) {
 	}
 }
 
+// The path of the question is no client's: a type that looks for the routerId in the path has none here but in the query.
+func TestLocateByPath(t *testing.T) {
+	v := testView(t, "unbj", false)
+	typ := v.Types["by_reject"]
+	typ.Sources = []Source{{From: "path", Number: 1}, {From: "path", Number: 2}}
+	if got := show(decide(locate("?unitType=by_reject")+"\r\n", v, testPeer, false)); got != "400 no_router_id" {
+		t.Error(got)
+	}
+	typ.Sources = append(typ.Sources, Source{From: "cookie", Name: "routerId"})
+	for _, raw := range []string{locate("?unitType=by_reject&routerId=1111"), locate("?unitType=by_reject") + "Cookie: routerId=1111\r\n"} {
+		if vd := decide(raw+"\r\n", v, testPeer, false); !strings.Contains(vd.Reason, `"unit":"center"`) {
+			t.Errorf("%q: %s %s", raw, show(vd), vd.Reason)
+		}
+	}
+}
+
 // A page opens the URL as it is: its scheme follows from that of the site's redirects.
 func TestLocateScheme(t *testing.T) {
 	for _, c := range []struct {

@@ -123,8 +123,12 @@ func (r *Request) param(name string) (value string, found, differs bool) {
 	return value, found, false
 }
 
-// segment is the n-th segment of the path, decoded; the first one is 1. An empty one is none: "/ws/" has one segment.
+// segment is the n-th segment of the path, decoded; the first one is 1. An empty one is none: "/ws/" has one segment. A
+// question for a location has a path of ours.
 func (r *Request) segment(n int) (value string, found bool) {
+	if r.Path == LocatePath {
+		return "", false
+	}
 	path := strings.TrimPrefix(r.Path, "/")
 	for seg := range strings.SplitSeq(path, "/") {
 		if n--; n == 0 {

@@ -121,7 +121,7 @@ var list = []mutant{
 		{cutovers, "if c.NextWave() < len(c.Waves) {\n\t\tcurrent = c.Standing()", "if c.NextWave() < 0 {\n\t\tcurrent = c.Standing()"},
 	}},
 	{name: "exact-moves-with-slot", rule: "an exact ID is a key of its own", by: "ownership", edits: []edit{
-		{table, "if len(t.exact) > 0 {\n\t\tif i, ok := t.exact[id]", "if len(t.exact) > 99 {\n\t\tif i, ok := t.exact[id]"},
+		{table, "if len(t.kind) > 0 {\n\t\tif i, ok := t.ids.find(id)", "if len(t.kind) > 99 {\n\t\tif i, ok := t.ids.find(id)"},
 	}},
 	{name: "stale-version", rule: "a cutover starts from the rules it was made against", by: "ownership", edits: []edit{
 		{endOf, "v != cut.RuleFrom {", "v == 0 {"},
