@@ -5,7 +5,6 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/unitgate/unitgate/edge/handshake"
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
 )
@@ -32,16 +31,15 @@ func TestCostOf100kExactIDs(t *testing.T) {
 			}
 			defer dir.Close()
 			vs := &views{self: self}
-			var v *handshake.View
 
 			before := heap()
 			w.do(events.InitRules{UnitType: "shop", RulesConfig: events.RulesConfig{
 				Ranges: map[string][]routing.Range{"center": {{From: 0, To: 4}}, "unbj": {{From: 5, To: 9}}}, ExactDelta: map[string]routing.Packed{"unbj": routing.Pack(ids)},
 			}})
-			v = vs.build(w.state)
+			vs.build(w.state)
 			rules := heap() - before
 			w.do(events.PreviewCutover{UnitType: "shop", Drain: "unbj", DrainTo: "center", Waves: 10})
-			v = vs.build(w.state)
+			v := vs.build(w.state)
 			if got := v.Types["shop"].Table.Lookup(list[7]).Unit; got != "unbj" {
 				t.Errorf("%s is at %s", list[7], got)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -133,6 +134,9 @@ func (s *System) startEdge(t testing.TB, run func(testing.TB, ...string) *Proces
 	e.Serves(t)
 	return e
 }
+
+// StateDir is the directory that the edge was given.
+func (e *EdgeProcess) StateDir() string { return e.args[slices.Index(e.args, "--state-dir")+1] }
 
 // Restart starts an edge that has ended, with the same flags and state directory. It need not serve yet.
 func (e *EdgeProcess) Restart(t testing.TB) {
