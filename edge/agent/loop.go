@@ -30,6 +30,7 @@ type loop struct {
 	done    chan finished
 	inbox   string // where answers about leases come
 	letGo   bool   // the last word was Lapse
+	diary   diary
 	traces  traces
 }
 
@@ -124,6 +125,7 @@ func (l *loop) step(ctx context.Context, in Input) {
 	report := l.machine.compose()
 	l.shown.Store(&progress{report, l.machine.installed.state, l.machine.counts, l.machine.lease, l.machine.commits})
 	l.trace(&report)
+	l.write(&report)
 	for _, out := range out {
 		switch out := out.(type) {
 		case Install:
@@ -133,7 +135,7 @@ func (l *loop) step(ctx context.Context, in Input) {
 		case Evict:
 			if rate, known := l.told[out.UnitType]; !known || rate != out.Rate { // each new state orders it again
 				l.told[out.UnitType] = out.Rate
-				l.log.Info("evicting sessions whose keys are not served here any more", "unitType", out.UnitType, "rate", out.Rate.String())
+				l.log.Info("evicting sessions whose keys are not served here any more", l.aboutType(out.UnitType, "unitType", out.UnitType, "rate", out.Rate.String())...)
 			}
 			l.cfg.Relay.Evict(out.UnitType, int(out.Rate))
 		case Report:

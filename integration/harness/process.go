@@ -115,7 +115,8 @@ func environment() []string {
 			env = append(env, v)
 		}
 	}
-	return append(env, "GORACE=atexit_sleep_ms=10")
+	// Logs as people read them; --log-format wins over the variable.
+	return append(env, "GORACE=atexit_sleep_ms=10", "UNITGATE_LOG_FORMAT=text")
 }
 
 func tail(text string) string {

@@ -157,6 +157,9 @@ func (e *EdgeProcess) Serves(t testing.TB) {
 	})
 }
 
+// StartNATS starts a NATS server inside the test, without authentication, and returns its URL.
+func StartNATS(t testing.TB) string { t.Helper(); return startNATS(t) }
+
 func startNATS(t testing.TB) string {
 	t.Helper()
 	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: FreePort(t), JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})

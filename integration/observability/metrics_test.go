@@ -74,7 +74,7 @@ func has(m *dto.Metric, labels []string) bool {
 // TestMetrics plays a cutover and looks at what the processes show then: right values, a format that promtool passes, no
 // label that a client could choose, and nothing that the table of metrics does not have.
 func TestMetrics(t *testing.T) {
-	s := play(t, nil, []string{"--capacity", "1000"})
+	s := play(t, harness.StartNATS(t), nil, []string{"--capacity", "1000"})
 	texts := map[string]string{"control": scrape(t, s.Control), "center": scrape(t, s.center.Process), "unbj": scrape(t, s.unbj.Process)}
 	all := map[string]families{}
 	for who, text := range texts {

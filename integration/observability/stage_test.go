@@ -31,8 +31,9 @@ type stage struct {
 	back         *harness.Client // of the mover, after the cutover
 }
 
-// play brings a system up and takes it through a cutover. control and edge are more flags for these processes.
-func play(t *testing.T, control, edge []string) *stage {
+// play brings a system up on NATS servers and takes it through a cutover. control and edge are more flags for these
+// processes.
+func play(t *testing.T, url string, control, edge []string) *stage {
 	t.Helper()
 	seen := harness.NewRegister()
 	units := make([]harness.Unit, 2)
@@ -42,7 +43,7 @@ func play(t *testing.T, control, edge []string) *stage {
 		units[i] = u
 	}
 	s := &stage{}
-	s.System = harness.StartSystem(t, harness.Config{Namespace: "shop", Domain: domain, Policy: "hold: 20s", Units: units}, control...)
+	s.System = harness.StartSystemOn(t, url, harness.Config{Namespace: "shop", Domain: domain, Policy: "hold: 20s", Units: units}, control...)
 	s.center = s.StartEdge(t, "center-1", units[0], units[0].Location, edge...)
 	s.unbj = s.StartEdge(t, "unbj-1", units[1], units[1].Location, edge...)
 
@@ -62,6 +63,15 @@ func play(t *testing.T, control, edge []string) *stage {
 			}
 		}
 	}()
+	harness.Eventually(t, within, "the controller has heard that both edges are at the head", func() bool {
+		head, at := s.Head(t), 0
+		for _, e := range s.Edges(t) {
+			if e.Applied == head {
+				at++
+			}
+		}
+		return at == 2
+	})
 	preview := s.Cutover(t, "preview", "--range", "center=0-6380", "--range", "unbj=6381-9999")
 	s.Cutover(t, "check", preview.ID)
 	harness.Run(t, "cutover", "preview", "--range", "center=0-9999", "--range", "unbj=1-2", "--nats", s.NATS, "-n", s.Namespace).Exits(t, 3)

@@ -70,6 +70,7 @@ func (h *Handler) do(ctx context.Context, env events.Envelope, w way) Outcome {
 	t := taken{began: time.Now()}
 	o := h.take(ctx, env, w, &t)
 	h.trace(env, w, &t, o)
+	h.tell(env, w, o)
 	return o
 }
 

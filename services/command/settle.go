@@ -44,7 +44,7 @@ func (d *Durable) settle(ctx context.Context, q *queue, m *nats.Msg) {
 		d.end(m, "+TERM")
 		return
 	}
-	log := d.cfg.Log.With("namespace", c.namespace, "command", c.entity+"."+c.verb, "id", c.ID, "queued", c.seq)
+	log := d.cfg.Log.With("namespace", c.namespace, "command", c.entity+"."+c.verb, "command_id", c.ID, "queued", c.seq)
 	before, err := q.outcome(ctx, c.namespace, c.ID)
 	if err == nil && before.of(q, c.seq) {
 		d.end(m, "+ACK") // settled by a controller that died, or whose ack got lost

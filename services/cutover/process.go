@@ -422,13 +422,12 @@ func (l *loop) submit(env events.Envelope) Submitted {
 	name := events.NameOf(env.Command)
 	switch {
 	case o.OK:
-		l.cfg.Logger.Info("driver", "namespace", l.cfg.Namespace, "did", name.Entity+"."+name.Past, "seq", o.Seq)
 		return Submitted{ID: env.ID, Fate: Accepted, Seq: o.Seq}
 	case o.Error == nil, o.Error.Code == command.ErrUnavailable.Code, o.Error.Code == "internal":
-		l.cfg.Logger.Warn("driver: no answer", "namespace", l.cfg.Namespace, "command", name.Entity+"."+name.Verb, "err", o.Error)
+		l.cfg.Logger.Warn("driver: no answer", "namespace", l.cfg.Namespace, "command", name.Entity+"."+name.Verb, "command_id", env.ID, "err", o.Error)
 		return Submitted{ID: env.ID, Fate: Unknown}
 	default:
-		l.cfg.Logger.Warn("driver: refused", "namespace", l.cfg.Namespace, "command", name.Entity+"."+name.Verb, "err", o.Error)
+		l.cfg.Logger.Warn("driver: refused", "namespace", l.cfg.Namespace, "command", name.Entity+"."+name.Verb, "command_id", env.ID, "err", o.Error)
 		return Submitted{ID: env.ID, Fate: Refused}
 	}
 }

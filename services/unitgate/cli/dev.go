@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 
 	"github.com/unitgate/unitgate/services/unitgate/configfile"
@@ -15,6 +14,7 @@ type devCmd struct {
 	dev.Options
 	file, readyFile string
 	hooks           hookSecret
+	logs            logging
 }
 
 func (c *cli) addDev(p parent) {
@@ -26,6 +26,7 @@ func (c *cli) addDev(p parent) {
 	d.Edges = 2
 	addNumber(cmd, "edges", "edges of each unit; 2 if not given", &d.Edges)
 	d.hooks.add(cmd)
+	d.logs.add(cmd, "warn")
 	addOTLP(cmd, &d.OTLP)
 	cmd.Flag("ready-file", "written when everything serves").PlaceHolder("FILE").StringVar(&d.readyFile)
 }
@@ -47,7 +48,7 @@ func (d *devCmd) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	d.Log = slog.New(slog.NewTextHandler(d.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	d.Log = d.logger(&d.logs)
 	system, err := dev.Start(ctx, d.Options)
 	switch {
 	case ctx.Err() != nil && err != nil:

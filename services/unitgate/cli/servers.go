@@ -29,6 +29,7 @@ type servers struct {
 	tls      tlsFlags
 	front    frontFlags
 	otlp     string
+	logs     logging
 	dns      dns.Settings
 }
 
@@ -42,6 +43,7 @@ func (c *cli) addServers(p parent) {
 	ctl.Flag("dns-rfc2136-key-file", "file with its TSIG key, [ALGORITHM:]NAME:SECRET; or set "+dns.RFC2136KeyVariable).PlaceHolder("FILE").StringVar(&s.dns.RFC2136KeyFile)
 	ctl.Flag("dns-alidns-key-file", "file with an access key of alidns, ID:SECRET; or set "+dns.AliDNSKeyVariable).PlaceHolder("FILE").StringVar(&s.dns.AliDNSKeyFile)
 	s.addAdmin(ctl)
+	s.logs.add(ctl, "info")
 	addOTLP(ctl, &s.otlp)
 	e := c.command(p, "edge", "Run one edge replica of a unit, named with --namespace", s.runEdge)
 	e.Flag("unit", "unit that the edge stands in").Required().PlaceHolder("ID").StringVar(&s.edge.Unit)
@@ -59,6 +61,7 @@ func (c *cli) addServers(p parent) {
 	addNumber(e, "capacity", "most sessions; not limited if not given", &s.edge.Capacity)
 	s.front.add(e, &s.edge)
 	s.addAdmin(e)
+	s.logs.add(e, "info")
 	addOTLP(e, &s.otlp)
 }
 
@@ -66,7 +69,7 @@ func (s *servers) addAdmin(cmd *fisk.CmdClause) {
 	cmd.Flag("admin", "address of /healthz, /readyz, /status and /metrics; '' for none").Default("127.0.0.1:0").PlaceHolder("HOST:PORT").StringVar(&s.admin)
 }
 
-func (s *servers) log() *slog.Logger { return slog.New(slog.NewTextHandler(s.err, nil)) }
+func (s *servers) log() *slog.Logger { return s.logger(&s.logs) }
 
 // checkListen finds a wrong address before anything is opened.
 func checkListen(flag, addr string) error {

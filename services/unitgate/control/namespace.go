@@ -36,13 +36,13 @@ type namespace struct {
 
 func newNamespace(c *Control, j journal.Journal) *namespace {
 	log := c.cfg.Log.With("namespace", j.Namespace())
-	n := &namespace{projector: projector.New(j, c.snaps, true, log), log: log, nc: c.cfg.NC, tracing: c.cfg.Tracing}
+	n := &namespace{projector: projector.New(j, c.snaps, true, c.cfg.Log), log: log, nc: c.cfg.NC, tracing: c.cfg.Tracing}
 	fleet := cutover.NewFleet(c.cfg.NC, j.Namespace())
 	n.handler = command.NewHandler(n.projector, cutover.NewPreparer(fleet, c.js, n.projector).Traced(c.cfg.Tracing), time.Now, log).Traced(c.cfg.Tracing)
 	n.handler.Measure(c.meters.commands)
 	n.manager = cutover.New(cutover.Config{
 		NC: c.cfg.NC, JS: c.js, Namespace: j.Namespace(), Epoch: j.Epoch(), States: n.projector, Submit: n.handler,
-		Replicas: c.cfg.Replicas, Logger: log, Incarnation: c.cfg.Incarnation, Hooks: c.cfg.Hooks, Tracing: c.cfg.Tracing, Meters: c.meters.cutovers,
+		Replicas: c.cfg.Replicas, Logger: c.cfg.Log, Incarnation: c.cfg.Incarnation, Hooks: c.cfg.Hooks, Tracing: c.cfg.Tracing, Meters: c.meters.cutovers,
 	})
 	n.names = dns.New(j.Namespace(), n.projector, c.cfg.DNS, n.manager.Leading, log)
 	show := cutover.ShowQuery(n.projector, n.manager)
