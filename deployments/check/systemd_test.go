@@ -40,6 +40,30 @@ func analyze(t *testing.T, change func(string) string) (string, error) {
 	return string(out), err
 }
 
+// TestSysusers: systemd reads the users that the units name.
+func TestSysusers(t *testing.T) {
+	tool, err := exec.LookPath("systemd-sysusers")
+	if err != nil {
+		if os.Getenv("UNITGATE_REQUIRE_ALL") != "" {
+			t.Fatal("UNITGATE_REQUIRE_ALL is set, and there is no systemd-sysusers")
+		}
+		t.Skip("no systemd-sysusers: apt-get install systemd")
+	}
+	file, err := os.Open("../systemd/unitgate.sysusers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	cmd := exec.Command(tool, "--dry-run", "--root="+t.TempDir(), "-") // this machine may have such users
+	cmd.Stdin = file
+	out, err := cmd.CombinedOutput()
+	for _, user := range []string{"unitgate", "nats"} {
+		if err != nil || !strings.Contains(string(out), "Creating user '"+user+"'") {
+			t.Errorf("user %s: %v\n%s", user, err, out)
+		}
+	}
+}
+
 // TestSystemd: systemd itself reads the units, and has nothing to say about them.
 func TestSystemd(t *testing.T) {
 	if out, err := analyze(t, func(unit string) string { return unit }); err != nil || strings.TrimSpace(out) != "" {
