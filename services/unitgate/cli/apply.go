@@ -200,20 +200,26 @@ func (c *cli) print(v any) error {
 	return c.document(v)
 }
 
-// confirm asks before anything is changed. Without a terminal nobody can answer.
+// confirm asks before anything is changed.
 func (a *apply) confirm(ctx context.Context, todo []*planned) error {
-	if a.yes {
-		return nil
-	}
-	in, ok := a.in.(*os.File)
-	if !ok || a.json() || a.file == "-" || !terminal(in) {
-		return usage("this would change the namespace, and nobody can be asked here: repeat it with --yes")
-	}
 	question := "apply this?"
 	if len(todo) > 1 {
 		question = fmt.Sprintf("apply this to %d namespaces?", len(todo))
 	}
-	fmt.Fprintf(a.out, "%s [y/N] ", question)
+	return a.ask(ctx, a.yes, a.file == "-", question)
+}
+
+// ask asks a question, unless the answer was given as a flag. Without a terminal, or where standard input is read for
+// something else, nobody can answer.
+func (c *cli) ask(ctx context.Context, yes, busy bool, question string) error {
+	if yes {
+		return nil
+	}
+	in, ok := c.in.(*os.File)
+	if !ok || c.json() || busy || !terminal(in) {
+		return usage("this would change the namespace, and nobody can be asked here: repeat it with --yes")
+	}
+	fmt.Fprintf(c.out, "%s [y/N] ", question)
 	answers := make(chan string, 1)
 	go func() {
 		answer, _ := bufio.NewReader(in).ReadString('\n') // the end of input is a no

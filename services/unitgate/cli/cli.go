@@ -151,6 +151,7 @@ func (c *cli) app() *fisk.Application {
 	c.addJournal(app)
 	c.addCutover(app)
 	c.addDomain(app)
+	c.addSLB(app)
 	c.addOperator(app)
 	c.addEvict(app)
 	c.addDurable(app)

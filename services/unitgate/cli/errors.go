@@ -9,6 +9,7 @@ import (
 	"github.com/unitgate/unitgate/services/command"
 	"github.com/unitgate/unitgate/services/unitgate/configfile"
 	"github.com/unitgate/unitgate/services/unitgate/reader"
+	"github.com/unitgate/unitgate/services/unitgate/slb"
 )
 
 // Failures of the way to the system, next to those of package command.
@@ -58,7 +59,7 @@ func exitOf(e *events.Error) int {
 	case errUsage.Code:
 		return exitUsage
 	case errNoNATS.Code, "failed", "internal", command.ErrNoController.Code, command.ErrNoAnswer.Code, command.ErrUnavailable.Code,
-		command.ErrBusy.Code, command.ErrStopped.Code, errEnded.Code, reader.ErrBroken.Code, errSilentEdges.Code, errNoOutcome.Code, errPartly.Code:
+		command.ErrBusy.Code, command.ErrStopped.Code, errEnded.Code, reader.ErrBroken.Code, errSilentEdges.Code, slb.ErrSource.Code, errNoOutcome.Code, errPartly.Code:
 		return exitFailed
 	default:
 		return exitRejected

@@ -4,6 +4,7 @@ import (
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/services/command"
 	"github.com/unitgate/unitgate/services/unitgate/reader"
+	"github.com/unitgate/unitgate/services/unitgate/slb"
 )
 
 // hint says what to do about an error where its message does not.
@@ -48,6 +49,8 @@ func rejectionHint(code string) string {
 		return "`unitgate cutover check ID` lists the prechecks"
 	case events.ErrReasonMissing.Code:
 		return "it goes into the journal: repeat it with --reason TEXT"
+	case slb.ErrNoCluster.Code:
+		return "kubectl annotate service NAME " + slb.ClusterMark + "=CLUSTER"
 	case events.ErrInUse.Code:
 		return "remove or change what refers to it before, or in the same file"
 	case events.ErrSessionsLive.Code:

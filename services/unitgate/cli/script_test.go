@@ -140,6 +140,9 @@ func TestDev(t *testing.T) {
 				t.Error(err)
 			}
 		})
+		if err := kubeAPI(e); err != nil {
+			return err
+		}
 		e.Setenv("NATS_URL", d.Ready().NATS)
 		e.Setenv("USER", "ops")
 		for _, u := range d.Ready().Units {
