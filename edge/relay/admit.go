@@ -71,6 +71,8 @@ func (e *engine) takeHead(s *session, b []byte) {
 		e.recognize(s, req)
 	}
 	switch {
+	case h.headless != nil && (req != nil || err != nil):
+		e.refuseFront(s, b[0], h.headless)
 	case h.refused != limit.Taken:
 		h.req = req // what was asked for may show in the answer
 		e.refuseByLimit(s)

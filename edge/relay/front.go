@@ -79,6 +79,13 @@ func (e *engine) takeFront(s *session, b []byte) {
 	}
 	head, n, err := front.Parse(b)
 	switch {
+	case err != nil && !h.overTLS && b[0] == 'G':
+		// It may be another edge, which knows of no such list: its mark will tell, see recognize.
+		h.headless, h.buf = err, nil
+		s.state = stHead
+		e.takeHead(s, b)
+		e.readHead(s)
+		return
 	case err != nil:
 		e.refuseFront(s, b[0], err)
 		return

@@ -135,5 +135,10 @@ func (e *engine) recognize(s *session, req *handshake.Request) {
 	}
 	h := s.hs
 	h.peer, h.secure = hop.Client, hop.TLS
+	if h.headless != nil { // it has not entered yet; it has asked, so that it can be answered whatever becomes of it
+		h.headless = nil
+		h.refused, _ = e.r.gate.Enter(&s.pass, hop.Client, e.epoch.Add(e.now()))
+		return
+	}
 	h.refused = e.r.gate.Reenter(&s.pass, h.refused, hop.Client, e.epoch.Add(e.now()))
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/unitgate/unitgate/edge/deadman"
+	"github.com/unitgate/unitgate/edge/front"
 	"github.com/unitgate/unitgate/edge/limit"
 	"github.com/unitgate/unitgate/events/routing"
 )
@@ -359,6 +360,37 @@ func TestPassedOnWithinLimits(t *testing.T) {
 	}
 	if r := p.far.Clients(); r.Connections < 4 || r.Refused.PerAddress != 1 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Addresses that are listed as load balancers have to begin with a PROXY header, but for edges: their marks say more.
+func TestPassedOnToAnEdgeBehindABalancer(t *testing.T) {
+	trusted, err := front.ParseTrusted("127.0.0.0/8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := startPair(t, Config{}, Config{ProxyProtocol: trusted, Limits: limit.Limits{PerAddress: 1}})
+	client := p.near.connect(requestFor("70"))
+	origin, head := p.origin.next()
+	if !strings.Contains(head, "\r\nX-Forwarded-For: 127.0.0.1\r\n") {
+		t.Errorf("the origin got %q", head)
+	}
+	origin.send([]byte(switching)...)
+	if h := client.head(); h != switching {
+		t.Fatalf("the client got %q", h)
+	}
+	if status, _, _ := p.near.connect(requestFor("71")).status(); status != 429 {
+		t.Errorf("a second one of its address got %d", status)
+	}
+	for _, raw := range []string{
+		requestFor("70"), strings.Replace(requestFor("70"), "routerId:", "Unitgate-Hop: edge-here 6.6.6.6 http AAAA\r\nrouterId:", 1), "GET /\r\n\r\n",
+	} {
+		if status, _, body := p.far.connect(raw).status(); status != 400 || !strings.Contains(body, "load balancer") {
+			t.Errorf("%q without a header: %d %q", raw, status, body)
+		}
+	}
+	if n := p.far.Clients().Refused; n.PerAddress != 1 {
+		t.Errorf("%+v", n)
 	}
 }
 

@@ -115,16 +115,17 @@ type session struct {
 
 // opening is the part of a session that lives until the tunnel does.
 type opening struct {
-	peer    netip.Addr    // the client's address, behind a load balancer as well
-	overTLS bool          // the client's port wants it
-	secure  bool          // the client came to a load balancer over TLS
-	refused limit.Refusal // what its request is answered with
-	buf     []byte        // of the client: a header or a head that is not complete; then what was glued to it
-	req     *handshake.Request
-	id      string        // X-Request-Id, from the first dial on
-	since   time.Duration // when the client was first held
-	wasHeld bool
-	glimpse *glimpse // nil: no span is made of the handshake
+	peer     netip.Addr    // the client's address, behind a load balancer as well
+	overTLS  bool          // the client's port wants it
+	headless error         // why a listed address has no PROXY header; nil once an edge's mark stands for it
+	secure   bool          // the client came to a load balancer over TLS
+	refused  limit.Refusal // what its request is answered with
+	buf      []byte        // of the client: a header or a head that is not complete; then what was glued to it
+	req      *handshake.Request
+	id       string        // X-Request-Id, from the first dial on
+	since    time.Duration // when the client was first held
+	wasHeld  bool
+	glimpse  *glimpse // nil: no span is made of the handshake
 
 	edges    *handshake.Edges  // to which the client is passed on; nil: it is served here
 	group    group             // of origins, or of edges, to try
