@@ -19,10 +19,13 @@ const requireAll = "UNITGATE_REQUIRE_ALL"
 // Long skips a test that waits for what takes long by its nature, unless everything is to run.
 func Long(t testing.TB, why string) {
 	t.Helper()
-	if os.Getenv(requireAll) == "" {
+	if !Everything() {
 		t.Skipf("%s: %s=1 runs it", why, requireAll)
 	}
 }
+
+// Everything reports whether everything is to run, also what takes long by its nature.
+func Everything() bool { return os.Getenv(requireAll) != "" }
 
 // buildDir tells the tests of a package where its binary belongs.
 const buildDir = "UNITGATE_TEST_BUILD_DIR"

@@ -70,6 +70,7 @@ func commandHeaders() *schema {
 	return &schema{Type: "object", Properties: properties{
 		{"traceparent", say(text(traceForm), "W3C trace context; a fresh root without it.")},
 		{"Unitgate-Expires", say(&schema{Type: "string"}, "On unitgate.cmd: when the command expires, an RFC 3339 time, or a duration (90s) from the stream's time; 60s without it, at most 24h.")},
+		{"Nats-Expected-Stream", say(&schema{Type: "string"}, "On unitgate.cmd, optional: UNITGATE_CMD, so that no other stream takes it.")},
 		{"Nats-Msg-Id", say(&schema{Type: "string"}, "On unitgate.cmd, optional: NATS takes a message with one id once within its window.")},
 	}}
 }
