@@ -47,9 +47,10 @@ func (g *glimpses) draw() *glimpse {
 
 // seen is what became of a handshake.
 type seen struct {
-	code   string // the verdict's
+	code   string // as it is counted, see verdict
 	status int    // of the answer; 0: the client left before
 	reason string
+	unit   string // to an edge of which the client is passed on; "": none
 	typ    *handshake.Type
 	route  *routing.Route
 }
@@ -74,7 +75,13 @@ func (e *engine) traceServed(s *session, status int) {
 	if s.hs == nil || s.hs.glimpse == nil {
 		return
 	}
-	v := seen{code: "serve", status: status}
+	v := seen{code: verdictServed, status: status}
+	switch {
+	case status != http.StatusSwitchingProtocols:
+		v.code = verdictPassedOn
+	case s.via != 0: // by an edge of another unit, which makes a span of its own or not
+		v.code, v.unit = "proxy", e.units[s.via]
+	}
 	if e.view != nil {
 		v.typ = e.view.Types[s.entry.Key.Type]
 	}
@@ -87,7 +94,7 @@ func (e *engine) traceServed(s *session, status int) {
 // traceLeft ends the span of a handshake whose client left before it was answered, if it has one.
 func (e *engine) traceLeft(s *session) {
 	if s.hs != nil && s.hs.glimpse != nil {
-		e.trace(s, seen{code: "left"})
+		e.trace(s, seen{code: verdictLeft})
 	}
 }
 
@@ -107,6 +114,9 @@ func (e *engine) trace(s *session, v seen) {
 	}
 	if v.status != 0 {
 		about = append(about, attribute.Int("http.response.status_code", v.status))
+	}
+	if v.unit != "" {
+		about = append(about, attribute.String("unitgate.proxied.unit", v.unit))
 	}
 	if v.reason != "" {
 		about = append(about, attribute.String("unitgate.reason", v.reason))

@@ -51,7 +51,7 @@ func TestSpansOfHandshakes(t *testing.T) {
 
 	client, _ := f.open(b, "7")
 	s, a := span(t, spans)
-	if a["unitgate.verdict"] != "serve" || a["http.response.status_code"] != "101" || a["unitgate.unit_type"] != testType || len(s.Links) != 0 {
+	if a["unitgate.verdict"] != "served" || a["http.response.status_code"] != "101" || a["unitgate.unit_type"] != testType || len(s.Links) != 0 {
 		t.Errorf("served: %v, links %v", a, s.Links)
 	}
 	if s.EndTime.Before(s.StartTime) || s.EndTime.After(time.Now()) {
@@ -75,19 +75,19 @@ func TestSpansOfHandshakes(t *testing.T) {
 	left := f.connect(requestFor("7"))
 	_, _ = b.next()
 	_ = left.Close()
-	if _, a = span(t, spans); a["unitgate.verdict"] != "left" || a["http.response.status_code"] != "" {
+	if _, a = span(t, spans); a["unitgate.verdict"] != "client_left" || a["http.response.status_code"] != "" {
 		t.Errorf("left: %v", a)
 	}
 	silent := f.connect("")
 	_ = silent.Close()
-	if _, a = span(t, spans); a["unitgate.verdict"] != "left" {
+	if _, a = span(t, spans); a["unitgate.verdict"] != "client_left" {
 		t.Errorf("never asked: %v", a)
 	}
 	refused := f.connect(requestFor("7"))
 	o, _ := b.next()
 	o.send([]byte("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")...)
 	refused.head()
-	if s, a = span(t, spans); a["unitgate.verdict"] != "serve" || a["http.response.status_code"] != "503" || s.Status.Code.String() != "Error" {
+	if s, a = span(t, spans); a["unitgate.verdict"] != "passed_on" || a["http.response.status_code"] != "503" || s.Status.Code.String() != "Error" {
 		t.Errorf("refused by the origin: %v, %v", a, s.Status)
 	}
 }
@@ -167,5 +167,16 @@ func TestShareOfSpans(t *testing.T) {
 	}
 	if g = newGlimpses(nil, 1); g.draw() != nil {
 		t.Error("drawn, and nobody traces")
+	}
+}
+
+// TestSpanOfAPassedOnHandshake: the edge that passes on says so, the one that serves says that.
+func TestSpanOfAPassedOnHandshake(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	p := startPair(t, Config{Tracing: provider, TraceShare: 1}, Config{})
+	p.open("70")
+	if _, a := span(t, spans); a["unitgate.verdict"] != "proxy" || a["unitgate.proxied.unit"] != "there" || a["http.response.status_code"] != "101" {
+		t.Errorf("passed on: %v", a)
 	}
 }
