@@ -269,9 +269,11 @@ func TestLocationLeadsToTheSubdomainOnly(t *testing.T) {
 func TestOwnDoorBehindABalancer(t *testing.T) {
 	ns := newNamespace(t)
 	e, _ := ns.start("unbj", t.TempDir(), func(c *edge.Config) { c.ProxyProtocol = front.Trusted{netip.MustParsePrefix("127.0.0.0/8")} })
-	if resp, _ := call(t, "127.0.0.1", e, handshake()).response(); resp.StatusCode != 400 {
+	stranger := call(t, "127.0.0.1", e, handshake())
+	if resp, _ := stranger.response(); resp.StatusCode != 400 {
 		t.Errorf("a client without a header got %d", resp.StatusCode)
 	}
+	_ = stranger.Close()
 	question, err := json.Marshal(events.HandshakeQuestion{Services: []events.Service{{Host: "websocket.localhost", Path: "/"}}})
 	if err != nil {
 		t.Fatal(err)

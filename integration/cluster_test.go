@@ -280,6 +280,7 @@ func (c *clustered) converge(t *testing.T) {
 // TestClusterLeaderKilled kills the NATS server that leads the journal while commands flow: after an election they flow
 // again, and what was acknowledged is there once (G3), with the old leader back too.
 func TestClusterLeaderKilled(t *testing.T) {
+	harness.Long(t, "it waits for elections")
 	c := startClustered(t, "killed")
 	c.replicated(t)
 	c.start(t)

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"github.com/unitgate/unitgate/integration/harness"
 )
 
 // faultsVariable chooses how much of the matrix is run: all of it, or for a duration as many cells as fit, in an order
@@ -115,7 +117,10 @@ func TestFaultsAvailable(t *testing.T) { runFaults(t, "available") }
 
 // TestFaultsExclusive is the same where an edge serves by a lease only. The lease outlives what is struck, unless the fault
 // is to outlast it: so who stays keeps his connection here, too.
-func TestFaultsExclusive(t *testing.T) { runFaults(t, "exclusive") }
+func TestFaultsExclusive(t *testing.T) {
+	harness.Long(t, "a new journal grants leases only after the length of one")
+	runFaults(t, "exclusive")
+}
 
 func runFaults(t *testing.T, ownership string) {
 	cells, budget, size := chosen(t, ownership == "exclusive")

@@ -43,6 +43,7 @@ func TestEdgeAsInit(t *testing.T) {
 // TestEdgeEndsWithItsLease stops edges that serve by a lease, an ordinary process and the child of a PID 1: nothing in
 // them runs any more that could end the service, and the kernel does it in time (R12).
 func TestEdgeEndsWithItsLease(t *testing.T) {
+	harness.Long(t, "it waits for leases to run out")
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		harness.Missing(t, "a pid namespace needs root")

@@ -92,6 +92,7 @@ func TestTamperedHistory(t *testing.T) {
 
 // A forged event under a running edge.
 func TestForgedEvent(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.admit()
 	e := l.start(t.TempDir())
@@ -120,6 +121,7 @@ func TestStoredStateIsBeyondTheEnd(t *testing.T) {
 		}, "hash chain"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			l := newLab(t)
 			l.admit()
 			path := t.TempDir()

@@ -14,6 +14,7 @@ import (
 // R7, "a lost one means a new edge id": a process that has an edge's id and a new state directory is refused for good. It
 // admits nobody, answers nothing in the edge's name and writes nothing into the journal, while the edge serves on.
 func TestLostStateDirectory(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.admit()
 	old := l.start(madeDir(t, "bj-1"))
@@ -71,6 +72,7 @@ func TestQuestionsAreForTheRegisteredEdge(t *testing.T) {
 
 // An address that another edge has is refused with its name; it becomes free when that edge is retired.
 func TestAddressOfAnotherEdge(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.history(func(w *world) { w.join("bj-9", "unbj", "ws-bj", "127.0.0.1:7201") })
 	l.admit()
@@ -83,6 +85,7 @@ func TestAddressOfAnotherEdge(t *testing.T) {
 
 // Someone who changes the registration of a running edge is answered, but not at the speed of the bus.
 func TestContestedJoin(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.admit()
 	e := l.start(madeDir(t, "bj-1"))

@@ -114,6 +114,7 @@ func TestJoinIsRetried(t *testing.T) {
 
 // The cluster is configured only later: the edge is refused, says so, and goes on trying.
 func TestRefusedJoinIsRetried(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.admit()
 	e := l.start(t.TempDir(), func(c *Config) { c.Cluster = "ws-new" })
@@ -241,6 +242,7 @@ func TestLinkIsCut(t *testing.T) {
 // An event that this program does not understand stops the following loudly: the edge serves and reports its last good
 // state, and not a sequence more.
 func TestUnreadableEvent(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.admit()
 	e := l.start(t.TempDir())
@@ -323,6 +325,7 @@ func TestStartsFromSnapshot(t *testing.T) {
 
 // A state that cannot be stored is served and not reported; it is reported when the disk takes it.
 func TestDiskRefuses(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.admit()
 	path := t.TempDir()

@@ -102,9 +102,11 @@ func TestClosedElsewhereCounts(t *testing.T) {
 	if n := f.Clients().Connections; n != 1 {
 		t.Errorf("%d connections, want 1", n)
 	}
-	if h := f.connect(requestFor("71")).head(); !strings.HasPrefix(h, "HTTP/1.1 429 ") {
+	more := f.connect(requestFor("71"))
+	if h := more.head(); !strings.HasPrefix(h, "HTTP/1.1 429 ") {
 		t.Errorf("one more got %q", h)
 	}
+	_ = more.Close()
 	c.send(closeFrame(4302, true)...)
 	c.wantEnd()
 	_ = c.Close()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -350,6 +351,7 @@ func TestTLSDeadHandshakes(t *testing.T) {
 	f := startTLS(t, Config{HandshakeTimeout: 300 * time.Millisecond})
 	f.own()
 	hello := helloOf(t, f.secure)
+	var all sync.WaitGroup // most are waited for until their time is over
 	for name, sent := range map[string][]byte{
 		"nothing": nil, "half a header": hello[:3], "half a hello": hello[:len(hello)/2], "a hello": hello,
 		"a hello and half a record": append(bytes.Clone(hello), 22, 3, 3, 0, 100, 1), "garbage": []byte("\x16\x03\x01\x00\x05hello"),
@@ -370,12 +372,15 @@ func TestTLSDeadHandshakes(t *testing.T) {
 				_ = c.Close()
 				continue
 			}
-			if _, err := io.Copy(io.Discard, c); err != nil && !strings.Contains(err.Error(), "reset") {
-				t.Errorf("%s, %s: %v", name, how, err)
-			}
-			_ = c.Close()
+			all.Go(func() {
+				if _, err := io.Copy(io.Discard, c); err != nil && !strings.Contains(err.Error(), "reset") {
+					t.Errorf("%s, %s: %v", name, how, err)
+				}
+				_ = c.Close()
+			})
 		}
 	}
+	all.Wait()
 	// A request's head is under the same deadline as the handshake before it.
 	c := f.dialRaw(false)
 	c.send([]byte(requestFor("7")[:50]))

@@ -293,7 +293,7 @@ func (s *storm) unsettled() string {
 // TestStorms plays seeds with the real driver processes and agents on a real JetStream, in virtual time; half of them under
 // exclusive ownership. UNITGATE_STORMS says how many.
 func TestStorms(t *testing.T) {
-	runs := 4
+	runs := 2 // one of each ownership
 	if text := os.Getenv("UNITGATE_STORMS"); text != "" {
 		var err error
 		if runs, err = strconv.Atoi(text); err != nil {

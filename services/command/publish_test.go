@@ -14,6 +14,7 @@ import (
 
 // A refusal after a try that got no answer does not mean that nothing is queued: the first one may be.
 func TestRefusalAfterAnUnclearTry(t *testing.T) {
+	t.Parallel()
 	s := journaltest.StartServer(t)
 	nc := s.Connect()
 	tries := 0

@@ -90,10 +90,12 @@ func TestNoOpenCutover(t *testing.T) {
 
 func TestEdgesAtHead(t *testing.T) {
 	t.Run("healthy", func(t *testing.T) {
+		t.Parallel()
 		b := newBed(t)
 		b.want(b.check("edges-at-head"), events.Pass, "4 of 4")
 	})
 	t.Run("a silent edge", func(t *testing.T) {
+		t.Parallel()
 		b := newBed(t)
 		b.silence("b2")
 		fastest := time.Hour // of some: a busy machine takes its time now and then
@@ -109,11 +111,13 @@ func TestEdgesAtHead(t *testing.T) {
 		}
 	})
 	t.Run("a lagging edge", func(t *testing.T) {
+		t.Parallel()
 		b := newBed(t)
 		b.change("b2", func(e *fakeEdge) { e.twist = func(r *events.EdgeReport) { r.Applied-- } })
 		b.want(b.check("edges-at-head"), events.Fail, "3 of 4", "b2", "is at sequence")
 	})
 	t.Run("an edge that is a moment behind", func(t *testing.T) {
+		t.Parallel()
 		b := newBed(t)
 		n := 0
 		b.change("b2", func(e *fakeEdge) {
@@ -126,6 +130,7 @@ func TestEdgesAtHead(t *testing.T) {
 		b.want(b.check("edges-at-head"), events.Pass, "4 of 4")
 	})
 	t.Run("a silent edge beside one that is a moment behind", func(t *testing.T) {
+		t.Parallel()
 		b := newBed(t)
 		b.change("b2", func(e *fakeEdge) { e.mute = true }) // connected, as a stopped process is
 		n := 0
@@ -139,11 +144,13 @@ func TestEdgesAtHead(t *testing.T) {
 		b.want(b.check("edges-at-head"), events.Fail, "3 of 4", "b2", "does not answer")
 	})
 	t.Run("another edge's directory", func(t *testing.T) {
+		t.Parallel()
 		b := newBed(t)
 		b.change("h1", func(e *fakeEdge) { e.twist = func(r *events.EdgeReport) { r.Directory = directoryOf("h9") } })
 		b.want(b.check("edges-at-head"), events.Fail, "3 of 4", "h1", "another state directory")
 	})
 	t.Run("a wrong hash", func(t *testing.T) {
+		t.Parallel()
 		b := newBed(t)
 		b.change("h1", func(e *fakeEdge) {
 			e.twist = func(r *events.EdgeReport) { r.StateHash = strings.Repeat("0", 64) }
@@ -151,11 +158,13 @@ func TestEdgesAtHead(t *testing.T) {
 		b.want(b.check("edges-at-head"), events.Fail, "3 of 4", "h1", "another state")
 	})
 	t.Run("another journal", func(t *testing.T) {
+		t.Parallel()
 		b := newBed(t)
 		b.change("h1", func(e *fakeEdge) { e.twist = func(r *events.EdgeReport) { r.Epoch = "old" } })
 		b.want(b.check("edges-at-head"), events.Fail, "3 of 4", "h1", "another journal")
 	})
 	t.Run("no edge", func(t *testing.T) {
+		t.Parallel()
 		b := newBed(t)
 		for id := range b.edges {
 			b.do(events.RetireEdge{ID: id, Reason: "x"})

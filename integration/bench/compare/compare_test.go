@@ -32,6 +32,7 @@ func tiny(t *testing.T, args ...string) []string {
 }
 
 func TestSmoke(t *testing.T) {
+	harness.Long(t, "it runs every phase")
 	t.Setenv("TMPDIR", t.TempDir())
 	file := filepath.Join(t.TempDir(), "report.json")
 	var stdout, stderr bytes.Buffer
