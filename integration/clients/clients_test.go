@@ -36,7 +36,7 @@ func newStage(t *testing.T, correction string) *stage {
 	t.Helper()
 	s := &stage{seen: harness.NewRegister()}
 	config := harness.Config{
-		Namespace: "clients", Domain: "websocket.example", Scheme: "ws", Correction: correction, RouterID: `"header:routerId", "query:routerId"`,
+		Namespace: "clients", Domain: "websocket.example", Scheme: "ws", Correction: correction, Policy: "hold: 1m", RouterID: `"header:routerId", "query:routerId"`,
 		Units: []harness.Unit{{ID: "center", Range: "0-5999"}, {ID: "unbj", Range: "6000-9999"}},
 	}
 	for i := range config.Units {
