@@ -7,17 +7,17 @@ func (s *State) decideJoin(c JoinEdge) (Event, error) {
 		return nil, err
 	}
 	if _, ok := s.Units[c.Unit]; !ok {
-		return nil, ErrUnknownUnit.With("there is no unit %q; known are %v", c.Unit, sortedKeys(s.Units)).At("unit")
+		return nil, ErrUnknownUnit.With("there is no unit %q (known are %v): add it with apply or unit.put, or start the edge with another one", c.Unit, sortedKeys(s.Units)).At("unit")
 	}
 	cl, ok := s.Clusters[c.Cluster]
 	if !ok {
-		return nil, ErrUnknownCluster.With("there is no cluster %q; known are %v", c.Cluster, sortedKeys(s.Clusters)).At("cluster")
+		return nil, ErrUnknownCluster.With("there is no cluster %q (known are %v): add it with apply or cluster.put, or start the edge with another one", c.Cluster, sortedKeys(s.Clusters)).At("cluster")
 	}
 	if cl.Unit != c.Unit {
-		return nil, ErrUnknownCluster.With("cluster %q belongs to unit %q", c.Cluster, cl.Unit).At("cluster")
+		return nil, ErrUnknownCluster.With("cluster %q belongs to unit %q: start the edge with that unit, or with a cluster of %q", c.Cluster, cl.Unit, c.Unit).At("cluster")
 	}
 	if len(cl.Instances) > 0 && !slices.Contains(cl.Instances, c.ID) {
-		return nil, ErrNotAllowed.With("cluster %q admits only %v", c.Cluster, cl.Instances).At("id")
+		return nil, ErrNotAllowed.With("cluster %q lists the edges that may join, and %q is none of them: add it to its instances, or start the edge with an id that is", c.Cluster, c.ID).At("id")
 	}
 	if err := c.check(); err != nil {
 		return nil, err

@@ -234,7 +234,7 @@ func command(ctx context.Context, nc *nats.Conn, self Self, verb, id string, dat
 // final tells whether a rejection stands for ever: it is about what this edge is, not about what is not there yet.
 func final(e *events.Error) bool {
 	switch e.Code {
-	case events.ErrEdgeGone.Code, events.ErrEdgeMoved.Code, events.ErrNotAllowed.Code,
+	case events.ErrEdgeGone.Code, events.ErrEdgeMoved.Code,
 		events.ErrEdgeElsewhere.Code, events.ErrBadName.Code, events.ErrBadValue.Code, events.ErrMissingField.Code:
 		return true
 	}

@@ -126,6 +126,25 @@ func TestRefusedJoinIsRetried(t *testing.T) {
 	e.stop()
 }
 
+// A cluster may list who joins: another edge is refused, is told what to do, and joins once it stands in the list.
+func TestListedInstancesJoin(t *testing.T) {
+	l := newLab(t)
+	l.admit()
+	listed := func(ids ...string) {
+		l.history(func(w *world) {
+			w.do(events.PutCluster{Cluster: events.Cluster{ID: "ws-bj", Unit: "unbj", Instances: ids}})
+		})
+	}
+	listed("bj-7")
+	e := l.start(madeDir(t, "bj-1"))
+	if line := l.logged("not_allowed"); !strings.Contains(line, "add it to its instances") {
+		t.Errorf("what to do is not said: %s", line)
+	}
+	listed("bj-7", "bj-1")
+	e.view("the join", admitting)
+	e.stop()
+}
+
 // What no waiting can mend ends the edge with the reason.
 func TestRefusedForEver(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -136,12 +155,6 @@ func TestRefusedForEver(t *testing.T) {
 		"edge_moved": {
 			before: func(w *world) { w.join("bj-1", "center", "ws-hz", "127.0.0.1:7101") },
 			want:   events.ErrEdgeMoved,
-		},
-		"not_allowed": {
-			before: func(w *world) {
-				w.do(events.PutCluster{Cluster: events.Cluster{ID: "ws-bj", Unit: "unbj", Instances: []string{"bj-7"}}})
-			},
-			want: events.ErrNotAllowed,
 		},
 		"bad address": {change: func(c *Config) { c.Advertise = "nowhere" }, want: events.ErrBadValue},
 		"retired": {
