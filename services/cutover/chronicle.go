@@ -18,6 +18,10 @@ const (
 	chronicleWait = 2 * time.Second // for the collector and the bucket, after something was emitted
 	chronicleTick = 250 * time.Millisecond
 	staleRoot     = time.Hour // what ended earlier was nobody's to emit: tracing was off
+
+	// settling is how long a commit is looked at before its wave's span is emitted, unless something comes after it: that
+	// may have been decided, at a moment that bounds the span, when the commit was seen.
+	settling = time.Second
 )
 
 // chronicle emits the spans of a cutover that have no process of their own: its waves and its root. The process in office
@@ -34,7 +38,8 @@ type chronicle struct {
 	loaded bool // mark and rev are the bucket's; valid while in office
 	rev    uint64
 	mark   mark
-	saved  bool // the bucket holds mark
+	saved  bool                 // the bucket holds mark
+	seen   map[uint64]time.Time // when the commits that settle were seen, by fence
 }
 
 // mark is how far the spans of a namespace's cutovers are.
@@ -94,7 +99,7 @@ func (c *chronicle) load(ctx context.Context, s *events.State) bool {
 	if err != nil {
 		return false
 	}
-	c.mark, c.rev, c.saved = mark{}, 0, true
+	c.mark, c.rev, c.saved, c.seen = mark{}, 0, true, nil
 	e, err := kv.Get(ctx, c.key())
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
@@ -191,9 +196,13 @@ func (c *chronicle) tellOf(s *events.State, cut *events.Cutover, fence uint64, n
 		if w.FenceSeq <= fence || w.State == events.FencedWave {
 			continue
 		}
+		end, settled := c.settled(cut, i, now)
+		if !settled {
+			continue
+		}
 		last = max(last, w.FenceSeq)
 		if fresh {
-			c.spans.wave(c.cfg.Namespace, cut, &t, i, fenceEnd(cut, i, now))
+			c.spans.wave(c.cfg.Namespace, cut, &t, i, fenceEnd(cut, i, end))
 			told = true
 		}
 	}
@@ -211,6 +220,26 @@ func (c *chronicle) tellOf(s *events.State, cut *events.Cutover, fence uint64, n
 		told = true
 	}
 	return told
+}
+
+// settled is when the end of a fence was seen, and whether its span may be emitted.
+func (c *chronicle) settled(cut *events.Cutover, i int, now time.Time) (seen time.Time, settled bool) {
+	w := cut.Waves[i]
+	seen, known := c.seen[w.FenceSeq]
+	if !known {
+		seen = now
+	}
+	settled = w.State != events.CommittedWave || cut.State.Ended() || now.Sub(seen) >= settling ||
+		slices.ContainsFunc(cut.Waves, func(later events.Wave) bool { return later.FenceSeq > w.FenceSeq })
+	if settled {
+		delete(c.seen, w.FenceSeq)
+	} else if !known {
+		if c.seen == nil {
+			c.seen = map[uint64]time.Time{}
+		}
+		c.seen[w.FenceSeq] = now
+	}
+	return seen, settled
 }
 
 // fenceEnd is when the fence of a wave has ended that is not fenced any more: the state holds no time of it, so now, or

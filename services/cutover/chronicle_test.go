@@ -175,6 +175,33 @@ func TestTimesOfSpans(t *testing.T) {
 	}
 }
 
+// TestCommitsSettle: what comes right after a commit may have been decided before it was seen, and bounds its span.
+func TestCommitsSettle(t *testing.T) {
+	began := time.Now().Add(-time.Minute).Truncate(time.Microsecond)
+	committed := history(began, func(c *events.Cutover) { wave(c, 0, events.CommittedWave, 20, began) })
+	d := newTold(t)
+	at := began.Add(5 * time.Second)
+	if got := d.of(committed, at); len(got) > 0 {
+		t.Errorf("emitted at once: %v", got)
+	}
+	if got := d.of(committed, at.Add(settling)); len(got) != 1 {
+		t.Errorf("a while later: %v", got)
+	} else if s := d.r.Spans()[0]; !s.End.Equal(at) {
+		t.Errorf("it ends at %s, seen at %s", s.End, at)
+	}
+
+	d = newTold(t)
+	d.of(committed, at)
+	fenced := at.Add(-time.Millisecond)
+	d.of(history(began, func(c *events.Cutover) {
+		wave(c, 0, events.CommittedWave, 20, began)
+		wave(c, 1, events.FencedWave, 22, fenced)
+	}), at.Add(time.Millisecond))
+	if s := d.r.Spans(); len(s) != 1 || !s[0].End.Equal(fenced) {
+		t.Errorf("%+v: want one that ends with the next fence, at %s", s, fenced)
+	}
+}
+
 // TestMarkFitsTheBucket however many proposals stand open; those under way keep their place.
 func TestMarkFitsTheBucket(t *testing.T) {
 	m := mark{Next: 1001, Open: map[string]uint64{"c3": 77}}
