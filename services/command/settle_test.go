@@ -379,6 +379,7 @@ func TestTwoControllersShareDurableWork(t *testing.T) {
 				t.Errorf("%s: %v", id, o.Error)
 			}
 		}
+		synctest.Wait() // an outcome is stored before its command is acked
 		if got := len(records(t, js)); got != n+1 || waiting(t, js) != 0 {
 			t.Errorf("journal has %d records, want %d; %d wait", got, n+1, waiting(t, js))
 		}
