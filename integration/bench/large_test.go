@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/integration/harness"
 	"github.com/unitgate/unitgate/services/unitgate/cli"
 	"github.com/unitgate/unitgate/services/unitgate/configfile"
 	"github.com/unitgate/unitgate/services/unitgate/demo"
@@ -40,7 +41,11 @@ func manyDomains(tb testing.TB) string {
 		cfg.Units = append(cfg.Units, events.Unit{ID: id})
 		cfg.Clusters = append(cfg.Clusters, events.Cluster{ID: "ws-" + id, Unit: id})
 	}
-	for d := range 200 {
+	domains := 200
+	if harness.Race {
+		domains = 20 // the detector makes a minute of it
+	}
+	for d := range domains {
 		domain := events.Domain{
 			Host: fmt.Sprintf("shop-%03d.example.com", d), Units: map[string]events.DomainUnit{},
 			URIs: []events.URI{{Path: "/", Origins: map[string]events.Origins{}}},
@@ -100,8 +105,8 @@ func TestApplyOfLargeConfigs(t *testing.T) {
 		}
 	}
 	d.await(d.apply(manyDomains(t)))
-	if status, location := d.shake("center-1", "shop-199.example.com", "unit_type", "8330"); status != http.StatusFound || location != "http://unbj.shop-199.example.com/" {
-		t.Errorf("the last domain answers %d %q", status, location)
+	if status, location := d.shake("center-1", "shop-019.example.com", "unit_type", "8330"); status != http.StatusFound || location != "http://unbj.shop-019.example.com/" {
+		t.Errorf("a domain answers %d %q", status, location)
 	}
 	want := d.hashes["center-1"]
 	for id, got := range d.hashes {

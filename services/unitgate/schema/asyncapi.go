@@ -72,7 +72,8 @@ type (
 
 const about = `Commands, events and outcomes of unitgate on NATS. Send a command as a request on unitgate.api, and its outcome is the reply; ` +
 	`or publish it on unitgate.cmd, where it waits for a control plane, and find its outcome on unitgate.outcome. What was accepted is an event ` +
-	`on unitgate.evt, the journal, which comes live on unitgate.live. Commands have no other keys than these; events and outcomes may get more.`
+	`on unitgate.evt, the journal, which comes live on unitgate.live. Commands have no other keys than these; events and outcomes may get more. ` +
+	`An event, or a command's data, whose JSON has 128 KiB or more may be {"packed": "…"} instead: base64 of that JSON under DEFLATE (RFC 1951).`
 
 // async builds the document.
 type async struct {
