@@ -135,6 +135,9 @@ func NewRecord(s *State, env Envelope, e Event, now time.Time) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("encode %T: %w", e, err)
 	}
+	if len(data) > maxUnpacked { // it may pack well, and nobody would unpack it
+		return Record{}, ErrTooLarge.With("the event would have %d bytes before it is packed, at most %d are allowed", len(data), maxUnpacked)
+	}
 	if data = Pack(data); len(data) > MaxEventSize {
 		return Record{}, ErrTooLarge.With("the event would have %d bytes, at most %d are allowed", len(data), MaxEventSize)
 	}

@@ -14,8 +14,9 @@ import (
 // all events and states, so that one content has one form.
 const ShortList = 64
 
-// maxPacked bounds the packed form of a list, in bytes: more does not fit into an event anyway.
-const maxPacked = 1 << 20
+// maxPacked bounds the packed form of a list, in bytes: no set that is allowed takes more. A state may hold such a one,
+// which became long step by step, and so may an event, where DEFLATE finds more than the front coding does.
+const maxPacked = MaxExactText + 10*MaxExact + 32
 
 // ErrPacked says that bytes are not the packed form of a list.
 var ErrPacked = errors.New("bad packed list")

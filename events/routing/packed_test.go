@@ -88,7 +88,7 @@ func TestPackedRefusals(t *testing.T) {
 		{"an empty ID", uvarints(0, 1, 0, 0), routing.ErrBadRouterID, "0 bytes"},
 		{"an ID that is too long", append(uvarints(0, 1, 0, 257), bytes.Repeat([]byte("x"), 257)...), routing.ErrPacked, "257"},
 		{"a bomb", bomb, routing.ErrTooMany, "8388608"},
-		{"too large", make([]byte, 1<<20+1), routing.ErrPacked, "1048577"},
+		{"too large", make([]byte, 9_388_641), routing.ErrPacked, "9388641 bytes, want 1 to 9388640"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := routing.Packed(c.data).IDs()
@@ -109,8 +109,8 @@ func TestPackedText(t *testing.T) {
 		}
 	}
 	var p routing.Packed
-	if err := p.UnmarshalText(bytes.Repeat([]byte("A"), 2<<20)); !errors.Is(err, routing.ErrPacked) {
-		t.Errorf("2 MiB of text: %v", err)
+	if err := p.UnmarshalText(bytes.Repeat([]byte("A"), 13<<20)); !errors.Is(err, routing.ErrPacked) {
+		t.Errorf("13 MiB of text: %v", err)
 	}
 }
 
