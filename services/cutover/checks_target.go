@@ -27,7 +27,7 @@ func (p *Preparer) targetOrigins(ctx context.Context, s *events.State, c *events
 			continue
 		}
 		total += len(all)
-		edges := edgesOf(s, unit)
+		edges := edgesOf(s, unit, c.UnitType)
 		bad, n := p.probe(ctx, edges, all)
 		asked, answered = asked+len(edges), answered+n
 		if n == 0 {
@@ -79,7 +79,7 @@ func (p *Preparer) targetCapacity(ctx context.Context, s *events.State, c *event
 		}
 	}
 	for _, unit := range gaining(c) {
-		room := p.room(ctx, s, unit)
+		room := p.room(ctx, s, unit, c.UnitType)
 		incoming, mute := p.incoming(ctx, s, c, unit)
 		want := room.present + incoming
 		of := "no limit"
@@ -120,9 +120,9 @@ type room struct {
 	silent                   []string
 }
 
-func (p *Preparer) room(ctx context.Context, s *events.State, unit string) room {
+func (p *Preparer) room(ctx context.Context, s *events.State, unit, unitType string) room {
 	var r room
-	for _, a := range p.fleet.Status(ctx, edgesOf(s, unit)) {
+	for _, a := range p.fleet.Status(ctx, edgesOf(s, unit, unitType)) {
 		if a.Err != nil {
 			r.silent = append(r.silent, a.Edge.ID)
 			continue
@@ -155,10 +155,19 @@ func (p *Preparer) incoming(ctx context.Context, s *events.State, c *events.Cuto
 	return sessions, mute
 }
 
-// edgesOf are the edges of a unit to which clients come: one that another process has taken over from only serves its
+// edgesOf are the edges of a unit to which a unit type's clients come: those of the clusters that are the effective ones of
+// its active domains, of all clusters where no domain says. One that another process has taken over from only serves its
 // sessions to their end.
-func edgesOf(s *events.State, unit string) []events.Edge {
-	return slices.DeleteFunc(s.LiveEdges(), func(e events.Edge) bool { return e.Unit != unit || !e.Accepts() })
+func edgesOf(s *events.State, unit, unitType string) []events.Edge {
+	effective := map[string]bool{}
+	for _, d := range activeDomains(s, unitType) {
+		if u, ok := d.Units[unit]; ok {
+			effective[u.Cluster] = true
+		}
+	}
+	return slices.DeleteFunc(s.LiveEdges(), func(e events.Edge) bool {
+		return e.Unit != unit || !e.Accepts() || len(effective) > 0 && !effective[e.Cluster]
+	})
 }
 
 // maxServices bounds the services that are tried at every edge: a domain's URIs often share their origins.
@@ -180,7 +189,7 @@ func (p *Preparer) targetHandshake(ctx context.Context, s *events.State, c *even
 	good, total := 0, 0
 	var bad, odd []string
 	for _, unit := range gaining(c) {
-		edges := edgesOf(s, unit)
+		edges := edgesOf(s, unit, c.UnitType)
 		if len(edges) == 0 {
 			bad = append(bad, fmt.Sprintf("unit %s has no edge: start one", unit))
 		}

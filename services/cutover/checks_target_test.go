@@ -58,6 +58,15 @@ func TestTargetCapacity(t *testing.T) {
 		b := start(t, 45)
 		b.want(b.check("target-capacity"), events.Pass, "center: 60 present + 20 incoming of 90")
 	})
+	t.Run("room only where no client comes", func(t *testing.T) {
+		b := start(t, 39)
+		b.do(events.PutCluster{Cluster: events.Cluster{ID: "hz-spare", Unit: "center"}})
+		b.do(events.JoinEdge{ID: "h9", Directory: directoryOf("h9"), Unit: "center", Cluster: "hz-spare", Address: "127.0.0.1:7109"})
+		b.edge("h9", "center")
+		b.want(b.check("target-capacity"), events.Fail, "60 present + 20 incoming of 78", "2 sessions more")
+		b.want(b.check("target-origins"), events.Pass, "asked by 2 of 2 edges")
+		b.want(b.check("target-handshake"), events.Pass, "2 of 2 sessions")
+	})
 	t.Run("nearly full", func(t *testing.T) {
 		b := start(t, 44)
 		b.want(b.check("target-capacity"), events.Warn, "of 88", "90 % full")
