@@ -126,9 +126,7 @@ func (k Kubernetes) Read(ctx context.Context) ([]Reported, error) {
 }
 
 // Covers implements Source: one Service says nothing about others.
-func (k Kubernetes) Covers(id string) bool {
-	return k.Service == "" || number(k.Service, id) > 0
-}
+func (k Kubernetes) Covers(string) bool { return k.Service == "" }
 
 func (k Kubernetes) reported(s service) Reported {
 	mark := func(name string) string {

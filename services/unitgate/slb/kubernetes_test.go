@@ -43,6 +43,8 @@ func apiServer(t *testing.T, pages ...string) slb.Kubernetes {
 			fail(http.StatusUnauthorized, "Unauthorized", "Unauthorized")
 		case one && name == "hz":
 			fmt.Fprint(w, service("hz", "LoadBalancer", "", `"ingress":[{"ip":"203.0.113.10","ipMode":"VIP"}]`))
+		case one && name == "bj":
+			fmt.Fprint(w, service("bj", "LoadBalancer", `"unitgate.io/cluster":"ws-bj-2","unitgate.io/loadbalancer":"slb-bj-1"`, `"ingress":[{"ip":"203.0.113.20"}]`))
 		case one && name == "inner":
 			fmt.Fprint(w, service("inner", "ClusterIP", "", ""))
 		case one && name == "away":
@@ -112,10 +114,14 @@ func TestKubernetesOneService(t *testing.T) {
 	if err != nil || len(got) != 1 || got[0].ID != "hz" || !got[0].Marked || got[0].Addresses[0] != "203.0.113.10" {
 		t.Errorf("%+v %v", got, err)
 	}
-	for id, covered := range map[string]bool{"hz": true, "hz-2": true, "hz-x": false, "bj": false, "hzz": false} {
-		if k.Covers(id) != covered {
-			t.Errorf("%s: covered %v", id, !covered)
-		}
+	// It is about what is recorded of this Service, whatever that is called, and about nothing else.
+	k.Service = "bj"
+	if got, err = k.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := slb.Compare(recorded("slb-bj-1 ws-bj-2 203.0.113.20", "slb-bj-1-2 ws-bj-2 203.0.113.21", "bj ws-hz-2 203.0.113.30"), got, k.Covers, true)
+	if want := []string{"bj ws-hz-2 203.0.113.30", "slb-bj-1 ws-bj-2 203.0.113.20"}; err != nil || !slices.Equal(text(c.LoadBalancers), want) {
+		t.Errorf("%q, %v; want %q", text(c.LoadBalancers), err, want)
 	}
 }
 

@@ -28,7 +28,8 @@ type Reported struct {
 type Source interface {
 	// Read lists what the provider has at this moment.
 	Read(ctx context.Context) ([]Reported, error)
-	// Covers tells whether a recorded one that Read does not list is gone: the source would list it.
+	// Covers tells whether a recorded one that Read does not list is gone: the source would list it. Of one that it lists it
+	// lists all addresses in any case.
 	Covers(id string) bool
 }
 
@@ -52,11 +53,19 @@ func Compare(recorded map[string]events.LoadBalancer, reported []Reported, cover
 	next := map[string]events.LoadBalancer{}
 	claimed := map[string]string{} // id -> place
 	kept := map[string]bool{}
+	listed := map[string]bool{} // by these ids, so that "a-2" of one's own name is no second address of "a"
 	for _, r := range reported {
-		have := family(recorded, r.ID)
+		listed[r.ID] = true
+	}
+	known := map[string]bool{} // recorded ones of which the source has said something
+	for _, r := range reported {
+		have := slices.DeleteFunc(family(recorded, r.ID), func(l events.LoadBalancer) bool { return l.ID != r.ID && listed[l.ID] })
 		cluster := r.Cluster
 		if cluster == "" && len(have) > 0 {
 			cluster = have[0].Cluster
+		}
+		for _, l := range have {
+			known[l.ID] = true
 		}
 		switch {
 		case cluster == "" && !r.Marked:
@@ -83,7 +92,7 @@ func Compare(recorded map[string]events.LoadBalancer, reported []Reported, cover
 			continue
 		}
 		switch {
-		case !covers(id):
+		case !known[id] && !covers(id):
 		case prune:
 			out.Prune = true
 			continue
