@@ -18,8 +18,9 @@ const (
 	within = 40 * time.Second // bounds every wait: generous, timings are not what is proved
 
 	domain = "websocket.msha.tech"
-	mover  = "6249" // lies in the moving range
-	stays  = "8330"
+	// Long enough to be no part of a time, a port or an id by chance.
+	mover = "98765432100006249" // slot 6249 lies in the moving range
+	stays = "98765432100008330"
 )
 
 // stage is a namespace of real processes after a cutover that has moved one user from unbj to center.

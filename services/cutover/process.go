@@ -361,7 +361,7 @@ func (l *loop) perform(office context.Context, out Output) {
 		l.post(l.io, func(at At) Input { return Inquired{at, out.Round, answers} })
 	case CallHook:
 		res := l.cfg.Hooks.Call(office, l.cfg.Epoch, out)
-		l.cfg.Logger.Info("hook", "namespace", l.cfg.Namespace, "cutover", out.Cutover.ID, "hook", res.Name, "on", res.On, "ok", res.OK, "status", res.Status, "code", res.Code, "took", time.Duration(res.Took))
+		l.cfg.Logger.Info("hook", "namespace", l.cfg.Namespace, "cutover", out.Cutover.ID, "trace_id", traceID(out.Cutover.Traceparent), "hook", res.Name, "on", res.On, "ok", res.OK, "status", res.Status, "code", res.Code, "took", time.Duration(res.Took))
 		if office.Err() == nil { // else the successor calls it again
 			l.post(office, func(at At) Input { return HookEnded{at, out.Cutover.ID, res} })
 		}
