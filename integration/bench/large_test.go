@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,15 +21,28 @@ import (
 	"github.com/unitgate/unitgate/services/unitgate/demo"
 )
 
-// manyIDs is a config file that adds a unit type with 100,000 numeric exact IDs, 11 digits each and in no order, to the
-// demo's.
+// phones are 100,000 different numbers of 11 digits, the same ones each time, in no order.
+func phones() []string {
+	r := rand.New(rand.NewPCG(1, 2))
+	seen, out := map[uint64]bool{}, []string{}
+	for len(out) < 100_000 {
+		if n := 10_000_000_000 + r.Uint64N(10_000_000_000); !seen[n] {
+			seen[n] = true
+			out = append(out, strconv.FormatUint(n, 10))
+		}
+	}
+	return out
+}
+
+// manyIDs is a config file that adds a unit type with 100,000 numeric exact IDs to the demo's: every other one
+// is center's.
 func manyIDs(tb testing.TB) string {
 	cfg := demo.Config(map[string]string{"center": "127.0.0.1:1", "unbj": "127.0.0.1:2"})
 	cfg.UnitTypes = append(cfg.UnitTypes, events.UnitType{Name: "phones", Slots: 10000})
 	lists := map[string][]string{}
-	for i := range uint64(100_000) {
+	for i, id := range phones() {
 		unit := []string{"center", "unbj"}[i%2]
-		lists[unit] = append(lists[unit], fmt.Sprintf("1%010d", i*7_919_317_331%10_000_000_000))
+		lists[unit] = append(lists[unit], id)
 	}
 	cfg.Rules["phones"] = events.RulesConfig{Ranges: cfg.Rules["unit_type"].Ranges, Exact: lists}
 	return write(tb, cfg)
@@ -92,7 +107,7 @@ func (d *bed) apply(file string) uint64 {
 func TestApplyOfLargeConfigs(t *testing.T) {
 	d := newBed(t, 1)
 	d.await(d.apply(manyIDs(t)))
-	for i, c := range []struct{ id, unit string }{{"10000000000", "center"}, {"17919317331", "unbj"}} { // the first two of the list
+	for i, c := range []struct{ id, unit string }{{phones()[0], "center"}, {phones()[1], "unbj"}} {
 		for _, unit := range []string{"center", "unbj"} {
 			want := ""
 			if unit != c.unit {
