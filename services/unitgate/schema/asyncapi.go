@@ -107,7 +107,17 @@ func asyncAPI(c comments) document {
 	a.query("dns.show", &schema{Type: "object"}, reflect.TypeFor[[]dns.Standing](), "DNS names: wanted, present, and the difference.")
 	maps.Copy(a.Components.Schemas, a.given.defs)
 	maps.Copy(a.Components.Schemas, a.said.defs)
+	a.Components.Schemas["packed"] = &schema{
+		Type: "object", AdditionalProperties: false, Required: []string{"packed"},
+		Description: "Large data: the JSON of what would stand here, compressed as RFC 1951 (DEFLATE) says, at most 8 MiB of it.",
+		Properties:  properties{{"packed", &schema{Type: "string", ContentEncoding: "base64"}}},
+	}
 	return a.document
+}
+
+// orPacked is data in either form in which it travels.
+func orPacked(s *schema) *schema {
+	return &schema{AnyOf: []*schema{s, {Ref: "#/components/schemas/packed"}}}
 }
 
 // at is a channel with this address, whose parameters stand in braces.
@@ -140,8 +150,8 @@ func (a *async) command(e events.Entry) {
 	api, cmd := "api."+name, "cmd."+name
 	a.Channels[api] = a.at("unitgate.api.{namespace}."+name, "Somebody answers, or NATS says at once that nobody is there.")
 	a.Channels[cmd] = a.at("unitgate.cmd.{namespace}."+name, "Waits in the stream UNITGATE_CMD for a control plane, until it expires.")
-	a.put(message{given, summary, commandHeaders(), a.envelope(a.given.of(e.Command))}, api, cmd)
-	outcome := a.outcome(a.said.of(command.Answer(e.Event)))
+	a.put(message{given, summary, commandHeaders(), a.envelope(orPacked(a.given.of(e.Command)))}, api, cmd)
+	outcome := a.outcome(orPacked(a.said.of(command.Answer(e.Event))))
 	a.put(message{"reply." + name, "What became of " + name + ".", replyHeaders(), outcome}, "reply")
 	a.put(message{said, "What became of " + name + ", left with its id.", &schema{Type: "object"}, a.settled(e, outcome)}, "outcome")
 	a.Operations["take."+name] = operation{"receive", ref{"#/channels/" + api}, summary, in(api, given), &reply{ref{"#/channels/reply"}, in("reply", "reply."+name)}}
@@ -165,7 +175,7 @@ func (a *async) event(e events.Entry) {
 	summary := a.said.comments[key(e.Event)]
 	a.Channels[evt] = a.at("unitgate.evt.{namespace}."+name+".{commandId}", "The journal: stream UNITGATE_<namespace>. Only the control plane may publish here.")
 	a.Channels[live] = a.at("unitgate.live.{namespace}."+name+".{commandId}", "The same, republished by the stream once it is stored.")
-	a.put(message{said, summary, eventHeaders(e.Event.Name()), a.said.of(e.Event)}, evt, live)
+	a.put(message{said, summary, eventHeaders(e.Event.Name()), orPacked(a.said.of(e.Event))}, evt, live)
 	a.Operations["store."+name] = operation{Action: "send", Channel: ref{"#/channels/" + evt}, Summary: summary, Messages: in(evt, said)}
 	a.Operations["republish."+name] = operation{Action: "send", Channel: ref{"#/channels/" + live}, Summary: summary, Messages: in(live, said)}
 }

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/unitgate/unitgate/events"
 )
 
 // The documents that are committed are those that the types and their comments give.
@@ -101,6 +104,30 @@ func TestAsyncAPIIsValid(t *testing.T) {
 	op["action"] = "shout"
 	if meta.Validate(doc) == nil {
 		t.Error("an operation that shouts is valid")
+	}
+}
+
+// Large data travels packed, and the document says so of commands, outcomes and events alike.
+func TestAsyncAPIKnowsThePackedForm(t *testing.T) {
+	packed := string(events.Pack([]byte(`{"id":"a","name":"` + strings.Repeat("a", 200<<10) + `"}`)))
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft7)
+	if err := c.AddResource("http://unitgate.test/asyncapi.json", read(t, asyncFile)); err != nil {
+		t.Fatal(err)
+	}
+	for message, payload := range map[string]string{
+		"command.config.apply": `{"data":` + packed + `}`,
+		"reply.config.apply":   `{"ok":true,"seq":1,"data":` + packed + `}`,
+		"outcome.config.apply": `{"id":"00000000-0000-4000-8000-000000000000","queued":1,"ok":true,"seq":1,"data":` + packed + `}`,
+		"event.config.applied": packed,
+	} {
+		s, err := c.Compile("http://unitgate.test/asyncapi.json#/components/messages/" + message + "/payload")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Validate(instance(t, []byte(payload))); err != nil {
+			t.Errorf("%s: %v", message, err)
+		}
 	}
 }
 
