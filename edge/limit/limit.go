@@ -44,7 +44,8 @@ const (
 type Pass struct {
 	source  *source // nil: its address is not counted
 	counted bool
-	away    bool // it is refused, and counts among those under way
+	away    bool    // it is refused, and counts among those under way
+	pending Refusal // as what that is to be counted, if it stays so; Taken: it is counted
 }
 
 // source is what is known of an address. It is in Gate.sources, and in the idle list while it has no connection.
@@ -111,7 +112,6 @@ func (g *Gate) Reenter(p *Pass, was Refusal, addr netip.Addr, now time.Time) Ref
 		return was
 	}
 	if p.away {
-		g.refused[was].Add(^uint64(0)) // it was not, after all
 		g.away.Add(-1)
 	}
 	if s := p.source; s != nil {
@@ -120,7 +120,7 @@ func (g *Gate) Reenter(p *Pass, was Refusal, addr netip.Addr, now time.Time) Ref
 		g.rest(s)
 		g.mu.Unlock()
 	}
-	p.source, p.away = nil, false
+	p.source, p.away, p.pending = nil, false, Taken
 	bucket := g.bucket
 	if was == Taken {
 		bucket = nil
@@ -134,16 +134,28 @@ func (g *Gate) Reenter(p *Pass, was Refusal, addr netip.Addr, now time.Time) Ref
 	return why
 }
 
-// turnAway counts a refusal, and reports whether it can be answered.
+// turnAway notes a refusal, and reports whether it can be answered. One that is about the address may be taken back, see
+// Reenter, and a counter that went down again would look like one that has begun anew: it is counted once it stands.
 func (g *Gate) turnAway(p *Pass, why Refusal) bool {
-	g.refused[why].Add(1)
 	if g.away.Add(1) > maxTurnedAway {
 		g.away.Add(-1)
 		g.cut.Add(1)
+		g.refused[why].Add(1)
 		return false
 	}
-	p.away = true
+	p.away, p.pending = true, why
+	if why == Connections || why == Rate {
+		g.Refused(p)
+	}
 	return true
+}
+
+// Refused says that a connection is being refused for good. Leave says so as well.
+func (g *Gate) Refused(p *Pass) {
+	if p.pending != Taken {
+		g.refused[p.pending].Add(1)
+		p.pending = Taken
+	}
 }
 
 // enter asks the address first: one that comes too often shall take no turn from the others. all is their common bucket, nil
@@ -178,6 +190,7 @@ func (g *Gate) enter(p *Pass, addr netip.Addr, now time.Time, all *rate.Limiter)
 
 // Leave gives a place back. It may be called again, and does nothing then.
 func (g *Gate) Leave(p *Pass) {
+	g.Refused(p)
 	if p.counted {
 		g.conns.Add(-1)
 	}

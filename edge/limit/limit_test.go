@@ -92,6 +92,30 @@ func TestReenter(t *testing.T) {
 	}
 }
 
+// What has been counted stays counted: to whoever scrapes it, a counter that goes down has begun anew.
+func TestRefusalsNeverGoDown(t *testing.T) {
+	g := New(Limits{PerAddress: 1, RatePerAddress: 1})
+	g.want(t, one, start, Taken)
+	p := g.want(t, one, start, PerAddress)
+	seen := g.Counts().Refused
+	if why := g.Reenter(&p, PerAddress, two, start); why != Taken {
+		t.Fatalf("refused: %d", why)
+	}
+	if now := g.Counts().Refused; now != seen {
+		t.Errorf("%+v, and then %+v", seen, now)
+	}
+	stays := g.want(t, one, start, PerAddress)
+	g.Refused(&stays)
+	g.Refused(&stays)
+	g.Leave(&stays)
+	silent := g.want(t, one, start, PerAddress)
+	g.Leave(&silent)
+	g.Leave(&p)
+	if c := g.Counts(); c.Refused != (Reason{PerAddress: 2}) || g.away.Load() != 0 {
+		t.Errorf("%+v, %d turned away", c, g.away.Load())
+	}
+}
+
 func TestPerAddress(t *testing.T) {
 	g := New(Limits{PerAddress: 2})
 	a := g.want(t, one, start, Taken)

@@ -139,6 +139,7 @@ func (e *engine) tooSlow(s *session) {
 
 // refuseByLimit answers a client that is one too many.
 func (e *engine) refuseByLimit(s *session) {
+	e.r.gate.Refused(&s.pass)
 	var vd handshake.Verdict
 	switch s.hs.refused {
 	case limit.PerAddress:
