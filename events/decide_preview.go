@@ -2,6 +2,7 @@ package events
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -28,7 +29,40 @@ func (s *State) decidePreview(c PreviewCutover, reason string) (Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.proposal(t.Name, have.Current, have.Version, rules, pace)
+	e, err := s.proposal(t.Name, have.Current, have.Version, rules, pace)
+	if err == nil && !c.Emergency { // in one the way forward counts
+		err = s.wayBack(e.(CutoverProposed), have.Current, rules, pace)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Under so many moves a way back fits in any case, and over so many bytes it might not with what stands around it.
+const (
+	fewMoves   = 1024
+	maxWayBack = MaxEventSize - 8<<10
+)
+
+// wayBack refuses a cutover that could not be rolled back, because that event would be too large although this one is not:
+// many lists take more than the one in which they end.
+func (s *State) wayBack(e CutoverProposed, from, to *routing.Rules, p pace) error {
+	if max(len(e.Moves), e.ExactCount) < fewMoves {
+		return nil
+	}
+	back, err := s.proposal(e.UnitType, to, e.RuleTo, from, p)
+	if err != nil {
+		return nil // for reasons that may be gone by then
+	}
+	data, err := json.Marshal(back)
+	if err != nil {
+		return err
+	}
+	if n := len(Pack(data)); len(data) > maxUnpacked-8<<10 || n > maxWayBack {
+		return ErrTooLarge.With("the way back would be an event of %d bytes, at most %d are allowed: move fewer exact IDs at a time", n, maxWayBack)
+	}
+	return nil
 }
 
 // pace is how a cutover goes about what it moves.

@@ -3,6 +3,7 @@ package events
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/unitgate/unitgate/events/routing"
@@ -53,5 +54,61 @@ func TestListsOfManyBytes(t *testing.T) {
 	w.do(PreviewCutover{Drain: "unbj", DrainTo: "center"})
 	if got := w.records[len(w.records)-1]; len(got.Data) > MaxEventSize {
 		t.Errorf("%d bytes", len(got.Data))
+	}
+}
+
+// What can be done can be undone: the IDs of many lists take less room in the one that gets them all than on their way
+// back.
+func TestWayBackFits(t *testing.T) {
+	cfg := shopConfig()
+	lists := map[string][]string{}
+	for i := range 60 {
+		u := fmt.Sprintf("u%d", i)
+		lists[u] = nil
+		cfg.Units = append(cfg.Units, Unit{ID: u})
+		cfg.Clusters = append(cfg.Clusters, Cluster{ID: "c-" + u, Unit: u})
+		cfg.Domains[0].Units[u] = DomainUnit{Cluster: "c-" + u}
+	}
+	w := newWorld(t)
+	w.do(ApplyConfig{Config: cfg})
+	joinAll(w)
+	r := rand.New(rand.NewPCG(1, 2))
+	seen := map[string]bool{}
+	var all []string
+	for len(all) < 95_000 {
+		id := fmt.Sprintf("1%012d", r.Uint64N(1_000_000_000_000))
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		u := fmt.Sprintf("u%d", r.IntN(60))
+		all, lists[u] = append(all, id), append(lists[u], id)
+	}
+	sets := map[string]routing.IDs{}
+	for u, l := range lists {
+		sets[u] = routing.MustIDs(l...)
+	}
+	have := w.s.Rules["unit_type"]
+	var err error
+	if have.Current, err = have.Current.WithExact(sets); err != nil {
+		t.Fatal(err)
+	}
+	w.s.Rules["unit_type"] = have // as many cutovers have left it
+	for n, fits := range map[int]bool{len(all): false, len(all) / 2: true} {
+		_, err := w.try(PreviewCutover{ExactAddDelta: map[string]routing.Packed{"center": packed(all[:n]...)}})
+		if fits && err != nil || !fits && !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%d IDs: %v", n, err)
+		}
+		if err != nil {
+			continue
+		}
+		c := w.s.Cutovers["c1"]
+		e, err := w.s.proposal("unit_type", c.To, c.RuleTo, c.From, pace{})
+		if err == nil {
+			_, err = NewRecord(w.s, w.envelope(PutUnit{}), CutoverRolledBack{Cutover: "c1", Back: e.(CutoverProposed)}, w.now)
+		}
+		if err != nil {
+			t.Errorf("the way back: %v", err)
+		}
 	}
 }
