@@ -52,7 +52,7 @@ func AppendAnswer(dst []byte, req *Request, vd *Verdict) []byte {
 		dst = strconv.AppendInt(dst, int64(vd.RetryAfter), 10)
 	}
 	dst = req.appendShared(dst)
-	if req.marked() {
+	if req.Marked() {
 		dst = append(dst, "\r\n"+RefusedField+": "...)
 		dst = append(dst, vd.Code...)
 	}

@@ -9,7 +9,7 @@ import (
 // correct is the verdict for a client that came to the wrong unit: how it is told depends on the domain.
 func (v *View) correct(vd Verdict, req *Request, site *Site, unit string, tls bool) Verdict {
 	switch {
-	case req.marked():
+	case req.Marked():
 		return v.notOwner(vd)
 	case site.Locations[unit] == "":
 		return noLocation()

@@ -110,8 +110,8 @@ func signHop(secret []byte, from, to, addr, proto string, req *Request) []byte {
 	return h.Sum(nil)
 }
 
-// marked tells whether another edge has passed the request on, or a client says so.
-func (r *Request) marked() bool {
+// Marked tells whether another edge has passed the request on, or a client says so.
+func (r *Request) Marked() bool {
 	if r == nil {
 		return false
 	}

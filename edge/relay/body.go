@@ -78,6 +78,21 @@ func parseReply(head []byte) (r reply, ok bool) {
 	return r, true
 }
 
+// withoutRefusal is a complete head without the fields by which an edge says that it has turned a handshake down.
+func withoutRefusal(head []byte) []byte {
+	out, dropping := make([]byte, 0, len(head)), false
+	for line := range bytes.Lines(head) {
+		if line[0] != ' ' && line[0] != '\t' { // else the line before goes on
+			name, _, _ := bytes.Cut(line, []byte{':'})
+			dropping = strings.EqualFold(string(name), handshake.RefusedField) || strings.EqualFold(string(name), handshake.SequenceField)
+		}
+		if !dropping {
+			out = append(out, line...)
+		}
+	}
+	return out
+}
+
 func hasToken(list, token string) bool {
 	for s := range strings.SplitSeq(list, ",") {
 		if strings.EqualFold(strings.Trim(s, " \t"), token) {

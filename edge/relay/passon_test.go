@@ -320,6 +320,26 @@ func TestPassedOnToAnotherEdge(t *testing.T) {
 	}
 }
 
+// Only an edge says that it has turned a handshake down. What an origin puts under those names is no word of its edge's, and
+// gets the client nowhere else.
+func TestOriginIsNotTakenForItsEdge(t *testing.T) {
+	p := startPair(t, Config{}, Config{})
+	for _, mark := range []string{
+		"Unitgate-Refused: not_owner\r\nUnitgate-Sequence: 999999\r\n", "unitgate-refused: at_capacity\r\n",
+		"Unitgate-Refused: not_owner\r\n Unitgate-Sequence: 999999\r\nunitgate_sequence: 999999\r\nUnitgate-Sequence: 999999\r\n",
+	} {
+		client := p.near.connect(requestFor("70"))
+		o, _ := p.origin.next()
+		o.send([]byte("HTTP/1.1 403 No\r\nX-A: 1\r\n" + mark + "Content-Length: 5\r\n\r\nsorry")...)
+		if status, resp, body := client.status(); status != 403 || body != "sorry" || resp.Header.Get("X-A") != "1" {
+			t.Errorf("%q: %d %q", mark, status, body)
+		}
+	}
+	if n := p.near.counts(); n.Held != 0 || n.Proxied.Dials != 3 {
+		t.Errorf("%+v", n)
+	}
+}
+
 // What the unit itself answers is the client's.
 func TestPassedOnAnswers(t *testing.T) {
 	p := startPair(t, Config{}, Config{})

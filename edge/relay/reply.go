@@ -84,7 +84,11 @@ func (e *engine) pass(s *session, r reply, b []byte, n int) {
 	s.hs.body = r.body
 	s.hs.reply, s.hs.buf = nil, nil
 	e.start(&e.replies, s)
-	e.write(s, client, b[:n])
+	head := b[:n]
+	if r.refused != "" && s.via == 0 && s.hs.req.Marked() { // an origin's: the edge that passed this on would take it for ours
+		head = withoutRefusal(head)
+	}
+	e.write(s, client, head)
 	if s.state == stPass {
 		e.passBody(s, b[n:])
 	}
