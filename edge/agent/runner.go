@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,10 +161,19 @@ func (r *Runner) connect() error {
 	}, r.cfg.NATS.Options...)
 	nc, err := nats.Connect(r.cfg.NATS.URL, append(opts, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))...)
 	if err != nil {
-		return fmt.Errorf("connect to NATS at %s: %w", r.cfg.NATS.URL, err)
+		return unusable(err)
 	}
 	r.nc, r.own = nc, true
 	return nil
+}
+
+// unusable is why NATS cannot be connected to, without the URL, which may hold a password: not even as url.Error quotes it.
+func unusable(err error) error {
+	var parse *url.Error
+	if errors.As(err, &parse) {
+		return errors.New("connect to NATS: its URL cannot be read: check its form, and escape special characters")
+	}
+	return fmt.Errorf("connect to NATS: %w", err)
 }
 
 // ID is the edge's id.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,5 +121,17 @@ func BenchmarkStart(b *testing.B) {
 			h.snapshot(b)
 			b.Run("snapshot", run)
 		})
+	}
+}
+
+// What cannot be connected to is not told with its password.
+func TestStartTellsNoPassword(t *testing.T) {
+	for url, opt := range map[string]nats.Option{
+		"nats://user:geheim@127.0.0.1:bad": nats.Name("x"), "nats://geheim@127.0.0.1:4222": nats.RootCAs("/nowhere"), "nats://user:gehe/im@h": nats.Name("x"),
+	} {
+		_, err := Start(Config{Namespace: "shop", Unit: "unbj", Dir: openDir(t, t.TempDir(), "bj-1"), NATS: NATS{URL: url, Options: []nats.Option{opt}}, Logger: discard()})
+		if err == nil || strings.Contains(err.Error(), "gehe") || strings.Contains(err.Error(), url) {
+			t.Errorf("%s: %v", url, err)
+		}
 	}
 }
