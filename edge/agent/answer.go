@@ -88,7 +88,11 @@ func (a *answers) take(m *nats.Msg, f func([]byte) (any, error)) {
 	}
 	a.work.Go(func() {
 		defer func() { <-a.slots }()
-		v, err := f(m.Data)
+		var v any
+		data, err := events.Unpack(m.Data)
+		if err == nil {
+			v, err = f(data)
+		}
 		reply := nats.NewMsg(m.Reply)
 		if err != nil {
 			e := &events.Error{Code: "internal", Message: err.Error()}

@@ -3,6 +3,7 @@ package agent
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -386,6 +387,14 @@ func TestQuestions(t *testing.T) {
 	e.ask("sessions", events.CountQuestion{UnitType: "unit_type", Slots: []string{"0-9", "77"}, Except: routing.MustIDs("7"), Exact: routing.MustIDs("a")}, &n)
 	if n.Sessions != 42 || len(got.Slots) != 2 || got.Slots[0] != (routing.Range{From: 0, To: 9}) || !got.Exact.Equal(routing.MustIDs("a")) || !spared.Equal(routing.MustIDs("7")) {
 		t.Errorf("%d of %+v", n.Sessions, got)
+	}
+	long := make([]string, 20_000) // which makes the question travel packed
+	for i := range long {
+		long[i] = fmt.Sprintf("%d@customers.example.com", i)
+	}
+	e.ask("sessions", events.CountQuestion{UnitType: "unit_type", Exact: routing.MustIDs(long...)}, &n)
+	if n.Sessions != 42 || got.Exact.Len() != len(long) {
+		t.Errorf("%d of %d exact IDs", n.Sessions, got.Exact.Len())
 	}
 	e.ask("sessions", events.CountQuestion{RouterID: "6249"}, &n)
 	if n.Sessions != len("unit_type6249") {

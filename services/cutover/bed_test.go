@@ -197,7 +197,8 @@ func (e *fakeEdge) answer(m *nats.Msg) {
 		v = e.report()
 	case "sessions":
 		var q events.CountQuestion
-		_ = json.Unmarshal(m.Data, &q)
+		data, _ := events.Unpack(m.Data)
+		_ = json.Unmarshal(data, &q)
 		e.asked = append(e.asked, q)
 		v = events.CountAnswer{Sessions: e.sessions, Domains: e.domains}
 	case "probe":

@@ -82,7 +82,7 @@ func (f *Fleet) one(ctx context.Context, e events.Edge, what string, question, a
 	if err != nil {
 		return err
 	}
-	m, err := f.nc.RequestWithContext(ctx, fmt.Sprintf("unitgate.edge.%s.%s.%s.%s", f.namespace, e.Unit, e.ID, what), b)
+	m, err := f.nc.RequestWithContext(ctx, fmt.Sprintf("unitgate.edge.%s.%s.%s.%s", f.namespace, e.Unit, e.ID, what), events.Pack(b)) // a cutover may move more exact IDs than a message holds
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("edge %s is not connected", e.ID)

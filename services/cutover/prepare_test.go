@@ -153,3 +153,21 @@ func TestView(t *testing.T) {
 		}
 	}
 }
+
+// More exact IDs than a message holds as they are: they are counted all the same, since the event holds them, too.
+func TestManyExactIDsAreCounted(t *testing.T) {
+	b := newBed(t)
+	ids := make([]string, 40_000)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%d@customers.of.a.provider.whose.name.is.quite.a.long.one.example.com", 100_000+i)
+	}
+	o := b.do(events.PreviewCutover{ExactDelta: map[string]routing.Packed{"center": routing.Pack(routing.MustIDs(ids...))}})
+	if !strings.Contains(string(o.Data), `"silentEdges":[]`) {
+		t.Errorf("%.500s", o.Data)
+	}
+	b.change("b1", func(e *fakeEdge) {
+		if n := len(e.asked); n == 0 || e.asked[n-1].Exact.Len() < len(ids)/3 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
