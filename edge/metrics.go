@@ -66,7 +66,7 @@ func newInstruments(p metric.MeterProvider) (*instruments, relay.Observers, erro
 	in.bytes = c("relayed", "By", "Bytes written to clients and to origins, heads included, above TCP.")
 	in.paused = g("reads_paused", "{connection}", "Connections that are not read at this moment because the other side is slower.")
 	in.pauses = c("read_pauses", "{pause}", "Times that reading was paused because the other side was slower.")
-	in.originUp = g("origin_up", "", "1 if sessions are sent to the origin, 0 while it is ejected, on trial, or down by its probes.")
+	in.originUp = g("origin_up", "", "1 if sessions are sent to the origin, 0 while it is ejected, on trial, or down by its probes; absent once it is removed.")
 	in.originConnections = g("origin_connections", "{connection}", "Connections to the origin, those being made included.")
 	in.originConnects = c("origin_connects", "{connection}", "Connects that the origin has accepted.")
 	in.originTime = c("origin_connect_time", "s", "Time that these connects have taken together, names looked up included.")
@@ -222,7 +222,7 @@ func (in *instruments) clients(o metric.Observer, e *Edge) {
 // origins shows them by address: one that is watched in two ways is up if it is so by both.
 func (in *instruments) origins(o metric.Observer, list []origin.Status) {
 	type sum struct {
-		up                            bool
+		up, removed                   bool
 		connections, connects, failed int64
 		took                          time.Duration
 	}
@@ -230,13 +230,15 @@ func (in *instruments) origins(o metric.Observer, list []origin.Status) {
 	for _, s := range list {
 		was, ok := sums[s.Address]
 		sums[s.Address] = sum{
-			up: s.State == "healthy" && (was.up || !ok), connections: s.Sessions,
+			up: s.State == "healthy" && (was.up || !ok), removed: s.State == "removed", connections: s.Sessions,
 			connects: was.connects + s.Connects, failed: was.failed + s.Failed, took: was.took + s.ConnectTime,
 		}
 	}
 	for addr, s := range sums {
 		at := with("origin", addr)
-		o.ObserveFloat64(in.originUp, truth(s.up), at)
+		if !s.removed { // it is meant to get no sessions: those that it has may stay for days, and nobody is to be woken for it
+			o.ObserveFloat64(in.originUp, truth(s.up), at)
+		}
 		o.ObserveFloat64(in.originConnections, float64(s.connections), at)
 		o.ObserveFloat64(in.originConnects, float64(s.connects), at)
 		o.ObserveFloat64(in.originTime, s.took.Seconds(), at)
