@@ -231,7 +231,7 @@ func (in *instruments) origins(o metric.Observer, list []origin.Status) {
 		was, ok := sums[s.Address]
 		sums[s.Address] = sum{
 			up: s.State == "healthy" && (was.up || !ok), removed: s.State == "removed", connections: s.Sessions,
-			connects: was.connects + s.Connects, failed: was.failed + s.Failed, took: was.took + s.ConnectTime,
+			connects: s.Connects, failed: s.Failed, took: s.ConnectTime,
 		}
 	}
 	for addr, s := range sums {

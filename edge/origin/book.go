@@ -150,6 +150,7 @@ type Status struct {
 	Error    string  `json:"lastError,omitempty"` // the last one, however long ago
 	ErrorAge float64 `json:"lastErrorAge,omitempty"`
 
+	// Of the address, also by other URIs' probes.
 	Connects    int64         `json:"-"` // ever
 	ConnectTime time.Duration `json:"-"` // of all of them together
 	Failed      int64         `json:"-"` // sessions that it did not answer, ever
@@ -177,7 +178,7 @@ func (o *Origin) status(now time.Duration) Status {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	st := Status{Address: o.addr, State: "healthy", Sessions: o.load.n.Load(), Probe: cmp.Or(o.check.Probe, "none"), Failures: o.health.failures, Error: o.lastErr,
-		Connects: o.connects.Load(), ConnectTime: time.Duration(o.connecting.Load()), Failed: o.failures.Load()}
+		Connects: o.load.connects.Load(), ConnectTime: time.Duration(o.load.connecting.Load()), Failed: o.load.failures.Load()}
 	switch h := &o.health; {
 	case h.down:
 		st.State = "down"

@@ -277,3 +277,35 @@ func BenchmarkPick(bench *testing.B) {
 		}
 	})
 }
+
+// What an address has had so far never goes down while it is known, however its URIs and their probes change: to whoever
+// scrapes it, a counter that falls has begun anew.
+func TestCountsOfAnAddressNeverGoDown(t *testing.T) {
+	var b Book
+	two := List{Addresses: []string{"a:1"}, Check: Check{Probe: "tcp"}}
+	groups := b.Update([]List{{Addresses: []string{"a:1"}}, two})
+	for _, g := range groups {
+		o := g.Pick(0, 0, nil)
+		o.Connected(time.Second)
+		o.Failed(0, "refused")
+		o.Release()
+	}
+	want := func(n int) {
+		t.Helper()
+		list := b.Status(0)
+		if len(list) != n {
+			t.Fatalf("%+v", list)
+		}
+		for _, s := range list {
+			if s.Connects != 2 || s.ConnectTime != 2*time.Second || s.Failed != 2 {
+				t.Errorf("%+v", s)
+			}
+		}
+	}
+	want(2)
+	b.Update([]List{two})
+	want(1)
+	two.Check.Interval = time.Minute
+	b.Update([]List{two})
+	want(1)
+}

@@ -50,19 +50,19 @@ type Origin struct {
 	barred atomic.Int64 // health's, in nanoseconds; while it is tried on trial, until when that keeps others away
 	clean  atomic.Bool  // health's
 
-	connects, connecting atomic.Int64 // that it has accepted, and the nanoseconds that it took in all
-	failures             atomic.Int64 // what Failed was told, ever
-
 	mu      sync.Mutex // guards what follows
 	health  health
 	lastErr string
 	errAt   time.Duration
 }
 
-// load counts the connections to one address: dials, handshakes and sessions of all engines, whichever URIs they came by.
+// load counts the connections to one address: dials, handshakes and sessions of all engines, whichever URIs they came by,
+// and what became of them, ever.
 type load struct {
-	n atomic.Int64
-	_ [56]byte // a cache line of its own: engines on other cores count other addresses
+	n                    atomic.Int64
+	connects, connecting atomic.Int64 // that it has accepted, and the nanoseconds that it took in all
+	failures             atomic.Int64 // what Failed was told
+	_                    [32]byte     // a cache line of its own: engines on other cores count other addresses
 }
 
 func newOrigin(addr string, check Check, l *load) *Origin {
@@ -82,8 +82,8 @@ func (o *Origin) Release() { o.load.n.Add(-1) }
 
 // Connected tells that the origin has accepted, so long after it was picked.
 func (o *Origin) Connected(took time.Duration) {
-	o.connects.Add(1)
-	o.connecting.Add(int64(took))
+	o.load.connects.Add(1)
+	o.load.connecting.Add(int64(took))
 }
 
 // Answered tells that a handshake was answered, whatever the answer said.
@@ -102,7 +102,7 @@ func (o *Origin) Answered(now time.Duration) {
 func (o *Origin) Failed(now time.Duration, why string) (ejected time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.failures.Add(1)
+	o.load.failures.Add(1)
 	o.note(now, why)
 	if o.health.failed(now) {
 		ejected = o.health.length
