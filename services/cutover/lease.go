@@ -76,6 +76,8 @@ func (d *Driver) asked(in Asked) {
 		d.tenure.given[r.Edge] = d.now
 	case a.Refused.Code == events.ErrBehind.Code:
 		a.Needs = d.state.Exclusive.Needs()
+	case a.Refused.Code == events.ErrWrongState.Code:
+		a.Needs = d.state.Seq // by then it has read that no lease is needed
 	}
 	d.out = append(d.out, AnswerLease{in.Reply, a})
 }

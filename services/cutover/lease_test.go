@@ -236,6 +236,18 @@ func TestLeaseNeedsTheNewestFence(t *testing.T) {
 	r.granted("b2")
 }
 
+// An edge that still goes by exclusive ownership when nothing else does is told where to read so: it would refuse everybody
+// until it has heard of it otherwise.
+func TestRefusalNamesTheEndOfExclusive(t *testing.T) {
+	r := establishedRig(t)
+	lagging := r.request("b1", testLease)
+	r.policy(t, events.PolicyPatch{Ownership: ptr("available")})
+	r.read()
+	if a, _ := r.ask(lagging); a == nil || a.Lease != 0 || a.Needs != r.head.Seq || a.Needs <= lagging.Applied {
+		t.Fatalf("%+v at %d", a, r.head.Seq)
+	}
+}
+
 // R5: an edge that has applied the fence and not drained keeps its lease and blocks the commit, however long; one that
 // is granted nothing is silent L+m after the last grant, to the moment.
 func TestSilence(t *testing.T) {
