@@ -60,7 +60,8 @@ func (v *views) hops(s *events.State, view *handshake.View, active []*events.Dom
 	}
 	view.Peers = map[string]*handshake.Peer{}
 	accepting := map[string][]*handshake.Peer{} // by cluster
-	for _, e := range s.LiveEdges() {
+	live := s.LiveEdges()
+	for _, e := range live {
 		secret := v.keys.with(e.Key)
 		if e.ID == v.self.ID || secret == nil {
 			continue
@@ -69,6 +70,11 @@ func (v *views) hops(s *events.State, view *handshake.View, active []*events.Dom
 		view.Peers[e.ID] = p
 		if e.Accepts() {
 			accepting[e.Cluster] = append(accepting[e.Cluster], p)
+		}
+	}
+	for _, e := range live {
+		if p := view.Peers[e.Successor]; p != nil {
+			p.Before = view.Peers[e.ID]
 		}
 	}
 	v.keys.forget(view.Peers, s)

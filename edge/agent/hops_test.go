@@ -82,6 +82,9 @@ func TestHops(t *testing.T) {
 	if p := v.Sites["websocket.localhost"].Edges["center"].Peers; len(p) != 1 || p[0].ID != "hz-3" || v.Peers["hz-1"] == nil || v.Peers["hz-2"] != nil {
 		t.Errorf("passed on to %v, known are %v", p, v.Peers)
 	}
+	if p := v.Peers["hz-3"]; p.Before != v.Peers["hz-1"] || p.Before.Before != nil || v.Peers["hz-9"].Before != nil { // until it accepts, that one does
+		t.Errorf("%+v takes the place of %+v", p, p.Before)
+	}
 
 	d := config().Domains[0]
 	w.do(events.PutDomain{Domain: d})

@@ -31,11 +31,15 @@ const (
 // CodeNotOwner says that a handshake was passed on to the wrong unit.
 const CodeNotOwner = "not_owner"
 
+// CodeBadHop says that a mark is none for this edge.
+const CodeBadHop = "bad_hop"
+
 // Peer is another edge to which handshakes are passed on, or from which they come.
 type Peer struct {
 	ID      string
 	Address string // HOST:PORT; "": nobody is to connect to it
 	Secret  []byte // what it shares with this edge
+	Before  *Peer  // the edge whose place it takes, and which accepts at its address until it does; nil: there is none
 }
 
 // Edges are those edges of a unit to which handshakes are passed on.

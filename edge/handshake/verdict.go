@@ -84,7 +84,7 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 	if hop, marked, ok := v.Hop(req); ok {
 		peer, tls = hop.Client, hop.TLS
 	} else if marked {
-		return Refuse(421, "bad_hop", "no edge that this one knows has passed this on to it")
+		return Refuse(421, CodeBadHop, "no edge that this one knows has passed this on to it")
 	}
 	site := v.Sites[req.Host]
 	if site == nil {

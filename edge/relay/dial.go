@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/lesismal/nbio"
@@ -198,6 +199,9 @@ func (s *session) forward() *handshake.Forward {
 	fw := &handshake.Forward{Peer: h.peer, TLS: s.secure(), UnitType: s.entry.Key.Type, RequestID: h.id, Epoch: s.e.view.Epoch}
 	if h.edges != nil {
 		fw.To, fw.From = h.edges.At(s.origin.Address()), s.e.view.ID
+		if fw.To != nil && fw.To.Before != nil && slices.Contains(h.before, s.origin) {
+			fw.To = fw.To.Before
+		}
 		return fw
 	}
 	if t := s.e.view.Types[fw.UnitType]; t != nil {

@@ -37,6 +37,7 @@ type fixture struct {
 	unit    string         // of this edge
 	id      string         // of this edge
 	peers   []*fixture     // other edges, to which clients are passed on
+	before  string         // as a peer: the edge whose place it takes
 }
 
 func start(t *testing.T, cfg Config, origins ...string) *fixture {
@@ -164,6 +165,9 @@ func (f *fixture) view(table *routing.Table) *handshake.View {
 	for _, p := range f.peers {
 		// What two edges share, in these tests, is what their ids are in order.
 		peer := &handshake.Peer{ID: p.id, Address: p.Addrs()[0], Secret: []byte(min(f.id, p.id) + max(f.id, p.id))}
+		if b := p.before; b != "" {
+			peer.Before = &handshake.Peer{ID: b, Secret: []byte(min(f.id, b) + max(f.id, b))}
+		}
 		if peers[p.id] = peer; p.unit == f.unit {
 			continue
 		}

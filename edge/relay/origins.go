@@ -99,8 +99,13 @@ func (e *engine) tryNext(s *session) {
 
 // tryAfter is tryNext after an origin that s may have let go of.
 func (e *engine) tryAfter(s *session, failed *origins.Origin) {
+	s.hs.tried = append(s.hs.tried, failed)
+	e.tryAgain(s)
+}
+
+// tryAgain has s go to one of those that it has not tried, if it is still to.
+func (e *engine) tryAgain(s *session) {
 	h := s.hs
-	h.tried = append(h.tried, failed)
 	vd := handshake.Decide(h.req, e.view, h.peer, s.secure())
 	switch same := !e.closing && vd.Action != handshake.Answer && vd.Type != nil && vd.Key() == s.entry.Key; {
 	case same && vd.Action == handshake.Serve && s.via == 0:

@@ -55,6 +55,7 @@ func (r *Relay) edgesOf(v *handshake.View) map[*handshake.Edges]group {
 func (e *engine) passOn(s *session, edges *handshake.Edges) {
 	h := s.hs
 	s.via, h.edges, h.group, h.tried, h.answered = e.numberOf(edges.Unit), edges, e.edges[edges], nil, false
+	h.before = nil
 	e.dial(s)
 }
 
@@ -99,7 +100,7 @@ func (e *engine) unansweredInTime(s *session) {
 // says is passed on like an origin's answer: that the unit's origins are down, say, or that the routerId is bad.
 func turnedDown(r *reply) bool {
 	switch r.refused {
-	case handshake.CodeNotOwner, "bad_hop", "not_admitting", "no_lease", "shutting_down", "at_capacity", "too_many_held",
+	case handshake.CodeNotOwner, handshake.CodeBadHop, "not_admitting", "no_lease", "shutting_down", "at_capacity", "too_many_held",
 		"too_many_connections", "too_fast", "unknown_host", "unknown_uri", "no_rules":
 		return r.status >= http.StatusBadRequest
 	}
@@ -121,8 +122,15 @@ func (e *engine) tryElsewhere(s *session, r *reply) {
 		e.decide(fresh)
 		return
 	}
+	p := h.edges.At(edge.Address())
 	s.deadline.stop()
 	e.close(s, origin)
+	if r.refused == handshake.CodeBadHop && p != nil && p.Before != nil && !slices.Contains(h.before, edge) {
+		// An edge that takes another one's sockets over joins before it accepts: until then the other one answers there.
+		h.before = append(h.before, edge)
+		e.tryAgain(s)
+		return
+	}
 	e.tryAfter(s, edge)
 }
 

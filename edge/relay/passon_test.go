@@ -340,6 +340,35 @@ func TestOriginIsNotTakenForItsEdge(t *testing.T) {
 	}
 }
 
+// An edge that takes over has joined, and the one before still accepts at its address: the other edges' handshakes find
+// either, and no third one.
+func TestPassedOnInATakeOver(t *testing.T) {
+	p := startPair(t, Config{}, Config{})
+	p.near.peers = []*fixture{{Relay: p.far.Relay, unit: "there", id: "edge-there-2", before: "edge-there"}}
+	table := routing.Compile(rules(t, 50))
+	p.near.install(table)
+	wantDials := func(n int) {
+		t.Helper()
+		if c := p.near.counts().Proxied; c.Dials != n {
+			t.Errorf("%d dials, want %d", c.Dials, n)
+		}
+	}
+	p.open("70")
+	wantDials(2)
+	p.far.id = "edge-there-2"
+	p.far.install(table)
+	p.open("71")
+	wantDials(3)
+	if n := p.near.counts().Proxied; n.Handshakes != 2 || n.HandshakeErrors != 0 {
+		t.Errorf("%+v", n)
+	}
+	p.far.id = "edge-there-3"
+	p.far.install(table)
+	c := p.near.connect(requestFor("72"))
+	p.near.refused(c)
+	wantDials(5)
+}
+
 // What the unit itself answers is the client's.
 func TestPassedOnAnswers(t *testing.T) {
 	p := startPair(t, Config{}, Config{})

@@ -130,6 +130,7 @@ type opening struct {
 	edges    *handshake.Edges  // to which the client is passed on; nil: it is served here
 	group    group             // of origins, or of edges, to try
 	tried    []*origins.Origin // those that failed
+	before   []*origins.Origin // of edges: to be asked as those whose place they take, see handshake.Peer
 	began    time.Duration     // when the first one was picked, by Relay.now
 	picked   time.Duration     // when the present one was
 	answered bool              // some of an answer came
