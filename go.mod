@@ -8,7 +8,6 @@ require (
 	github.com/coder/websocket v1.8.14
 	github.com/google/uuid v1.6.0
 	github.com/lesismal/nbio v1.6.9
-	github.com/libdns/alidns v1.0.6
 	github.com/libdns/libdns v1.1.1
 	github.com/libdns/rfc2136 v1.0.1
 	github.com/nats-io/nats-server/v2 v2.15.2

@@ -7,9 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 
-	"github.com/libdns/alidns"
 	"github.com/libdns/libdns"
 	"github.com/libdns/rfc2136"
 )
@@ -68,7 +66,7 @@ func (s Settings) Open() (map[string]Provider, error) {
 		if !ok || id == "" || word == "" {
 			return nil, errors.New("key of alidns: want ID:SECRET")
 		}
-		out["alidns"] = serial(&alidns.Provider{CredentialInfo: alidns.CredentialInfo{AccessKeyID: id, AccessKeySecret: word}})
+		out["alidns"] = &aliDNS{id: id, secret: word}
 	}
 	return out, nil
 }
@@ -104,30 +102,4 @@ func (p impatient) GetRecords(ctx context.Context, zone string) ([]libdns.Record
 	case <-ctx.Done():
 		return nil, fmt.Errorf("zone transfer: %w", ctx.Err())
 	}
-}
-
-// oneByOne keeps a provider whose methods set up a shared client from being called twice at a time.
-type oneByOne struct {
-	mu sync.Mutex
-	Provider
-}
-
-func serial(p Provider) Provider { return &oneByOne{Provider: p} }
-
-func (o *oneByOne) GetRecords(ctx context.Context, zone string) ([]libdns.Record, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.Provider.GetRecords(ctx, zone)
-}
-
-func (o *oneByOne) SetRecords(ctx context.Context, zone string, r []libdns.Record) ([]libdns.Record, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.Provider.SetRecords(ctx, zone, r)
-}
-
-func (o *oneByOne) DeleteRecords(ctx context.Context, zone string, r []libdns.Record) ([]libdns.Record, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.Provider.DeleteRecords(ctx, zone, r)
 }
