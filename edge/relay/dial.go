@@ -102,11 +102,11 @@ func (e *engine) opened(s *session, serial uint32) {
 	if !s.under(serial) {
 		return
 	}
-	fd := s.hs.attempt.c.Hash()
-	if e.poll(fd, unix.POLLOUT)&(unix.POLLOUT|unix.POLLERR|unix.POLLHUP) != 0 {
+	if e.dialled(s) {
 		e.connected(s)
 		return
 	}
+	fd := s.hs.attempt.c.Hash()
 	err := unix.EpollCtl(e.connecting, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{
 		Events: unix.EPOLLOUT | unix.EPOLLONESHOT, Fd: int32(fd), Pad: int32(serial),
 	})
@@ -116,6 +116,12 @@ func (e *engine) opened(s *session, serial uint32) {
 		return
 	}
 	e.awaited[serial] = s
+}
+
+// dialled reports whether a connect has come to its end, well or not.
+func (e *engine) dialled(s *session) bool {
+	c := s.hs.attempt.c
+	return c != nil && e.poll(c.Hash(), unix.POLLOUT)&(unix.POLLOUT|unix.POLLERR|unix.POLLHUP) != 0
 }
 
 // onConnects handles connects that came to their end.

@@ -391,10 +391,16 @@ func (e *engine) expired(s *session) {
 		e.unhold(s)
 		e.refuseBusy(s, "held_too_long", "this user is moving to another unit and the move takes long, try again")
 	case stDial:
+		if e.dialled(s) { // see inTime
+			e.connected(s)
+			return
+		}
 		e.hangUp(s.hs)
 		e.dialFailed(s, syscall.ETIMEDOUT)
 	case stReply:
-		e.unansweredInTime(s)
+		if !e.inTime(s) {
+			e.unansweredInTime(s)
+		}
 	case stPass:
 		e.close(s, origin)
 		e.linger(s)
@@ -407,6 +413,15 @@ func (e *engine) expired(s *session) {
 	case stLinger:
 		e.lingered(s)
 	}
+}
+
+// inTime takes an origin's answer whose event the poller has not come to. After the process, or the whole machine, has
+// stood still, deadlines have passed whose events have not been looked at: the origin is not to be blamed for that.
+func (e *engine) inTime(s *session) bool {
+	if l := &s.legs[origin]; l.c != nil && e.poll(l.fd(), unix.POLLIN) != 0 {
+		e.readable(s, origin)
+	}
+	return s.state != stReply
 }
 
 // readAgain sorts the errors of a read: try again at once, or with the next event; neither means the connection failed.
