@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/unitgate/unitgate/edge/handshake"
 	registry "github.com/unitgate/unitgate/edge/session"
 	"github.com/unitgate/unitgate/events/routing"
 )
@@ -125,8 +126,10 @@ func (e *engine) newCohort(unitType string, p *passage, table *routing.Table) *c
 
 // has reports whether an open session of the unit type is a member.
 func (c *cohort) has(s *session) bool {
-	id := s.entry.Key.RouterID
-	return s.gen < c.gen && (id == "" || c.table.Lookup(id).Wave < 0) // unmarked clients are bound to no key
+	if s.gen >= c.gen || s.probe() {
+		return false
+	}
+	return s.entry.Key.RouterID == "" || c.table.Lookup(s.entry.Key.RouterID).Wave < 0 // unmarked clients are bound to no key
 }
 
 // connections are the session's, if both are open.
@@ -144,14 +147,16 @@ func (s *session) connections() (names connections, ok bool) {
 // served reports whether the session is an open one that this edge serves: not one that it passes on to an edge that does.
 func (s *session) served() bool { return s.open && s.via == 0 }
 
+// probe reports whether the session is the edge's own, made to see whether sessions reach its origins.
+func (s *session) probe() bool { return s.entry.Key.RouterID == handshake.ProbeID }
+
 // opens counts a session that is being established.
 func (e *engine) opens(s *session) {
 	s.open, s.gen = true, e.gen
 	s.dealings().sessions.Add(1)
-	if s.via != 0 {
-		return
+	if s.via == 0 && !s.probe() {
+		s.stats.open[e.index].Add(1)
 	}
-	s.stats.open[e.index].Add(1)
 }
 
 // closes counts a session whose connections are gone.
@@ -161,7 +166,9 @@ func (e *engine) closes(s *session) {
 	if s.via != 0 {
 		return
 	}
-	s.stats.open[e.index].Add(-1)
+	if !s.probe() {
+		s.stats.open[e.index].Add(-1)
+	}
 	s.stats.ended[s.why].Add(1)
 	if s.why != notClosing {
 		s.stats.closing.Add(-1)

@@ -33,7 +33,7 @@ type typeStats struct {
 	closing               atomic.Int64                     // of own.sessions: this edge is ending them
 	ended                 [becauseNoLease + 1]atomic.Int64 // of own.sessions, ever, by why
 	waiting               []atomic.Int64                   // by engine: victims that Evict has not come to
-	open                  []atomic.Int64                   // by engine: its part of own.sessions
+	open                  []atomic.Int64                   // by engine: its part of own.sessions, but for probes
 }
 
 // dealings are what is counted of clients that are served here and of those that are passed on, apart.

@@ -150,6 +150,9 @@ func rules(t testing.TB, split uint32, exactThere ...string) *routing.Rules {
 	return r
 }
 
+// probeSecret is by what these edges know their own handshakes.
+const probeSecret = "probe"
+
 func (f *fixture) view(table *routing.Table) *handshake.View {
 	f.seq++
 	typ := &handshake.Type{
@@ -183,7 +186,7 @@ func (f *fixture) view(table *routing.Table) *handshake.View {
 		Seq: f.seq, Unit: f.unit, Center: "there", Admits: true, ID: f.id, Peers: peers,
 		Types: map[string]*handshake.Type{testType: typ}, Default: typ,
 		Sites: map[string]*handshake.Site{}, Fallback: site,
-		Hold: f.hold, CloseCode: 1012,
+		Hold: f.hold, CloseCode: 1012, Probe: probeSecret,
 	}
 }
 

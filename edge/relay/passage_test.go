@@ -6,6 +6,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/unitgate/unitgate/edge/handshake"
 	registry "github.com/unitgate/unitgate/edge/session"
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
@@ -39,7 +40,7 @@ func leaves(c, o *peer) {
 }
 
 // A losing edge remembers whom it evicted and when; the sessions that nothing may touch are the same ones afterwards, and
-// how others of them ended is known.
+// how others of them ended is known. The edge's own probes are none of them.
 func TestPassageOfALosingEdge(t *testing.T) {
 	b := newBackend(t)
 	f := start(t, Config{}, b.addr())
@@ -49,10 +50,13 @@ func TestPassageOfALosingEdge(t *testing.T) {
 	f.open(b, "10")
 	ends, endsO := f.open(b, "11")
 	evicted, evictedO := f.open(b, "12")
-	unmarked := f.connect("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-	o, _ := b.next()
-	o.send([]byte(switching)...)
-	unmarked.head()
+	const noRouterID = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+	for _, request := range []string{noRouterID + "\r\n", noRouterID + handshake.ProbeField + ": " + probeSecret + "\r\n\r\n"} {
+		c := f.connect(request)
+		o, _ := b.next()
+		o.send([]byte(switching)...)
+		c.head()
+	}
 
 	if a := f.passage(10); a.Known {
 		t.Errorf("before the cutover: %+v", a)
@@ -70,7 +74,7 @@ func TestPassageOfALosingEdge(t *testing.T) {
 	evicted.wantClose(1012, "evicted by operator")
 	evicted.send(closeFrame(1012, true)...)
 	_, _ = evicted.Close(), evictedO.Close()
-	f.waitCounts("three are left", func(n Counts) bool { return n.Sessions == 3 && n.Victims == 0 })
+	f.waitCounts("four are left", func(n Counts) bool { return n.Sessions == 4 && n.Victims == 0 })
 	f.cutover(from, to, routing.Committed, 7)
 
 	a := f.passage(10)
