@@ -19,7 +19,7 @@ func (l *logging) add(cmd *fisk.CmdClause, level string) {
 	cmd.Flag("log-format", "text, json (one object a line), or auto: text on a terminal, else json").Envar("UNITGATE_LOG_FORMAT").Default("auto").EnumVar(&l.format, "auto", "text", "json")
 }
 
-// logger logs as the flags say.
+// logger logs as the flags say, and so does from then on what has no logger of its own, in this process: nbio, say.
 func (c *cli) logger(l *logging) *slog.Logger {
 	level, err := telemetry.ParseLevel(l.level)
 	if err != nil {
@@ -29,5 +29,7 @@ func (c *cli) logger(l *logging) *slog.Logger {
 	if plain, ok := w.(letters); ok && asJSON {
 		w = documents(plain)
 	}
-	return telemetry.NewLogger(w, level, asJSON)
+	log := telemetry.NewLogger(w, level, asJSON)
+	slog.SetDefault(log)
+	return log
 }
