@@ -46,21 +46,22 @@ const (
 )
 
 // wayBack refuses a cutover that could not be rolled back, because that event would be too large although this one is not:
-// many lists take more than the one in which they end.
+// many ranges take more than the few in which they end. Exact lists take nothing on the way back.
 func (s *State) wayBack(e CutoverProposed, from, to *routing.Rules, p pace) error {
-	if max(len(e.Moves), e.ExactCount) < fewMoves {
+	if len(e.Moves) < fewMoves {
 		return nil
 	}
+	p.RollbackOf = e.Cutover
 	back, err := s.proposal(e.UnitType, to, e.RuleTo, from, p)
 	if err != nil {
-		return nil // for reasons that may be gone by then
+		return nil //nolint:nilerr // for reasons that may be gone by then
 	}
 	data, err := json.Marshal(back)
 	if err != nil {
 		return err
 	}
 	if n := len(Pack(data)); len(data) > maxUnpacked-8<<10 || n > maxWayBack {
-		return ErrTooLarge.With("the way back would be an event of %d bytes, at most %d are allowed: move fewer exact IDs at a time", n, maxWayBack)
+		return ErrTooLarge.With("the way back would be an event of %d bytes, at most %d are allowed: move fewer ranges at a time", n, maxWayBack)
 	}
 	return nil
 }
@@ -140,7 +141,11 @@ func (s *State) proposal(unitType string, from *routing.Rules, version uint64, t
 		e.Counted.SilentEdges = []string{}
 	}
 	e.Cutover, e.UnitType, e.RuleFrom, e.RuleTo = cutoverID(s.CutoverCount+1), unitType, version, version+1
-	e.Change, e.Diff = routing.ChangeOf(from, to), routing.DiffText(from, to)
+	change := routing.ChangeOf
+	if p.RollbackOf != "" {
+		change = routing.ChangeBack // to is in the state
+	}
+	e.Change, e.Diff = change(from, to), routing.DiffText(from, to)
 	e.Moves, e.ExactMoves = append([]routing.Move{}, diff.Moves...), diff.ExactMoves(routing.MaxShown)
 	if n := diff.Exact.Len(); n > len(e.ExactMoves) {
 		e.ExactCount = n

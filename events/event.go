@@ -287,10 +287,11 @@ func (e CutoverProposed) Slots() int { return routing.Diff{Moves: e.Moves}.Slots
 // ExactIDs is the number of exact IDs that the proposal moves.
 func (e CutoverProposed) ExactIDs() int { return max(e.ExactCount, len(e.ExactMoves)) }
 
-// To is the rule set that the proposal leads to from the one in force.
-func (e CutoverProposed) To(from *routing.Rules) (*routing.Rules, error) {
+// to is the rule set that the proposal leads to from the one in force; before is the one from which the cutover led that it
+// rolls back, nil if there is none.
+func (e CutoverProposed) to(from, before *routing.Rules) (*routing.Rules, error) {
 	if e.Rules == nil {
-		return from.With(e.Change)
+		return from.With(e.Change, before)
 	}
 	if !e.Rules.Complete() {
 		return nil, errors.New("its exact IDs are missing")

@@ -180,7 +180,7 @@ func (s *State) propose(rec Record, e CutoverProposed) error {
 	if id := cutoverID(s.CutoverCount + 1); e.Cutover != id {
 		return fmt.Errorf("it is called %q, the next cutover is %s", e.Cutover, id)
 	}
-	to, err := e.To(r.Current)
+	to, err := e.to(r.Current, s.before(e))
 	if err != nil {
 		return err
 	}
@@ -207,6 +207,24 @@ func (s *State) propose(rec Record, e CutoverProposed) error {
 	s.Cutovers[c.ID] = c
 	s.forget()
 	return nil
+}
+
+// before are the rules from which the cutover led that a proposal rolls back; nil if it rolls back none.
+func (s *State) before(e CutoverProposed) *routing.Rules {
+	if c, ok := s.Cutovers[e.RollbackOf]; ok && c.UnitType == e.UnitType {
+		return c.From
+	}
+	return nil
+}
+
+// Between are the rule sets from one to the other of which a proposal leads that was decided on s and is not applied yet.
+func (s *State) Between(e CutoverProposed) (from, to *routing.Rules, err error) {
+	from = s.Rules[e.UnitType].Current
+	if c, ok := s.Cutovers[e.RollbackOf]; ok && c.State.Running() {
+		from = c.Standing() // which the same event puts in force
+	}
+	to, err = e.to(from, s.before(e))
+	return from, to, err
 }
 
 // cutoverID is the id of a namespace's nth cutover.

@@ -103,6 +103,14 @@ func samples(t *testing.T) []Event {
 		ConfigApplied{Namespace: "shop", Changes: Changes{Removed: Removed{Domains: []string{"b.example"}}}, Ended: []DomainEnd{{DomainSessions{"b.example", 2, []string{"hz-2"}}, true}}},
 		DomainDeactivated{DomainEnd{DomainSessions{"a.example", 0, nil}, true}}, DomainRemoved{DomainEnd{DomainSessions{"a.example", 3, []string{"hz-2"}}, true}},
 		UnitRemoved{ID: "u"}, ClusterRemoved{ID: "c"}, LoadBalancerRemoved{ID: "l"},
+		CutoverProposed{
+			Cutover: "c1", UnitType: "unit_type", RuleFrom: 1, RuleTo: 2, Moves: []routing.Move{}, ExactMoves: []routing.ExactMove{{ID: "x", Source: "unbj", Target: "center"}}, ExactCount: 300,
+			Change: routing.Change{Whole: map[string]string{"unbj": "center", "unsh": ""}}, Waves: []Share{{ExactCount: 300}}, Drain: "unbj", Counted: Count{SilentEdges: []string{}},
+		},
+		CutoverRolledBack{Cutover: "c1", Why: Why{"operator", "no"}, Back: CutoverProposed{
+			Cutover: "c2", UnitType: "unit_type", RuleFrom: 2, RuleTo: 3, Moves: []routing.Move{}, ExactMoves: []routing.ExactMove{{ID: "x", Source: "center", Target: "unbj"}}, ExactCount: 300,
+			Change: routing.Change{Restore: true}, Waves: []Share{{ExactCount: 300}}, RollbackOf: "c1", Counted: Count{SilentEdges: []string{}},
+		}},
 	}
 }
 

@@ -57,9 +57,8 @@ func TestListsOfManyBytes(t *testing.T) {
 	}
 }
 
-// What can be done can be undone: the IDs of many lists take less room in the one that gets them all than on their way
-// back.
-func TestWayBackFits(t *testing.T) {
+// What can be done can be undone: the IDs of many lists take no room on their way back to them.
+func TestWayBackOfManyLists(t *testing.T) {
 	cfg := shopConfig()
 	lists := map[string][]string{}
 	for i := range 60 {
@@ -70,6 +69,7 @@ func TestWayBackFits(t *testing.T) {
 		cfg.Domains[0].Units[u] = DomainUnit{Cluster: "c-" + u}
 	}
 	w := newWorld(t)
+	w.large = true
 	w.do(ApplyConfig{Config: cfg})
 	joinAll(w)
 	r := rand.New(rand.NewPCG(1, 2))
@@ -94,21 +94,60 @@ func TestWayBackFits(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.s.Rules["unit_type"] = have // as many cutovers have left it
-	for n, fits := range map[int]bool{len(all): false, len(all) / 2: true} {
-		_, err := w.try(PreviewCutover{ExactAddDelta: map[string]routing.Packed{"center": packed(all[:n]...)}})
-		if fits && err != nil || !fits && !errors.Is(err, ErrTooLarge) {
-			t.Errorf("%d IDs: %v", n, err)
-		}
-		if err != nil {
-			continue
-		}
-		c := w.s.Cutovers["c1"]
-		e, err := w.s.proposal("unit_type", c.To, c.RuleTo, c.From, pace{})
-		if err == nil {
-			_, err = NewRecord(w.s, w.envelope(PutUnit{}), CutoverRolledBack{Cutover: "c1", Back: e.(CutoverProposed)}, w.now)
-		}
-		if err != nil {
-			t.Errorf("the way back: %v", err)
+	for _, n := range []int{len(all), len(all) / 2} {
+		f := w.fork(t)
+		p := f.do(PreviewCutover{ExactAddDelta: map[string]routing.Packed{"center": packed(all[:n]...)}}).(CutoverProposed)
+		runCutover(f, p.Cutover)
+		f.do(RollbackCutover{Cutover: p.Cutover})
+		back := f.s.Cutovers["c2"]
+		if size := len(f.records[len(f.records)-1].Data); size > 32<<10 || !back.To.Equal(have.Current) {
+			t.Errorf("the way back of %d IDs takes %d bytes", n, size)
 		}
 	}
+}
+
+// A cutover that could not be undone is not begun: few ranges take less room than the many on the way back to them.
+func TestWayBackFits(t *testing.T) {
+	const slots = 1 << 20
+	cfg := shopConfig()
+	cfg.UnitTypes[0].Slots = slots
+	cfg.Rules["unit_type"] = RulesConfig{Ranges: map[string][]routing.Range{"center": {{From: 0, To: slots - 1}}}}
+	base := newWorld(t)
+	base.do(ApplyConfig{Config: cfg})
+	joinAll(base)
+	for n, fits := range map[uint32]bool{7500: true, 14_000: false} {
+		w := base.fork(t)
+		w.large = true
+		have := w.s.Rules["unit_type"]
+		var err error
+		if have.Current, err = have.Current.WithRanges(scattered(slots, n)); err != nil {
+			t.Fatal(err)
+		}
+		w.s.Rules["unit_type"] = have // as many cutovers have left it
+		_, err = w.try(PreviewCutover{Ranges: cfg.Rules["unit_type"].Ranges})
+		if fits && err != nil || !fits && !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%d pairs of ranges: %v", n, err)
+		}
+		if err == nil {
+			runCutover(w, "c1")
+			w.do(RollbackCutover{Cutover: "c1"})
+		}
+	}
+}
+
+// scattered are 2n ranges of random lengths that two units have by turns.
+func scattered(slots, n uint32) map[string][]routing.Range {
+	r := rand.New(rand.NewPCG(1, 2))
+	out := map[string][]routing.Range{}
+	units := []string{"center", "unbj"}
+	for i := range n {
+		mid := i*(slots/n) + 1 + r.Uint32N(slots/n-1)
+		begin, end := i*(slots/n), (i+1)*(slots/n)-1
+		if i == n-1 {
+			end = slots - 1
+		}
+		out[units[0]] = append(out[units[0]], routing.Range{From: begin, To: mid - 1})
+		out[units[1]] = append(out[units[1]], routing.Range{From: mid, To: end})
+	}
+	return out
 }

@@ -20,6 +20,7 @@ type world struct {
 	now     time.Time
 	count   int
 	records []Record
+	large   bool // a state takes long to hash: what every decision must keep is not checked at each of them
 }
 
 func newWorld(t testing.TB) *world { return &world{t: t, s: NewState(), now: start} }
@@ -118,6 +119,9 @@ func (w *world) try(c Command) (Event, error) {
 
 func (w *world) tryEnvelope(env Envelope) (Event, error) {
 	w.t.Helper()
+	if w.large {
+		return w.decide(env)
+	}
 	before := w.s.Hash()
 	e, err := Decide(w.s, "shop", env, w.now)
 	if w.s.Hash() != before {
@@ -142,6 +146,24 @@ func (w *world) tryEnvelope(env Envelope) (Event, error) {
 	}
 	if err := w.s.Apply(rec); err != nil || w.s.Hash() != next.Hash() {
 		w.t.Fatalf("Apply(%s %s) = %v differs from Evolve", rec.Type, rec.Data, err)
+	}
+	w.records = append(w.records, rec)
+	return e, nil
+}
+
+// decide decides, stores and applies.
+func (w *world) decide(env Envelope) (Event, error) {
+	w.t.Helper()
+	e, err := Decide(w.s, "shop", env, w.now)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := NewRecord(w.s, env, e, w.now)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.s.Apply(rec); err != nil {
+		w.t.Fatalf("Apply(%s): %v", rec.Type, err)
 	}
 	w.records = append(w.records, rec)
 	return e, nil

@@ -221,18 +221,95 @@ func TestChange(t *testing.T) {
 		if err := json.Unmarshal(j, &c); err != nil {
 			t.Fatal(err)
 		}
-		got, err := w.from.With(c)
+		got, err := w.from.With(c, nil)
 		if err != nil || !got.Equal(w.to) {
 			t.Fatalf("%s makes %v of %v, want %v: %v", j, got, w.from, w.to, err)
 		}
 	})
-	from := mustRules(t, 10, ranges{"a": {{From: 0, To: 9}}}, exact{"a": {"x"}})
+	from := mustRules(t, 10, ranges{"a": {{From: 0, To: 9}}}, exact{"a": {"x"}, "c": {"w"}})
 	for _, c := range []routing.Change{
 		{Drop: []string{"y"}}, {Drop: []string{"x"}, Exact: exact{"a": {"x"}}}, {Exact: exact{"a": {"z", "z"}}}, {Ranges: ranges{"a": {{From: 0, To: 8}}}},
 		{ExactDelta: map[string]routing.Packed{"a": {9}}}, {DropDelta: routing.Packed{1}}, {Exact: exact{"a": {"z"}, "b": {"z"}}},
+		{Whole: whole{"b": "a"}}, {Whole: whole{"b": ""}}, {Whole: whole{"a": "a"}}, {Whole: whole{"a": "b"}, Exact: exact{"c": {"x"}}},
+		{Whole: whole{"a": ""}, Exact: exact{"b": {"x"}}}, {Whole: whole{"a": "b"}, Drop: []string{"x"}}, {Whole: whole{"a": ""}, Drop: []string{"x"}},
+		{Restore: true},
 	} {
-		if got, err := from.With(c); err == nil {
+		if got, err := from.With(c, nil); err == nil {
 			t.Errorf("%+v is taken: %v", c, got)
 		}
+	}
+	for _, c := range []routing.Change{{Whole: whole{"a": "b"}}, {Drop: []string{"x"}}, {Exact: exact{"b": {"y"}}}} {
+		c.Restore = true
+		if got, err := from.With(c, from); err == nil {
+			t.Errorf("%+v is taken: %v", c, got)
+		}
+	}
+}
+
+type whole = map[string]string
+
+// A list that is longer than ShortList and goes to one unit, or nowhere, is named and not listed, whatever happens to the
+// others; a shorter one, or one of which an ID does something else, is listed. So each change has one form.
+func TestChangeOfWholeLists(t *testing.T) {
+	long := func(name string, n int) (ids []string) {
+		for i := range n {
+			ids = append(ids, fmt.Sprintf("%s-%d", name, i))
+		}
+		return ids
+	}
+	all := ranges{"a": {{From: 0, To: 9}}}
+	a, b, c := long("a", routing.ShortList+1), long("b", routing.ShortList+9), long("c", routing.ShortList)
+	from := mustRules(t, 10, all, exact{"a": a, "b": b, "c": c})
+	for _, k := range []struct {
+		name   string
+		to     exact
+		whole  whole
+		listed int // IDs that are given or dropped by name
+	}{
+		{"one to one that has none", exact{"d": a, "b": b, "c": c}, whole{"a": "d"}, 0},
+		{"one to one that has some", exact{"b": slices.Concat(a, b), "c": c}, whole{"a": "b"}, 0},
+		{"two change places", exact{"a": b, "b": a, "c": c}, whole{"a": "b", "b": "a"}, 0},
+		{"two to one", exact{"c": slices.Concat(a, b, c)}, whole{"a": "c", "b": "c"}, 0},
+		{"in a ring, one is short", exact{"b": a, "c": b, "a": c}, whole{"a": "b", "b": "c"}, len(c)},
+		{"one is dropped", exact{"b": b, "c": c}, whole{"a": ""}, 0},
+		{"all are dropped", nil, whole{"a": "", "b": ""}, len(c)},
+		{"one is dropped and one is new", exact{"a": {"new"}, "b": b, "c": c}, whole{"a": ""}, 1},
+		{"one goes, and the other gets more", exact{"b": slices.Concat(a, b), "c": append([]string{"new"}, c...)}, whole{"a": "b"}, 1},
+		{"one ID stays", exact{"a": a[:1], "b": slices.Concat(a[1:], b), "c": c}, nil, len(a) - 1},
+		{"one ID is dropped", exact{"b": slices.Concat(a[1:], b), "c": c}, nil, len(a)},
+		{"the last ID goes elsewhere", exact{"b": slices.Concat(a[:64], b), "c": slices.Concat(a[64:], c)}, nil, len(a)},
+		{"one half stays", exact{"a": a[:30], "b": b, "c": c}, nil, len(a) - 30},
+		{"one ID is dropped of all", exact{"a": a[1:], "b": b, "c": c}, nil, 1},
+		{"nothing happens", exact{"a": a, "b": b, "c": c}, nil, 0},
+	} {
+		t.Run(k.name, func(t *testing.T) {
+			to := mustRules(t, 10, all, k.to)
+			change := routing.ChangeOf(from, to)
+			set, err := routing.JoinLists(change.Exact, change.ExactDelta)
+			if err != nil {
+				t.Fatal(err)
+			}
+			drop, err := routing.JoinList(change.Drop, change.DropDelta)
+			if err != nil {
+				t.Fatal(err)
+			}
+			listed := drop.Len()
+			for _, ids := range set {
+				listed += ids.Len()
+			}
+			if !maps.Equal(change.Whole, k.whole) || listed != k.listed || change.Restore {
+				t.Errorf("%v, and %d IDs are listed; want %v and %d", change.Whole, listed, k.whole, k.listed)
+			}
+			if got, err := from.With(change, nil); err != nil || !got.Equal(to) {
+				t.Errorf("it makes %v of the rules: %v", got, err)
+			}
+			back := routing.ChangeBack(to, from)
+			if got, err := to.With(back, from); err != nil || !got.Equal(from) {
+				t.Errorf("the way back makes %v: %v", got, err)
+			}
+			if long := k.whole != nil || k.listed > routing.ShortList; back.Restore != long {
+				t.Errorf("the way back: %+v", back)
+			}
+		})
 	}
 }

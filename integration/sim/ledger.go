@@ -52,11 +52,7 @@ func (l *ledger) unfence(was *events.State, cutover string) {
 }
 
 func (l *ledger) propose(was *events.State, e *events.CutoverProposed) {
-	from := was.Rules[e.UnitType].Current
-	if c, ok := was.Cutovers[e.RollbackOf]; ok && c.State.Running() {
-		from = c.Standing()
-	}
-	to, err := e.To(from)
+	from, to, err := was.Between(*e)
 	if err != nil {
 		panic(err) // the state has taken it
 	}

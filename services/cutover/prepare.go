@@ -106,11 +106,7 @@ func (p *Preparer) count(ctx context.Context, s *events.State, env events.Envelo
 	default:
 		return events.Count{SilentEdges: []string{}}
 	}
-	from := s.Rules[prop.UnitType].Current
-	if c, ok := s.Cutovers[prop.RollbackOf]; ok && c.State.Running() {
-		from = c.Standing()
-	}
-	to, err := prop.To(from)
+	from, to, err := s.Between(prop)
 	if err != nil {
 		return events.Count{SilentEdges: []string{}}
 	}
