@@ -141,8 +141,8 @@ func (p *Preparer) room(ctx context.Context, s *events.State, unit, unitType str
 func (p *Preparer) incoming(ctx context.Context, s *events.State, c *events.Cutover, unit string) (sessions int, mute []string) {
 	lost := losses(c.From, c.To, unit)
 	edges := slices.DeleteFunc(s.LiveEdges(), func(e events.Edge) bool { _, loses := lost[e.Unit]; return !loses })
-	for _, a := range p.fleet.Count(ctx, edges, func(e events.Edge) events.CountQuestion {
-		q := lost[e.Unit]
+	for _, a := range p.fleet.Count(ctx, edges, func(unit string) events.CountQuestion {
+		q := lost[unit]
 		q.UnitType = c.UnitType
 		return q
 	}) {

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/routing"
 )
 
 // Bounds of one round of questions.
@@ -42,9 +43,57 @@ func (f *Fleet) Status(ctx context.Context, edges []events.Edge) []Answer[events
 	return ask[events.EdgeStatus](ctx, f, edges, "status", askWait, func(events.Edge) any { return struct{}{} })
 }
 
-// Count asks each edge how many live sessions there are on the keys that its question names.
-func (f *Fleet) Count(ctx context.Context, edges []events.Edge, question func(events.Edge) events.CountQuestion) []Answer[events.CountAnswer] {
-	return ask[events.CountAnswer](ctx, f, edges, "sessions", askWait, func(e events.Edge) any { return question(e) })
+// Count asks each edge how many live sessions there are on the keys that the question to its unit names. One that no message
+// holds is asked in parts; the edge that answers not all of them has not answered.
+func (f *Fleet) Count(ctx context.Context, edges []events.Edge, question func(unit string) events.CountQuestion) []Answer[events.CountAnswer] {
+	asked := map[string][][]byte{}
+	for _, e := range edges {
+		if _, ok := asked[e.Unit]; !ok { // once and before the clock runs: long lists take a while
+			asked[e.Unit] = parts(question(e.Unit))
+		}
+	}
+	return each(ctx, edges, askWait, func(ctx context.Context, e events.Edge, sum *events.CountAnswer) error {
+		for _, b := range asked[e.Unit] {
+			var a events.CountAnswer
+			if err := f.one(ctx, e, "sessions", b, &a); err != nil {
+				return err
+			}
+			sum.Sessions, sum.Proxied = sum.Sessions+a.Sessions, sum.Proxied+a.Proxied
+			if a.Domains != nil {
+				sum.Domains = a.Domains // of which one part asks at most
+			}
+		}
+		return nil
+	})
+}
+
+// parts are the messages by which a question is asked: one, if it is not larger than an event may be, which every message
+// holds. Else its exact IDs are asked about by themselves, as many at a time as a message holds.
+func parts(q events.CountQuestion) [][]byte {
+	b := message(q)
+	n := q.Exact.Len()
+	rest := q
+	rest.Exact = routing.IDs{}
+	switch {
+	case len(b) <= events.MaxEventSize || n == 0:
+		return [][]byte{b}
+	case len(q.Slots) > 0:
+		return append(parts(rest), parts(events.CountQuestion{UnitType: q.UnitType, Exact: q.Exact})...)
+	case n == 1:
+		return [][]byte{b}
+	}
+	low, high := q, q
+	low.Exact, high.Exact = q.Exact.Slice(0, n/2), q.Exact.Slice(n/2, n)
+	return append(parts(low), parts(high)...)
+}
+
+// message is a question as it travels.
+func message(question any) []byte {
+	b, err := json.Marshal(question)
+	if err != nil {
+		panic(err) // every type of question marshals
+	}
+	return events.Pack(b)
 }
 
 // Evict asks edges to close the sessions of one user.
@@ -65,24 +114,27 @@ func (f *Fleet) Handshake(ctx context.Context, edges []events.Edge, services []e
 // ask puts a question to all the edges at once and returns their answers in the same order, in bounded time. Where
 // nobody listens the server says so at once.
 func ask[T any](ctx context.Context, f *Fleet, edges []events.Edge, what string, wait time.Duration, question func(events.Edge) any) []Answer[T] {
+	return each(ctx, edges, wait, func(ctx context.Context, e events.Edge, answer *T) error {
+		return f.one(ctx, e, what, message(question(e)), answer)
+	})
+}
+
+// each lets put ask every edge, all at once, and returns their answers in the same order.
+func each[T any](ctx context.Context, edges []events.Edge, wait time.Duration, put func(ctx context.Context, e events.Edge, answer *T) error) []Answer[T] {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	out := make([]Answer[T], len(edges))
 	var all sync.WaitGroup
 	for i, e := range edges {
 		out[i].Edge = e
-		all.Go(func() { out[i].Err = f.one(ctx, e, what, question(e), &out[i].Value) })
+		all.Go(func() { out[i].Err = put(ctx, e, &out[i].Value) })
 	}
 	all.Wait()
 	return out
 }
 
-func (f *Fleet) one(ctx context.Context, e events.Edge, what string, question, answer any) error {
-	b, err := json.Marshal(question)
-	if err != nil {
-		return err
-	}
-	m, err := f.nc.RequestWithContext(ctx, fmt.Sprintf("unitgate.edge.%s.%s.%s.%s", f.namespace, e.Unit, e.ID, what), events.Pack(b)) // a cutover may move more exact IDs than a message holds
+func (f *Fleet) one(ctx context.Context, e events.Edge, what string, question []byte, answer any) error {
+	m, err := f.nc.RequestWithContext(ctx, fmt.Sprintf("unitgate.edge.%s.%s.%s.%s", f.namespace, e.Unit, e.ID, what), question)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("edge %s is not connected", e.ID)

@@ -112,8 +112,8 @@ func (p *Preparer) count(ctx context.Context, s *events.State, env events.Envelo
 	}
 	lost := losses(from, to, "")
 	edges := s.LiveEdges()
-	answers := p.fleet.Count(ctx, edges, func(e events.Edge) events.CountQuestion {
-		q, loses := lost[e.Unit]
+	answers := p.fleet.Count(ctx, edges, func(unit string) events.CountQuestion {
+		q, loses := lost[unit]
 		q.UnitType = prop.UnitType
 		if !loses {
 			q.Slots = []string{slotRange(0, 0)} // only whether it answers

@@ -29,7 +29,7 @@ func (p *Preparer) countDomains(ctx context.Context, s *events.State, hosts []st
 	edges := s.LiveEdges()
 	sum, mute := map[string]int{}, map[string]bool{}
 	for batch := range slices.Chunk(hosts, events.MaxDomains) {
-		for _, a := range p.fleet.Count(ctx, edges, func(events.Edge) events.CountQuestion { return events.CountQuestion{Domains: batch} }) {
+		for _, a := range p.fleet.Count(ctx, edges, func(string) events.CountQuestion { return events.CountQuestion{Domains: batch} }) {
 			if a.Err != nil {
 				mute[a.Edge.ID] = true
 				continue

@@ -3,6 +3,7 @@ package cutover
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -152,6 +153,40 @@ func TestView(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, b)
 		}
 	}
+}
+
+// More exact IDs than a message holds at all, as a drain may move: they are counted part by part, each once.
+func TestCountInParts(t *testing.T) {
+	b := newBed(t)
+	r := rand.New(rand.NewPCG(4, 4))
+	ids := make([]string, 60_000)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%016x-%04x", r.Uint64(), i%65536)
+	}
+	q := events.CountQuestion{UnitType: "unit_type", Slots: []string{"0-9"}, Except: routing.MustIDs("x"), Exact: routing.MustIDs(ids...)}
+	b.change("b1", func(e *fakeEdge) { e.sessions, e.asked = 5, nil })
+	b.silence("b2")
+	s := b.projector.State()
+	answers := b.prepare.fleet.Count(b.ctx, []events.Edge{s.Edges["b1"], s.Edges["b2"]}, func(string) events.CountQuestion { return q })
+	if answers[1].Err == nil {
+		t.Error("an edge that is not there has answered")
+	}
+	b.change("b1", func(e *fakeEdge) {
+		if answers[0].Err != nil || len(e.asked) < 3 || answers[0].Value.Sessions != 5*len(e.asked) {
+			t.Errorf("%+v to %d questions", answers[0], len(e.asked))
+		}
+		var all routing.IDs
+		n := 0
+		for i, asked := range e.asked {
+			if (i == 0) != (len(asked.Slots) > 0) || (i == 0) != (asked.Except.Len() > 0) || asked.UnitType != q.UnitType {
+				t.Errorf("question %d is of the slots %v without %d IDs", i, asked.Slots, asked.Except.Len())
+			}
+			all, n = all.With(asked.Exact), n+asked.Exact.Len()
+		}
+		if !all.Equal(q.Exact) || n != len(ids) {
+			t.Errorf("%d IDs are asked about, %d different ones", n, all.Len())
+		}
+	})
 }
 
 // More exact IDs than a message holds as they are: they are counted all the same, since the event holds them, too.

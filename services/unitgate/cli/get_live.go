@@ -112,7 +112,7 @@ func (g *get) sessions(ctx context.Context, b *bus, s *events.State) error {
 		}
 		for _, ut := range s.UnitTypes {
 			q := events.CountQuestion{UnitType: ut.Name, RouterID: g.routerID}
-			for _, a := range fleet.Count(ctx, edges, func(events.Edge) events.CountQuestion { return q }) {
+			for _, a := range fleet.Count(ctx, edges, func(string) events.CountQuestion { return q }) {
 				g.silent(a.Err)
 				if a.Value.Sessions+a.Value.Proxied > 0 {
 					list = append(list, sessionView{a.Edge.Unit, a.Edge.ID, ut.Name, a.Value.Sessions, a.Value.Proxied})
