@@ -113,7 +113,10 @@ func few(exclusive bool) []cell {
 
 // TestFaultsAvailable strikes a system of separate processes in the middle of cutovers, under guests that chat all the
 // time, and expects what faultBed.run says.
-func TestFaultsAvailable(t *testing.T) { runFaults(t, "available") }
+func TestFaultsAvailable(t *testing.T) {
+	harness.Long(t, "two hundred guests and three servers take long to start")
+	runFaults(t, "available")
+}
 
 // TestFaultsExclusive is the same where an edge serves by a lease only. The lease outlives what is struck, unless the fault
 // is to outlast it: so who stays keeps his connection here, too.

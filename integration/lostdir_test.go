@@ -13,6 +13,7 @@ import (
 // process with its id and a new state directory comes up. It must not speak for the one that still serves (R7, G2): it is
 // refused, at its own address and at the old one, and the wave waits for the old edge until that goes on.
 func TestLostStateDirectory(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	d := startBadDay(t)
 	started := d.fence(t)
 	old := d.edges["unbj-2"]
