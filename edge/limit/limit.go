@@ -111,15 +111,7 @@ func (g *Gate) Reenter(p *Pass, was Refusal, addr netip.Addr, now time.Time) Ref
 	if was == Connections || was == Rate {
 		return was
 	}
-	if p.away {
-		g.away.Add(-1)
-	}
-	if s := p.source; s != nil {
-		g.mu.Lock()
-		s.conns--
-		g.rest(s)
-		g.mu.Unlock()
-	}
+	g.giveBack(p)
 	p.source, p.away, p.pending = nil, false, Taken
 	bucket := g.bucket
 	if was == Taken {
@@ -188,12 +180,8 @@ func (g *Gate) enter(p *Pass, addr netip.Addr, now time.Time, all *rate.Limiter)
 	return Taken
 }
 
-// Leave gives a place back. It may be called again, and does nothing then.
-func (g *Gate) Leave(p *Pass) {
-	g.Refused(p)
-	if p.counted {
-		g.conns.Add(-1)
-	}
+// giveBack gives back p's place among those that are turned away, and what it took of its address's share.
+func (g *Gate) giveBack(p *Pass) {
 	if p.away {
 		g.away.Add(-1)
 	}
@@ -203,6 +191,15 @@ func (g *Gate) Leave(p *Pass) {
 		g.rest(s)
 		g.mu.Unlock()
 	}
+}
+
+// Leave gives a place back. It may be called again, and does nothing then.
+func (g *Gate) Leave(p *Pass) {
+	g.Refused(p)
+	if p.counted {
+		g.conns.Add(-1)
+	}
+	g.giveBack(p)
 	*p = Pass{}
 }
 
