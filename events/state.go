@@ -79,6 +79,11 @@ type Edge struct {
 	Awaited bool `json:"awaited,omitempty"`
 }
 
+// Signs reports whether the edge's directory is the fingerprint of its key, as in those that
+// are made since messages are signed: what is not signed by that key is not the edge's. An
+// edge with an older directory may run a version that does not sign.
+func (e Edge) Signs() bool { return e.Key != "" && e.Directory == Fingerprint(e.Key) }
+
 // Accepts reports whether clients come to the edge.
 func (e Edge) Accepts() bool { return e.Gone == "" && e.Address != "" }
 

@@ -175,7 +175,7 @@ func TestHomeOfAnOlderVersion(t *testing.T) {
 	for _, moved := range [][]string{nil, {ownFile}, {ownFile, stateFile}} {
 		path := t.TempDir()
 		old := must(t)(OpenStateDir(path, "bj-1"))
-		if err := os.Remove(filepath.Join(path, keyFile)); err != nil { // there was none
+		if err := os.Remove(filepath.Join(path, seedFile)); err != nil { // there was none
 			t.Fatal(err)
 		}
 		s := newWorld(t, nil).state

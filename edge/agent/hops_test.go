@@ -3,7 +3,10 @@ package agent
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/unitgate/unitgate/edge/handshake"
@@ -27,7 +30,7 @@ func hopWorld(t *testing.T) (w *world, dirs map[string]*StateDir) {
 		}
 		w.do(events.JoinEdge{
 			ID: id, Directory: directoryOf(id), Unit: unit, Cluster: cluster, Address: id + ".example:80",
-			Key: hex.EncodeToString(dirs[id].Key().PublicKey().Bytes()),
+			Key: dirs[id].PublicKey(),
 		})
 	}
 	w.join("hz-0", "center", "ws-hz", "hz-0.example:80") // of a version without keys
@@ -75,7 +78,7 @@ func TestHops(t *testing.T) {
 	dirs["hz-3"] = openDir(t, t.TempDir(), "hz-3")
 	w.do(events.JoinEdge{
 		ID: "hz-3", Directory: directoryOf("hz-3"), Unit: "center", Cluster: "ws-hz", Address: "hz-1.example:80",
-		Key: hex.EncodeToString(dirs["hz-3"].Key().PublicKey().Bytes()), Succeeds: "hz-1", SucceedsDirectory: directoryOf("hz-1"),
+		Key: dirs["hz-3"].PublicKey(), Succeeds: "hz-1", SucceedsDirectory: directoryOf("hz-1"),
 	})
 	w.do(events.RetireEdge{ID: "hz-2", Reason: "test"})
 	v = hopView(w, dirs, "unbj", "bj-1")
@@ -104,12 +107,36 @@ func TestKeyOfAnEdge(t *testing.T) {
 	if !key.Equal(d.Key()) || openDir(t, t.TempDir(), "bj-1").Key().Equal(key) {
 		t.Error("a key belongs to its state directory")
 	}
-	if err := d.write(keyFile, []byte("zz\n")); err != nil {
+	if d.Identity() != events.Fingerprint(d.PublicKey()) {
+		t.Errorf("identity %s is not the fingerprint of the key", d.Identity())
+	}
+	if twin, err := events.SigningKey(d.PublicKey()); err != nil || !twin.Equal(d.Signer().Public()) {
+		t.Errorf("the edge signs with another key than the journal's: %x, %v", twin, err)
+	}
+	for _, seed := range []string{"zz", "", strings.Repeat("00", 31), strings.Repeat("00", 33)} {
+		if err := d.write(seedFile, []byte(seed+"\n")); err != nil {
+			t.Fatal(err)
+		}
+		_ = d.Close()
+		if _, err := OpenStateDir(path, "bj-1"); !errors.Is(err, ErrDamaged) {
+			t.Errorf("seed %q: %v", seed, err)
+		}
+	}
+}
+
+// A directory that a version without signatures made keeps its identity and gets keys.
+func TestKeysOfAnOlderDirectory(t *testing.T) {
+	path := t.TempDir()
+	d := openDir(t, path, "bj-1")
+	const random = "6f328162-0a7c-4f6e-9d0a-0a1b2c3d4e5f"
+	if err := errors.Join(d.write(ownFile, []byte(random+"\n")), os.Remove(d.file(seedFile))); err != nil {
 		t.Fatal(err)
 	}
+	before := d.PublicKey()
 	_ = d.Close()
-	if _, err := OpenStateDir(path, "bj-1"); err == nil {
-		t.Error("a damaged key is taken")
+	d = openDir(t, path, "bj-1")
+	if d.Identity() != random || d.PublicKey() == before || d.Signer() == nil {
+		t.Errorf("identity %s, key %s", d.Identity(), d.PublicKey())
 	}
 }
 

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -129,7 +128,7 @@ func Start(cfg Config) (*Runner, error) {
 		self: r.self, nc: r.nc, follower: r.follower, log: r.log, kicked: make(chan struct{}, 1),
 		want: events.JoinEdge{
 			ID: r.self.ID, Directory: r.self.Directory, Unit: cfg.Unit, Cluster: cfg.Cluster, Address: cfg.Advertise, Capacity: cfg.Capacity,
-			Key:      hex.EncodeToString(cfg.Dir.Key().PublicKey().Bytes()),
+			Key:      cfg.Dir.PublicKey(),
 			Succeeds: cfg.Succeeds.ID, SucceedsDirectory: cfg.Succeeds.Directory,
 		},
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"crypto/ecdh"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
@@ -16,8 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/unitgate/unitgate/events"
 )
 
@@ -26,7 +25,7 @@ const (
 	lockFile  = "lock"       // held by flock while the edge's process lives; contains its process id
 	idFile    = "id"         // the edge's id
 	ownFile   = "directory"  // the directory's own identity, a UUID
-	keyFile   = "key"        // the edge's private X25519 key, in hex
+	seedFile  = "seed"       // of both private keys of the edge, in hex, see events.DeriveKeys
 	stateFile = "state.json" // the newest state that every poller decided by
 	tempFile  = "temp"       // becomes one of the four above by a rename
 )
@@ -50,6 +49,7 @@ type StateDir struct {
 	path     string
 	id       string
 	identity string
+	signer   ed25519.PrivateKey
 	key      *ecdh.PrivateKey
 	lock     *os.File
 	disk     disk
@@ -161,30 +161,35 @@ func (d *StateDir) begin(want string, create bool) error {
 	case events.CheckUUID(d.identity) != nil:
 		return fmt.Errorf("%w: its own identity is %.80q", ErrDamaged, d.identity)
 	}
-	return d.haveKey()
+	return d.haveKeys()
 }
 
-// haveKey reads the edge's key, or makes it. It outlives the process, so that the other edges know it again before the
-// journal does.
-func (d *StateDir) haveKey() error {
-	text, err := d.read(keyFile)
+// haveKeys reads the seed of the edge's keys, or draws it. It outlives the process, so that
+// the other edges know this one again before the journal does. A directory of a version
+// without signatures has no seed: its edge gets new keys, which its next join registers.
+func (d *StateDir) haveKeys() error {
+	text, err := d.read(seedFile)
 	if err != nil {
 		return err
 	}
 	if text != "" {
-		b, err := hex.DecodeString(text)
+		seed, err := hex.DecodeString(text)
 		if err == nil {
-			d.key, err = ecdh.X25519().NewPrivateKey(b)
+			d.signer, d.key, err = events.DeriveKeys(seed)
 		}
 		if err != nil {
-			return fmt.Errorf("%w: its key is none", ErrDamaged)
+			return fmt.Errorf("%w: the seed of its keys is none", ErrDamaged)
 		}
 		return nil
 	}
-	if d.key, err = ecdh.X25519().GenerateKey(rand.Reader); err != nil {
-		return err
+	seed := make([]byte, ed25519.SeedSize)
+	for d.signer == nil {
+		rand.Read(seed) // never fails, see crypto/rand
+		if d.signer, d.key, err = events.DeriveKeys(seed); err != nil && !errors.Is(err, events.ErrSeed) {
+			return err
+		}
 	}
-	return d.write(keyFile, fmt.Appendln(nil, hex.EncodeToString(d.key.Bytes())))
+	return d.write(seedFile, fmt.Appendln(nil, hex.EncodeToString(seed)))
 }
 
 // found makes a new directory.
@@ -195,11 +200,11 @@ func (d *StateDir) found(id string) error {
 	if id == "" {
 		id = "edge-" + strings.ToLower(rand.Text()[:12])
 	}
-	d.id, d.identity = id, uuid.NewString()
-	if err := d.write(ownFile, []byte(d.identity+"\n")); err != nil {
+	if err := d.haveKeys(); err != nil {
 		return err
 	}
-	if err := d.haveKey(); err != nil {
+	d.id, d.identity = id, events.Fingerprint(d.PublicKey())
+	if err := d.write(ownFile, []byte(d.identity+"\n")); err != nil {
 		return err
 	}
 	return d.write(idFile, []byte(d.id+"\n"))
@@ -220,11 +225,19 @@ func (d *StateDir) read(name string) (string, error) {
 // ID is the edge's id.
 func (d *StateDir) ID() string { return d.id }
 
-// Identity is the UUID that the directory was given when it was made.
+// Identity is the UUID that the directory was given when it was made: the fingerprint of its
+// key, or in one that a version without signatures made, a random one.
 func (d *StateDir) Identity() string { return d.identity }
 
-// Key is the private key of the edge, of which the journal holds the public half.
+// Key is the edge's private X25519 key: it agrees on secrets with those of other edges.
 func (d *StateDir) Key() *ecdh.PrivateKey { return d.key }
+
+// PublicKey is Key's public half in hex, as the journal holds it.
+func (d *StateDir) PublicKey() string { return hex.EncodeToString(d.key.PublicKey().Bytes()) }
+
+// Signer is the edge's private Ed25519 key, the other form of Key: it signs what the edge
+// says. events.SigningKey makes its public half of PublicKey.
+func (d *StateDir) Signer() ed25519.PrivateKey { return d.signer }
 
 // made is when the directory was given its id; zero if that cannot be read.
 func (d *StateDir) made() time.Time {
