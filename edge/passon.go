@@ -60,40 +60,17 @@ func (e *Edge) holdDoor(ctx context.Context) (next *handover.Taker, rate int) {
 		return nil, 0
 	}
 	defer door.Close()
-	for {
-		next, err := door.Accept(ctx)
-		if err == nil {
-			if rate, err = e.handOver(ctx, next); err == nil {
-				return next, rate
-			}
-			next.Close()
-		}
-		if ctx.Err() != nil {
-			return nil, 0
-		}
+	next, rate, err = door.HandOver(ctx, handover.Terms{Offer: e.offer, Within: commitWithin, Failed: func(err error) {
 		e.log.Warn("not taken over: this edge goes on", "err", err)
 		select { // what the other process has left
 		case tidy <- struct{}{}:
 		default:
 		}
-	}
-}
-
-// handOver gives another process the sockets and waits until that one accepts.
-func (e *Edge) handOver(ctx context.Context, next *handover.Taker) (rate int, err error) {
-	o, err := e.offer()
+	}})
 	if err != nil {
-		next.Refuse(err)
-		return 0, err
+		return nil, 0 // the error is ctx's
 	}
-	if err := next.Offer(o); err != nil {
-		return 0, err
-	}
-	rate, err = next.Committed(ctx)
-	if errors.Is(err, io.EOF) {
-		err = errors.New("the process that wanted to take over has ended")
-	}
-	return rate, err
+	return next, rate
 }
 
 // stepBack accepts nobody any more and serves the sessions to their end, closing them at a rate if there is one. again

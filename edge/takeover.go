@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -16,6 +17,9 @@ import (
 const (
 	// joinWithin is how long a process that takes over has for its first state. The other one goes on accepting meanwhile.
 	joinWithin = 30 * time.Second
+
+	// commitWithin is how long the other one waits for it, from its hello on: it may be slow to find its place, too.
+	commitWithin = joinWithin + 15*time.Second
 
 	// A process that is about to begin, or to accept again because its successor died, is waited for.
 	approachWithin = 5 * time.Second
@@ -71,15 +75,14 @@ func (e *Edge) approach() error {
 	for deadline := time.Now().Add(approachWithin); ; time.Sleep(approachEvery) {
 		g, err := handover.Dial(e.home.Path())
 		if err == nil {
-			o, err := g.Offer(context.Background())
-			if err != nil {
-				g.Close()
-				return err
+			var o *handover.Offer
+			if o, err = g.Offer(context.Background()); err == nil {
+				e.takeover = &takeover{g, o}
+				return nil
 			}
-			e.takeover = &takeover{g, o}
-			return nil
+			g.Close()
 		}
-		if !errors.Is(err, handover.ErrNobody) {
+		if !errors.Is(err, handover.ErrNobody) && !errors.Is(err, io.EOF) {
 			return err
 		}
 		if err = e.home.Lock(); !errors.Is(err, agent.ErrLocked) {
@@ -176,9 +179,14 @@ func (e *Edge) takeOver(ctx context.Context) error {
 	}
 	late := time.NewTimer(joinWithin)
 	defer late.Stop()
-	for look := time.NewTicker(readyEvery); !e.agent.Ready(); {
+	look := time.NewTicker(readyEvery)
+	defer look.Stop()
+	for !e.agent.Ready() {
 		select {
 		case <-look.C:
+			if err := e.takeover.giver.Refused(); err != nil {
+				return err
+			}
 		case <-late.C:
 			return fmt.Errorf("not ready after %v, so the take-over is off and edge %s goes on: %s", joinWithin, e.takeover.offer.Edge, e.unready())
 		case <-ctx.Done():
@@ -188,7 +196,11 @@ func (e *Edge) takeOver(ctx context.Context) error {
 	e.serving.Store(true)
 	e.relay.Accept()
 	e.admin.serve(e)
-	if err := e.takeover.giver.Commit(ctx, e.cfg.TakeRate); err != nil {
+	switch err := e.takeover.giver.Commit(ctx, e.cfg.TakeRate); {
+	case errors.Is(err, handover.ErrRefused):
+		e.serving.Store(false)
+		return err
+	case err != nil:
 		e.log.Warn("the edge that was taken over from does not answer: this one accepts", "from", e.takeover.offer.Edge, "err", err)
 	}
 	for _, f := range e.takeover.offer.Take(itemLock, "") {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/unitgate/unitgate/edge"
 	"github.com/unitgate/unitgate/edge/agent"
+	"github.com/unitgate/unitgate/edge/handover"
 	"github.com/unitgate/unitgate/events"
 )
 
@@ -125,5 +126,48 @@ func TestTakeOverIsRefused(t *testing.T) {
 	}
 	if !old.Ready() {
 		t.Error("the running edge is not ready any more")
+	}
+}
+
+// A process that was offered the sockets and does not go on keeps nobody out: not one that says nothing more, and not a
+// new version that hangs before its commit. It is given up for the next one; when it goes on after all, it accepts nobody.
+func TestTakeOverPastOneThatHangs(t *testing.T) {
+	ns := newNamespace(t)
+	ns.start("center", t.TempDir())
+	dir := t.TempDir()
+	old, _ := ns.startOwn("unbj", dir, false)
+
+	silent, err := handover.Dial(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	o, err := silent.Offer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close() // it keeps the sockets
+	cfg := ns.config("unbj", dir)
+	cfg.ID, cfg.TakeOver = "", true
+	hangs, err := edge.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, _ := ns.startOwn("unbj", dir, true)
+	if err := silent.Commit(t.Context(), 0); !errors.Is(err, handover.ErrRefused) {
+		t.Errorf("the silent process does not know that it was given up: %v", err)
+	}
+	if err := hangs.Run(t.Context()); !errors.Is(err, handover.ErrRefused) {
+		t.Errorf("the one that hung goes on: %v", err)
+	}
+	for old.Ready() && t.Context().Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	for range 20 { // whoever else accepted there would get one of them
+		c, _, err := dial(t.Context(), next.Addrs()[0], "8331")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.CloseNow()
 	}
 }

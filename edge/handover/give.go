@@ -10,13 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 )
 
 // socketName is the unix socket's, in the state directory.
 const socketName = "handover.sock"
 
-// Door is where the process that accepts waits for the next one. One goroutine uses it.
+// Door is where the process that accepts waits for the next one, see HandOver. One goroutine uses it.
 type Door struct {
 	ln   *net.UnixListener
 	path string
@@ -69,44 +68,49 @@ func (d *Door) Close() {
 	_ = d.ln.Close()
 }
 
-// Accept waits for the next process. A connection that is none, or another user's, is refused, with an error that is
-// not the end of the door.
-func (d *Door) Accept(ctx context.Context) (*Taker, error) {
-	if err := d.ln.SetDeadline(time.Time{}); err != nil {
-		return nil, err
-	}
-	defer context.AfterFunc(ctx, func() { _ = d.ln.SetDeadline(time.Unix(1, 0)) })()
-	c, err := d.ln.AcceptUnix()
+// Taker is a process that wants the sockets, as the one sees it that has them.
+type Taker struct {
+	link
+	pid    int // as the kernel says; 0 for a process of another pid namespace
+	giveUp context.CancelCauseFunc
+	turn   chan struct{} // is closed when the sockets may be offered
+}
+
+// newTaker takes in a process that has connected. That of another user is refused.
+func newTaker(c *net.UnixConn) (*Taker, error) {
+	pid, err := checkPeer(c)
+	t := &Taker{link: link{c}, pid: pid}
 	if err != nil {
-		return nil, err
-	}
-	t := &Taker{link{c}}
-	if err = checkPeer(c); err == nil {
-		hello, cancel := context.WithTimeout(ctx, answerWithin)
-		defer cancel()
-		_, err = t.want(hello, isHello)
-	}
-	if err != nil {
-		t.Refuse(err)
+		_ = t.send(message{Is: isRefused, Why: err.Error()}) // it may be gone
+		t.Close()
 		return nil, err
 	}
 	return t, nil
 }
 
-// Taker is a process that wants the sockets, as the one sees it that has them.
-type Taker struct{ link }
-
-// Refuse says why there is nothing to hand over, and ends the connection.
-func (t *Taker) Refuse(why error) {
-	_ = t.send(message{Is: isRefused, Why: why.Error()}) // it may be gone
-	t.Close()
+// refuse says why the sockets are not handed over, and ends the connection. It waits for the other end to do so: what
+// that has said and nobody has read would turn our end into an ECONNRESET, which takes the reason away from its reader.
+func (t *Taker) refuse(why error) {
+	defer t.Close()
+	if t.send(message{Is: isRefused, Why: why.Error()}) != nil || t.c.CloseWrite() != nil {
+		return // it is gone
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), answerWithin)
+	defer cancel()
+	for {
+		_, files, err := t.receive(ctx)
+		closeAll(files)
+		if err != nil {
+			return
+		}
+	}
 }
 
 // Close ends the connection.
 func (t *Taker) Close() { _ = t.c.Close() }
 
-// Offer hands over. It closes the descriptors of the offer: the other end has its own.
-func (t *Taker) Offer(o *Offer) error {
+// offer hands over. It closes the descriptors of the offer: the other end has its own.
+func (t *Taker) offer(o *Offer) error {
 	defer o.Close()
 	var items []message
 	var files [][]*os.File
@@ -125,16 +129,6 @@ func (t *Taker) Offer(o *Offer) error {
 		}
 	}
 	return nil
-}
-
-// Committed waits until the other end accepts, and returns the rate at which this one is to close its sessions, 0 for
-// not at all. An error means that it never will: this one goes on.
-func (t *Taker) Committed(ctx context.Context) (rate int, err error) {
-	m, err := t.want(ctx, isCommit)
-	if err == nil && m.Rate < 0 {
-		err = fmt.Errorf("a rate of %d", m.Rate)
-	}
-	return m.Rate, err
 }
 
 // Stopped tells that this end accepts nobody any more.

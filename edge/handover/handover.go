@@ -16,6 +16,14 @@
 // that the next process has died: the former one, whose sockets are still open, accepts again. There is no moment at
 // which nobody has them, and none at which somebody who waits in their queues is lost.
 //
+// Instead of anything that it says here, the former process may refuse, with a reason: when the next one does not commit
+// in time, or another one has said hello since. That one must not accept then, or stops, for the former one goes on. Each
+// wait has an end: for a hello, an offer, a word that can be said at once (answerWithin), for the commit (Terms.Within);
+// but for the release: in the reserve the former process waits for its own sessions' end.
+//
+// A process that is given up may still have the sockets, if it hangs: who waits at one that it alone has, because the
+// former process has ended since, waits for ever. It has to be ended. The log has its pid.
+//
 // Both ends must run as the same user, which the kernel vouches for.
 package handover
 
@@ -43,8 +51,13 @@ const (
 	answerWithin = 10 * time.Second
 )
 
-// ErrNobody: no process accepts here.
-var ErrNobody = errors.New("no edge hands its sockets over here")
+var (
+	// ErrNobody: no process accepts here.
+	ErrNobody = errors.New("no edge hands its sockets over here")
+
+	// ErrRefused: the process that accepts goes on, and says why.
+	ErrRefused = errors.New("the running edge does not hand over")
+)
 
 // Item is something that is handed over: one address with all of its sockets, or the lock of the state directory.
 type Item struct {
@@ -145,11 +158,17 @@ func (l link) receive(ctx context.Context) (m message, files []*os.File, err err
 	if err := l.c.SetReadDeadline(time.Time{}); err != nil {
 		return m, nil, err
 	}
-	defer context.AfterFunc(ctx, func() { _ = l.c.SetReadDeadline(time.Unix(1, 0)) })()
+	late := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { _ = l.c.SetReadDeadline(time.Unix(1, 0)); close(late) })
+	defer func() {
+		if !stop() {
+			<-late // or it would end the next receive
+		}
+	}()
 	b, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4*maxFiles))
 	n, oobn, flags, _, err := l.c.ReadMsgUnix(b, oob)
 	switch {
-	case ctx.Err() != nil:
+	case err != nil && ctx.Err() != nil:
 		return m, nil, ctx.Err()
 	case errors.Is(err, unix.ECONNRESET):
 		err = io.EOF
@@ -169,7 +188,7 @@ func (l link) receive(ctx context.Context) (m message, files []*os.File, err err
 		err = fmt.Errorf("the other process speaks version %d of the hand-over, this one %d", m.Version, Version)
 	}
 	if err == nil && m.Is == isRefused {
-		err = errors.New(m.Why)
+		err = fmt.Errorf("%w: %s", ErrRefused, m.Why)
 	}
 	if err != nil {
 		closeAll(files)
@@ -214,20 +233,20 @@ func closeAll(files []*os.File) {
 	}
 }
 
-// checkPeer refuses other users' processes.
-func checkPeer(c *net.UnixConn) error {
+// checkPeer refuses other users' processes, and says which one it is.
+func checkPeer(c *net.UnixConn) (pid int, err error) {
 	rc, err := c.SyscallConn()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var cred *unix.Ucred
 	if cerr := rc.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); cerr != nil {
 		err = cerr
 	}
 	if err != nil {
-		return fmt.Errorf("who is at the other end: %w", err)
+		return 0, fmt.Errorf("who is at the other end: %w", err)
 	}
-	return checkUser(int(cred.Uid), os.Geteuid())
+	return int(cred.Pid), checkUser(int(cred.Uid), os.Geteuid())
 }
 
 func checkUser(theirs, ours int) error {

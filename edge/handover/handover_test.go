@@ -3,7 +3,6 @@ package handover
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -33,11 +32,42 @@ func pair(t *testing.T) (ctx context.Context, dir string, g *Giver, taker *Taker
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Close)
-	if taker, err = door.Accept(ctx); err != nil {
+	return ctx, dir, g, arrived(t, ctx, door)
+}
+
+// arrived is a process that has said hello at a door.
+func arrived(t *testing.T, ctx context.Context, door *Door) *Taker {
+	t.Helper()
+	c, err := door.ln.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	taker, err := newTaker(c)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(taker.Close)
-	return ctx, dir, g, taker
+	if _, err := taker.want(ctx, isHello); err != nil {
+		t.Fatal(err)
+	}
+	return taker
+}
+
+// committed is what a process has to say after its offer.
+func (t *Taker) committed(ctx context.Context) (rate int, err error) {
+	m, err := t.want(ctx, isCommit)
+	return m.Rate, err
+}
+
+// offerOf is an offer without sockets, to someone who gets one.
+func offerOf(t *testing.T, ctx context.Context, g *Giver, taker *Taker) {
+	t.Helper()
+	if err := taker.offer(&Offer{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Offer(ctx); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func listener(t *testing.T) *os.File {
@@ -67,7 +97,7 @@ func TestOffer(t *testing.T) {
 	}
 	sent := make(chan error, 1)
 	go func() {
-		sent <- taker.Offer(&Offer{Namespace: "demo", Unit: "u", Cluster: "c", Edge: "e-1", Directory: "d", Items: []Item{
+		sent <- taker.offer(&Offer{Namespace: "demo", Unit: "u", Cluster: "c", Edge: "e-1", Directory: "d", Items: []Item{
 			{Kind: "lock", Files: []*os.File{listener(t)}}, many, {Kind: "listen", Addr: "a:2", Files: []*os.File{listener(t)}},
 		}})
 	}()
@@ -103,9 +133,10 @@ func TestOffer(t *testing.T) {
 func TestConversation(t *testing.T) {
 	t.Run("to the end", func(t *testing.T) {
 		ctx, _, g, taker := pair(t)
+		offerOf(t, ctx, g, taker)
 		committed := make(chan error, 1)
 		go func() { committed <- g.Commit(ctx, 7) }()
-		if rate, err := taker.Committed(ctx); rate != 7 || err != nil {
+		if rate, err := taker.committed(ctx); rate != 7 || err != nil {
 			t.Fatal(rate, err)
 		}
 		if err := taker.Stopped(); err != nil {
@@ -122,14 +153,15 @@ func TestConversation(t *testing.T) {
 	t.Run("the taker dies before the commit", func(t *testing.T) {
 		ctx, _, g, taker := pair(t)
 		g.Close()
-		if _, err := taker.Committed(ctx); !errors.Is(err, io.EOF) {
+		if _, err := taker.committed(ctx); !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
 	})
 	t.Run("the taker dies after it", func(t *testing.T) {
 		ctx, _, g, taker := pair(t)
+		offerOf(t, ctx, g, taker)
 		go func() { _ = g.Commit(ctx, 0); g.Close() }()
-		if _, err := taker.Committed(ctx); err != nil {
+		if _, err := taker.committed(ctx); err != nil {
 			t.Fatal(err)
 		}
 		if err := taker.Stopped(); err != nil {
@@ -152,7 +184,7 @@ func TestConversation(t *testing.T) {
 	})
 	t.Run("refused", func(t *testing.T) {
 		ctx, _, g, taker := pair(t)
-		taker.Refuse(errors.New("not today"))
+		go taker.refuse(errors.New("not today"))
 		if _, err := g.Offer(ctx); err == nil || !strings.Contains(err.Error(), "not today") {
 			t.Error(err)
 		}
@@ -161,7 +193,7 @@ func TestConversation(t *testing.T) {
 		_, _, _, taker := pair(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := taker.Committed(ctx); !errors.Is(err, context.Canceled) {
+		if _, err := taker.committed(ctx); !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 		if err := taker.Released(ctx); !errors.Is(err, context.Canceled) {
@@ -192,11 +224,7 @@ func TestDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	taker, err := second.Accept(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	taker.Close()
+	arrived(t, ctx, second).Close()
 	second.Close()
 	if _, err := Dial(dir); !errors.Is(err, ErrNobody) {
 		t.Error(err)
@@ -206,33 +234,5 @@ func TestDoor(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("%v %v", left, err)
-	}
-}
-
-// Whatever comes in, from another version or from nobody of ours, ends the hand-over and no more than that.
-func TestStrangers(t *testing.T) {
-	for _, said := range []string{"", "{", `{"version":2,"is":"hello"}`, `{"version":1,"is":"commit"}`, fmt.Sprintf(`{"version":1,"is":%q}`, strings.Repeat("x", 70_000))} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		dir := t.TempDir()
-		door, err := Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := net.Dial("unixpacket", filepath.Join(dir, socketName))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(c, said); err != nil {
-			t.Fatal(err)
-		}
-		if said == "" {
-			_ = c.Close()
-		}
-		if _, err := door.Accept(ctx); err == nil {
-			t.Errorf("%.40q is a hello", said)
-		}
-		_ = c.Close()
-		door.Close()
-		cancel()
 	}
 }

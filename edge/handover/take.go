@@ -10,8 +10,11 @@ import (
 	"syscall"
 )
 
-// Giver is the process that has the sockets, as the one sees it that takes them.
-type Giver struct{ link }
+// Giver is the process that has the sockets, as the one sees it that takes them. One goroutine uses it.
+type Giver struct {
+	link
+	last chan error // after the offer: nil, it has stopped; or why not
+}
 
 // Dial asks the process that accepts in a directory; ErrNobody: there is none.
 func Dial(dir string) (*Giver, error) {
@@ -27,8 +30,8 @@ func Dial(dir string) (*Giver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hand-over socket in %s: %w", dir, err)
 	}
-	g := &Giver{link{c}}
-	if err = checkPeer(c); err == nil {
+	g := &Giver{link{c}, make(chan error, 1)}
+	if _, err = checkPeer(c); err == nil {
 		err = g.send(message{Is: isHello})
 	}
 	if err != nil {
@@ -50,7 +53,7 @@ func (g *Giver) Offer(ctx context.Context) (*Offer, error) {
 		err = errors.New("an empty offer")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the running edge does not hand over: %w", err)
+		return nil, notOffered(err)
 	}
 	o := m.Offer
 	for range m.Items {
@@ -61,11 +64,36 @@ func (g *Giver) Offer(ctx context.Context) (*Offer, error) {
 		}
 		if err != nil {
 			o.Close()
-			return nil, fmt.Errorf("the running edge does not hand over: %w", err)
+			return nil, notOffered(err)
 		}
 		o.add(it.Kind, it.Addr, files)
 	}
+	go func() {
+		_, err := g.want(context.Background(), isStopped)
+		g.last <- err
+	}()
 	return o, nil
+}
+
+func notOffered(err error) error {
+	if errors.Is(err, ErrRefused) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrRefused, err)
+}
+
+// Refused says why the other end does not hand over after all: it has given this process up since its offer, which must
+// not accept then. nil: it has not.
+func (g *Giver) Refused() error {
+	select {
+	case err := <-g.last:
+		g.last <- err
+		if errors.Is(err, ErrRefused) {
+			return err
+		}
+	default:
+	}
+	return nil
 }
 
 func (o *Offer) add(kind, addr string, files []*os.File) {
@@ -79,16 +107,24 @@ func (o *Offer) add(kind, addr string, files []*os.File) {
 }
 
 // Commit tells that this process accepts, and waits until the other one does not any more. It closes its sessions at a
-// rate then, 0 for not at all. An error means that the other one is gone or does not answer: this one has the sockets in
-// any case.
+// rate then, 0 for not at all. ErrRefused: it goes on, and this one must stop. Another error means that it is gone or does
+// not answer: this one has the sockets.
 func (g *Giver) Commit(ctx context.Context, rate int) error {
 	if err := g.send(message{Is: isCommit, Rate: rate}); err != nil {
+		if refused := g.Refused(); refused != nil {
+			return refused
+		}
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	_, err := g.want(ctx, isStopped)
-	return err
+	select {
+	case err := <-g.last:
+		g.last <- err
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Release tells that the other end is not needed in reserve any more, and ends the connection.
