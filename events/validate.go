@@ -1,6 +1,7 @@
 package events
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -274,17 +275,20 @@ func (d *Domain) normalizeURIs(field string) error {
 	if len(d.URIs) == 0 || len(d.URIs) > maxURIs {
 		return ErrBadValue.With("a domain has 1 to %d URIs", maxURIs).At(join(field, "uris"))
 	}
-	seen := map[string]bool{}
+	seen := map[string]string{}   // by what it matches
 	d.URIs = slices.Clone(d.URIs) // the caller's stay as they are
 	for i, u := range d.URIs {
 		at := fmt.Sprintf("%s[%d]", join(field, "uris"), i)
-		if !pathForm.MatchString(u.Path) || len(u.Path) > 1024 {
-			return ErrBadValue.With("%q is no absolute path", u.Path).At(join(at, "path"))
+		path, err := matchablePath(u.Path)
+		if err != nil {
+			return ErrBadValue.With("%q: %v", u.Path, err).At(join(at, "path"))
 		}
-		if seen[u.Path] {
-			return ErrDuplicateName.With("the path %s stands here twice", u.Path).At(join(at, "path"))
+		d.URIs[i].Path = path
+		prefix := strings.TrimSuffix(path, "/") // a path matches on segment borders, with or without a final slash
+		if other, ok := seen[prefix]; ok {
+			return ErrDuplicateName.With("the path %s stands here already, as %s: only the first one could ever match", u.Path, other).At(join(at, "path"))
 		}
-		seen[u.Path] = true
+		seen[prefix] = u.Path
 		for _, unit := range sortedKeys(u.Origins) {
 			origins, at := u.Origins[unit], join(at, "origins."+unit)
 			if _, ok := d.Units[unit]; !ok {
@@ -304,6 +308,17 @@ func (d *Domain) normalizeURIs(field string) error {
 		}
 	}
 	return nil
+}
+
+// matchablePath is the normal form of a path that requests are to be matched with.
+func matchablePath(path string) (string, error) {
+	if !pathForm.MatchString(path) || len(path) > 1024 {
+		return "", errors.New("no absolute path")
+	}
+	if path, err := NormalPath(path); err != nil || !HasParameters(path) {
+		return path, err
+	}
+	return "", errors.New(`a segment has parameters (";"), which servers may take off: match without them`)
 }
 
 func oneOf(v *string, field string, allowed ...string) error {

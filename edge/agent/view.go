@@ -159,8 +159,12 @@ func (v *views) site(s *events.State, d *events.Domain, view *handshake.View, ad
 		}
 	}
 	for _, u := range d.URIs {
+		path, err := events.NormalPath(u.Path)
+		if err != nil { // of a domain that is older than this check: no request has such a path
+			continue
+		}
 		site.URIs = append(site.URIs, handshake.URI{
-			Path: u.Path, Origins: u.Origins[v.self.Unit], ConnectTimeout: time.Duration(u.ConnectTimeout), Health: u.Health,
+			Path: path, Origins: u.Origins[v.self.Unit], ConnectTimeout: time.Duration(u.ConnectTimeout), Health: u.Health,
 		})
 	}
 	slices.SortStableFunc(site.URIs, func(a, b handshake.URI) int {

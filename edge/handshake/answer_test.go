@@ -71,13 +71,14 @@ func TestLocation(t *testing.T) {
 		{"auto", "/chat?", true, "https://" + host + "/chat?"},
 		{"http", "/chat?a=%0d%0a&b=c d", true, ""}, // a space ends the target: no request at all
 		{"http", "/chat?a=%0d%0a", true, "http://" + host + "/chat?a=%0d%0a"},
-		{"https", "/chat/..//x?y=http://z", false, "https://" + host + "/chat/..//x?y=http://z"},
+		{"https", "/chat//%7ex%2c?y=http://z/..//%7e", false, "https://" + host + "/chat/~x%2C?y=http://z/..//%7e"},
+		{"https", "/chat/../x", false, ""}, // what a client resolves here need not be what it has asked for
 		{"ws", "/chat", true, "ws://" + host + "/chat"},
 		{"wss", "/chat", false, "wss://" + host + "/chat"},
 		{"protocol-relative", "/chat", false, "//" + host + "/chat"},
 		// The client's path can not become another host, not even with the scheme left out.
-		{"auto", "//evil.example/x", false, "http://" + host + "//evil.example/x"},
-		{"protocol-relative", "//evil.example/x", false, "//" + host + "//evil.example/x"},
+		{"auto", "//evil.example/x", false, "http://" + host + "/evil.example/x"},
+		{"protocol-relative", "//evil.example/x", false, "//" + host + "/evil.example/x"},
 		{"protocol-relative", "/@evil.example", false, "//" + host + "/@evil.example"},
 		{"auto", `/\evil.example`, false, ""},
 		{"auto", "http://websocket.msha.tech", false, "http://" + host + "/"},

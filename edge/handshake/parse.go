@@ -128,12 +128,12 @@ func (r *Request) requestLine(line string) *Error {
 		return malformed("malformed request line")
 	}
 	r.Method = method
-	if r.Authority, r.Target, ok = splitTarget(target); !ok {
+	if r.Authority, target, ok = splitTarget(target); !ok {
 		return malformed("the request target must be a path or an absolute http URL in printable ASCII")
 	}
 	r.absolute = r.Authority != ""
-	if r.Path, r.Query, ok = splitPath(r.Target); !ok {
-		return malformed("malformed path in the request target")
+	if err := r.setTarget(target); err != nil {
+		return err
 	}
 	return checkVersion(version)
 }

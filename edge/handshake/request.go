@@ -14,8 +14,8 @@ type Field struct {
 // It is immutable and safe for concurrent use.
 type Request struct {
 	Method    string
-	Target    string  // path and query as sent, starts with "/", printable ASCII without "#"
-	Path      string  // the path in Target, not decoded
+	Target    string  // Path and, as it was sent, the query; printable ASCII without "#"
+	Path      string  // in normal form (events.NormalPath), starts with "/"
 	Query     string  // what follows the "?" in Target, not decoded
 	Authority string  // host[:port] the client asked for: of an absolute-form target, else of the Host field
 	Host      string  // Authority in lower case without port, brackets and the root's trailing dot

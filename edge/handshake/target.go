@@ -3,6 +3,8 @@ package handshake
 import (
 	"net/netip"
 	"strings"
+
+	"github.com/unitgate/unitgate/events"
 )
 
 // splitTarget reads a request-target in origin-form or absolute-form (RFC 9112 section 3.2). authority is empty for
@@ -33,22 +35,21 @@ func splitTarget(s string) (authority, target string, ok bool) {
 	return authority, target, authority != ""
 }
 
-// splitPath splits a target and checks the path's percent-encoding. A backslash in a path is refused, because URL
-// parsers of browsers take it for a slash and others do not.
-func splitPath(target string) (path, query string, ok bool) {
-	path, query, _ = strings.Cut(target, "?")
-	for i := 0; i < len(path); i++ {
-		switch path[i] {
-		case '\\':
-			return "", "", false
-		case '%':
-			if i+2 >= len(path) || !isHex(path[i+1]) || !isHex(path[i+2]) {
-				return "", "", false
-			}
-			i += 2
+// setTarget splits a target, and has the path in the one form in which it is matched and passed on: what an origin, or a
+// Location, is given is what this edge has decided by. The query stays as it was sent, byte for byte.
+func (r *Request) setTarget(target string) *Error {
+	path, query, asked := strings.Cut(target, "?")
+	normal, err := events.NormalPath(path)
+	if err != nil {
+		return &Error{400, "bad_path", err.Error()}
+	}
+	r.Target, r.Path, r.Query = target, normal, query
+	if len(normal) != len(path) || normal != path {
+		if r.Target = normal; asked {
+			r.Target += "?" + query
 		}
 	}
-	return path, query, true
+	return nil
 }
 
 // hostOf is the lower-case host of an authority host[:port], without port, brackets and the root's trailing dot.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
 )
 
@@ -100,7 +101,10 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 		return vd
 	}
 	uri := site.uri(req.Path)
-	if uri == nil {
+	switch {
+	case events.HasParameters(req.Path) && uri != site.uri(events.BarePath(req.Path)):
+		return Refuse(400, "bad_path", `what this path names depends on whether its parameters (";") belong to it`)
+	case uri == nil:
 		return Refuse(404, "unknown_uri", "no service at this path")
 	}
 	typ, code, reason := v.unitType(req, site)
@@ -184,7 +188,7 @@ func (v *View) Serves(typ, routerID string) (*routing.Route, bool) {
 // redirect them to.
 func (v *View) servesUnmarked(t *Type) bool { return t.Local || v.Unit == v.Center }
 
-// uri is the longest path that is a prefix of path and ends on a segment border.
+// uri is the longest path that is a prefix of path and ends on a segment border. Both are in normal form.
 func (s *Site) uri(path string) *URI {
 	for i := range s.URIs {
 		prefix := strings.TrimSuffix(s.URIs[i].Path, "/")

@@ -40,6 +40,12 @@ func TestDecide(t *testing.T) {
 		{`… but not /ab`, head("GET /ab HTTP/1.1"), "404 unknown_uri"},
 		{`… and the longest wins`, head("GET /a/deep/x HTTP/1.1", "+routerId: 8330"), `serve by_local "8330" 8330 at unbj:3`},
 		{`a final slash of the config makes no difference`, head("GET /b HTTP/1.1", "+routerId: 8330"), `serve by_local "8330" 8330 at unbj:4`},
+		{`RFC 3986 6.2.2: another spelling is the same path`, head("GET //%61//deep HTTP/1.1", "+routerId: 8330"), `serve by_local "8330" 8330 at unbj:3`},
+		{`… which it is not in another case (6.2.2.1)`, head("GET /A/deep HTTP/1.1", "+routerId: 8330"), "404 unknown_uri"},
+		{`dot segments name nothing`, head("GET /a/../none HTTP/1.1"), "400 bad_path"},
+		{`parameters are a server's affair`, head("GET /a/deep/x;y=1 HTTP/1.1", "+routerId: 8330"), `serve by_local "8330" 8330 at unbj:3`},
+		{`… but not where they decide whose it is`, head("GET /a/deep;y=1/x HTTP/1.1"), "400 bad_path"},
+		{`… or whether it is anything`, head("GET /chat%3by HTTP/1.1"), "400 bad_path"},
 		{`"origins all down 502": the unit has none for the URI`, head("GET /none HTTP/1.1", "+routerId: 8330"), "502 no_origins"},
 		{`… which is the owner's affair only`, head("GET /none HTTP/1.1", "+routerId: 1111"), toCenter + "/none"},
 
