@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/services/outbound"
 )
 
 const (
@@ -28,8 +29,11 @@ type names struct {
 	roots  *x509.CertPool // nil: the system's
 }
 
-func worldNames() names {
-	return names{lookup: net.DefaultResolver.LookupHost, dial: (&net.Dialer{}).DialContext}
+// worldNames looks at the world's names. An operator writes sub-domains, and a verdict says
+// what became of a connection: so certificates are looked at only where an operator's word
+// may lead the control plane.
+func worldNames(to *outbound.Policy) names {
+	return names{lookup: net.DefaultResolver.LookupHost, dial: to.AlsoAll().DialContext}
 }
 
 // found is what is wrong with one name; the zero value says that nothing is.
@@ -114,7 +118,10 @@ func (n names) look(ctx context.Context, subdomain, scheme string) found {
 	}
 	leaf, err := n.certificate(ctx, host, net.JoinHostPort(addresses[0], port))
 	var bad *tls.CertificateVerificationError
+	var refused *outbound.Refused
 	switch must := scheme == "https" || scheme == "wss"; {
+	case errors.As(err, &refused):
+		return found{why: "its certificate is not looked at: " + refused.Error(), mild: true}
 	case err == nil && time.Until(leaf.NotAfter) < certRemaining:
 		return found{why: "its certificate ends on " + leaf.NotAfter.UTC().Format(time.DateOnly), mild: true}
 	case err == nil:

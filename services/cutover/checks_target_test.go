@@ -222,6 +222,37 @@ func TestSubdomainNames(t *testing.T) {
 	}
 }
 
+// An operator's sub-domain that leads to the control plane's own machine does not make it
+// knock at its ports there and tell what it found.
+func TestSubdomainsAreNoPortScanner(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Error("the port was knocked at")
+			_ = c.Close()
+		}
+	}()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	for _, to := range []string{"127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0", "169.254.169.254"} {
+		n := worldNames(nil)
+		n.lookup = func(context.Context, string) ([]string, error) { return []string{to}, nil }
+		for _, scheme := range []string{"wss", "https", "auto"} {
+			f := n.look(t.Context(), "a.shop.test:"+port, scheme)
+			if !f.mild || !strings.Contains(f.why, "is not looked at") {
+				t.Errorf("%s by %s: %+v", to, scheme, f)
+			}
+		}
+	}
+}
+
 func TestSubdomains(t *testing.T) {
 	b := newBed(t)
 	b.want(b.check("subdomains"), events.Pass, "2 of 2 sub-domains")

@@ -13,6 +13,7 @@ import (
 	"github.com/unitgate/unitgate/events/journal"
 	"github.com/unitgate/unitgate/events/routing"
 	"github.com/unitgate/unitgate/services/command"
+	"github.com/unitgate/unitgate/services/outbound"
 )
 
 // Preparer measures what a command about a cutover, or about the end of a domain, needs to know before it is decided. What it measured goes into the
@@ -36,7 +37,14 @@ type Source interface {
 
 // NewPreparer makes a Preparer for the fleet's namespace.
 func NewPreparer(fleet *Fleet, js jetstream.JetStream, source Source) *Preparer {
-	return &Preparer{fleet: fleet, js: js, source: source, now: time.Now, names: worldNames(), spans: spansBy(nil)}
+	return &Preparer{fleet: fleet, js: js, source: source, now: time.Now, names: worldNames(nil), spans: spansBy(nil)}
+}
+
+// Dials says whom an operator's word may lead this process to. It is called before the first
+// command comes; without it outbound's default counts.
+func (p *Preparer) Dials(to *outbound.Policy) *Preparer {
+	p.names = worldNames(to)
+	return p
 }
 
 // Traced makes the preparer emit a span of every precheck. It is called before the first command comes.

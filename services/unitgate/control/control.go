@@ -24,6 +24,7 @@ import (
 	"github.com/unitgate/unitgate/services/command"
 	"github.com/unitgate/unitgate/services/cutover"
 	"github.com/unitgate/unitgate/services/dns"
+	"github.com/unitgate/unitgate/services/outbound"
 	"github.com/unitgate/unitgate/services/projector"
 )
 
@@ -36,6 +37,7 @@ type Config struct {
 	Replicas int // of journals and buckets; 0: three on a cluster of at least three servers, else one
 	Log      *slog.Logger
 	Hooks    *cutover.HookCaller  // nil: hooks cannot be called, and fail
+	Dials    *outbound.Policy     // what a configuration lets this process connect to, hooks apart; nil: the default
 	Tracing  trace.TracerProvider // nil: nothing is traced
 
 	Meters metric.MeterProvider // nil: nothing is measured

@@ -38,7 +38,7 @@ func newNamespace(c *Control, j journal.Journal) *namespace {
 	log := c.cfg.Log.With("namespace", j.Namespace())
 	n := &namespace{projector: projector.New(j, c.snaps, true, c.cfg.Log), log: log, nc: c.cfg.NC, tracing: c.cfg.Tracing}
 	fleet := cutover.NewFleet(c.cfg.NC, j.Namespace())
-	n.handler = command.NewHandler(n.projector, cutover.NewPreparer(fleet, c.js, n.projector).Traced(c.cfg.Tracing), time.Now, log).Traced(c.cfg.Tracing)
+	n.handler = command.NewHandler(n.projector, cutover.NewPreparer(fleet, c.js, n.projector).Dials(c.cfg.Dials).Traced(c.cfg.Tracing), time.Now, log).Traced(c.cfg.Tracing)
 	n.handler.Measure(c.meters.commands)
 	n.manager = cutover.New(cutover.Config{
 		NC: c.cfg.NC, JS: c.js, Namespace: j.Namespace(), Epoch: j.Epoch(), States: n.projector, Submit: n.handler,

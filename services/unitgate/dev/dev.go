@@ -24,6 +24,7 @@ import (
 	"github.com/unitgate/unitgate/edge"
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/services/cutover"
+	"github.com/unitgate/unitgate/services/outbound"
 	"github.com/unitgate/unitgate/services/telemetry"
 	"github.com/unitgate/unitgate/services/unitgate/configfile"
 	"github.com/unitgate/unitgate/services/unitgate/control"
@@ -38,6 +39,7 @@ type Options struct {
 	Edges     int              // of each unit
 	Log       *slog.Logger
 	Hooks     *cutover.HookCaller // nil: hooks cannot be called, and fail
+	Dials     *outbound.Policy    // as in control.Config
 	OTLP      string              // URL of a collector for traces; "": what the standard variables say
 }
 
@@ -175,7 +177,7 @@ func (d *Dev) startControl(ctx context.Context) error {
 		return err
 	}
 	if d.control, err = control.Start(ctx, control.Config{
-		NC: d.nc, Replicas: 1, Log: d.o.Log, Incarnation: d.incarnation, Hooks: d.o.Hooks, Tracing: t.TracerProvider(),
+		NC: d.nc, Replicas: 1, Log: d.o.Log, Incarnation: d.incarnation, Hooks: d.o.Hooks, Dials: d.o.Dials, Tracing: t.TracerProvider(),
 	}); err != nil {
 		return fmt.Errorf("control plane: %w", err)
 	}
