@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -69,7 +70,7 @@ const maxHooks = 5
 // Hook is an HTTP callback of a namespace's cutovers: a POST with the cutover's id, units and state.
 type Hook struct {
 	Name    string   `json:"name"`
-	URL     string   `json:"url"`               // http or https, without credentials
+	URL     string   `json:"url"`               // http or https, without credentials; {secret} in path or query stands for what the control plane alone knows
 	On      string   `json:"on"`                // "pre": before the first fence; "post": after the end
 	Wait    string   `json:"wait,omitempty"`    // "success": fails the cutover otherwise; "end": for any answer; "none"; "": success before, none after
 	Timeout Duration `json:"timeout,omitempty"` // of one call; 0: 10 s
@@ -91,8 +92,13 @@ const (
 	HookTimeout     = "hook_timeout"     // it did not answer in time
 	HookUnreachable = "hook_unreachable" // it could not be connected to, or broke off
 	HookRefused     = "hook_refused"     // it answered with something else than 2xx; redirects are not followed
-	HookNoSecret    = "hook_no_secret"   // it was not called: the control plane has nothing to sign the call with
+	HookNoSecret    = "hook_no_secret"   // it was not called: the control plane has nothing to sign the call with, or not its secret URL
+	HookNotAllowed  = "hook_not_allowed" // it was not called: the control plane may not connect to its address
 )
+
+// HookSecret stands in a hook's URL for the part that is no business of those who read the
+// journal: the control plane has it from a file of its own.
+const HookSecret = "{secret}"
 
 // checkHooks validates a namespace's hooks and fills in what they leave open. Errors are *Error.
 func checkHooks(hooks []Hook, field string) error {
@@ -158,6 +164,12 @@ func (h *Hook) check(at string) error {
 	}
 	if u.User != nil {
 		return ErrBadValue.With("credentials have no place in the journal: the call is signed instead").At(join(at, "url"))
+	}
+	if i := strings.Index(h.URL, HookSecret); i >= 0 {
+		// Behind the host, so that the journal says where the secret goes.
+		if begin := strings.Index(h.URL, "://") + len("://"); !strings.Contains(h.URL[begin:i], "/") || strings.Contains(h.URL, "#") || strings.Count(h.URL, HookSecret) > 1 {
+			return ErrBadValue.With("want %s once, in the path or the query", HookSecret).At(join(at, "url"))
+		}
 	}
 	if h.Timeout == 0 {
 		h.Timeout = Duration(10 * time.Second)

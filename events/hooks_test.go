@@ -75,3 +75,18 @@ func TestPreHooksHoldTheFence(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// A hook's URL says where it goes, whatever part of it is secret, and holds no credentials.
+func TestURLsOfHooks(t *testing.T) {
+	for url, ok := range map[string]bool{
+		"https://ops.example/a": true, "https://chat.example/hooks/{secret}": true, "https://chat.example/?a={secret}&b": true,
+		"https://{secret}/": false, "https://chat.example:{secret}/": false, "https://chat.example?a={secret}": false, "{secret}": false, "{secret}://a/": false,
+		"https://chat.example/{secret}/{secret}": false, "https://chat.example/#{secret}": false, "https://me:{secret}@chat.example/": false,
+		"https://me@chat.example/": false, "ftp://ops.example/": false, "https:///a": false, "https://ops.example/\n": false,
+	} {
+		err := checkHooks([]Hook{{Name: "ask", URL: url, On: "pre"}}, "hooks")
+		if (err == nil) != ok {
+			t.Errorf("%q: %v", url, err)
+		}
+	}
+}

@@ -154,7 +154,7 @@ func walkEverything(t *testing.T, url string, c *capture) *walk {
 	}
 	s := &harness.System{API: harness.API{NATS: url, Namespace: "async"}, Domain: "async.example"}
 	control := func() {
-		s.Control = harness.Start(t, "control", "--nats", url, "-n", "async", "--admin", "127.0.0.1:0", "--hook-secret-file", secret)
+		s.Control = harness.Start(t, "control", "--nats", url, "-n", "async", "--admin", "127.0.0.1:0", "--hook-secret-file", secret, "--hook-allow", "127.0.0.1")
 		harness.Eventually(t, within, "a control plane answers", func() bool {
 			_, err := nc.Request("unitgate.api.async.cutover.show", []byte(`{"data":{"cutover":"c1"}}`), time.Second)
 			return err == nil // the capture hears it, too, so that nobody says that nobody is there

@@ -127,7 +127,7 @@ func TestImage(t *testing.T) {
 		Domain: "shop.example.com",
 	}
 	admin := freeAddr(t)
-	image.Start(t, "control", "--nats", nats.URL, "--nkey", "/run/secrets/unitgate/control", "--hook-secret-file", "/run/secrets/unitgate/hook", "--admin", admin)
+	image.Start(t, "control", "--nats", nats.URL, "--nkey", "/run/secrets/unitgate/control", "--hook-secret-file", "/run/secrets/unitgate/hook", "--hook-allow", "127.0.0.1", "--admin", admin)
 	cfg := harness.Config{Namespace: "shop", Domain: system.Domain}
 	seen := harness.NewRegister()
 	for _, u := range []harness.Unit{{ID: "center", Range: "0-5997"}, {ID: "unbj", Range: "5998-9999"}} {

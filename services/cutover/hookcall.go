@@ -3,57 +3,57 @@ package cutover
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/google/uuid"
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
+	"github.com/unitgate/unitgate/services/outbound"
 )
 
-const (
-	// MinHookSecret is the least length of the secret that signs calls, in bytes.
-	MinHookSecret = 16
+const maxHookAnswer = 16 << 10 // of an answer's body; what is behind that is not read
 
-	maxHookAnswer = 16 << 10 // of an answer's body; what is behind that is not read
-	maxHookQuote  = 160      // of it that a result quotes
-)
+// HookConfig says how hooks are called.
+type HookConfig struct {
+	// Secret is the secret from which the keys of all hooks follow, read for each call.
+	// Nil, or an empty one: there is none, and a hook without a key of its own is not
+	// called.
+	Secret func() ([]byte, error)
+	Own    func(namespace, hook string) (HookOwn, error) // what one hook has of its own; nil: nothing
+	To     *outbound.Policy                              // whom hooks may call; nil: its default
+}
 
-// HookCaller calls the hooks of cutovers: POST of a HookCall, signed. It may be used by any number of goroutines.
+// HookCaller calls the hooks of cutovers: POST of a HookCall, signed (see HookKey and
+// HookSignature). It may be used by any number of goroutines.
 //
-// The headers of a call are Unitgate-Delivery, which is the same for every call of one hook of one cutover;
-// Unitgate-Timestamp, in seconds of Unix time; and Unitgate-Signature, "v1=" and the hex HMAC-SHA256 of the timestamp, a
-// dot and the body. A receiver compares the signature, refuses timestamps that are minutes away from its own clock, and
-// takes a delivery that it knows for the same one.
+// The headers of a call are Unitgate-Delivery, which is the same for every call of one
+// hook of one cutover; Unitgate-Timestamp, in seconds of Unix time; and
+// Unitgate-Hook-Signature, "v2=" and the HookSignature. A receiver compares the
+// signature, refuses timestamps that are minutes away from its own clock, and takes a
+// delivery that it knows for the same one. Unitgate-Signature ("v1=" and the Signature)
+// is for receivers from before the second form: it is left out once a hook has a key of
+// its own.
 type HookCaller struct {
-	secret func() ([]byte, error)
+	cfg    HookConfig
 	now    func() time.Time
 	client *http.Client
 }
 
-// NewHookCaller makes a caller that signs with what secret returns at the time of a call.
-func NewHookCaller(secret func() ([]byte, error)) *HookCaller {
-	return &HookCaller{secret: secret, now: time.Now, client: &http.Client{
+// NewHookCaller makes a caller.
+func NewHookCaller(cfg HookConfig) *HookCaller {
+	return &HookCaller{cfg: cfg, now: time.Now, client: &http.Client{
 		// A signed body goes where the configuration says and nowhere else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSHandshakeTimeout: 10 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10, ForceAttemptHTTP2: true,
-		},
+		Transport:     cfg.To.Transport(),
 	}}
 }
 
@@ -112,39 +112,53 @@ func hookCall(epoch string, o CallHook) HookCall {
 	}
 }
 
-// Call calls a hook of a cutover in the journal of that epoch, for as long as the hook's timeout allows.
-func (h *HookCaller) Call(ctx context.Context, epoch string, o CallHook) events.HookResult {
+// Call calls a hook of a cutover in the journal of that epoch, for as long as the hook's
+// timeout allows. The error is for the log of this process alone: why there is no answer,
+// in the words of those who found out. The result, which every role reads in the journal,
+// says nothing that a receiver chose to say (see hooktold.go).
+func (h *HookCaller) Call(ctx context.Context, epoch string, o CallHook) (events.HookResult, error) {
 	res := events.HookResult{Name: o.Hook.Name, On: o.Hook.On}
 	begun := time.Now()
-	res.Status, res.Code, res.Message = h.call(ctx, hookCall(epoch, o), o)
+	said, err := h.call(ctx, hookCall(epoch, o), o)
+	res.Status, res.Code, res.Message = said.status, said.code, said.message
 	res.OK, res.Took = res.Code == "", events.Duration(time.Since(begun).Round(time.Microsecond))
-	return res
+	return res, err
 }
 
-func (h *HookCaller) call(ctx context.Context, c HookCall, o CallHook) (status int, code, message string) {
+// answered is what a result says of a call.
+type answered struct {
+	status        int
+	code, message string
+}
+
+func (h *HookCaller) call(ctx context.Context, c HookCall, o CallHook) (answered, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(o.Hook.Timeout))
 	defer cancel()
 	req, err := h.request(ctx, c, o)
 	if err != nil {
-		return 0, events.HookNoSecret, err.Error()
+		return answered{code: events.HookNoSecret, message: "not called: " + err.Error()}, nil
 	}
 	answer, err := h.client.Do(req)
 	if err != nil {
-		code, message = h.unanswered(ctx, o.Hook, err)
-		return 0, code, message
+		return unanswered(ctx, o.Hook, err)
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxHookAnswer))
-	switch said := quote(body); {
-	case answer.StatusCode >= 300 && answer.StatusCode < 400:
-		return answer.StatusCode, events.HookRefused, fmt.Sprintf("%s: redirects are not followed, give the hook its final URL", answer.Status)
-	case answer.StatusCode < 200 || answer.StatusCode > 299:
-		return answer.StatusCode, events.HookRefused, answer.Status + said
+	switch status := answer.StatusCode; {
+	case status >= 300 && status < 400:
+		return answered{status, events.HookRefused, line(status) + ": redirects are not followed, give the hook its final URL"}, nil
+	case status < 200 || status > 299:
+		t := answered{status, events.HookRefused, line(status)}
+		if h.cfg.To.Names(req.URL.Hostname()) {
+			t.message += quote(body)
+		}
+		return t, nil
 	case err != nil: // it was cut off in the middle, or took too long
-		code, message = h.unanswered(ctx, o.Hook, err)
-		return answer.StatusCode, code, message
+		t, err := unanswered(ctx, o.Hook, err)
+		t.status = status
+		return t, err
 	default:
-		return answer.StatusCode, "", answer.Status + said
+		return answered{status: status, message: line(status)}, nil
 	}
 }
 
@@ -154,59 +168,25 @@ func (h *HookCaller) request(ctx context.Context, c HookCall, o CallHook) (*http
 	if err != nil {
 		return nil, err
 	}
-	secret, err := h.secret()
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("not called: the secret that signs calls cannot be had: %w", err)
-	case len(secret) == 0:
-		return nil, errors.New("not called: start the control plane with --hook-secret-file, or UNITGATE_HOOK_SECRET, so that calls can be signed")
-	case len(secret) < MinHookSecret:
-		return nil, fmt.Errorf("not called: the secret that signs calls has %d bytes, at least %d are wanted", len(secret), MinHookSecret)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.Hook.URL, bytes.NewReader(body))
+	s, err := h.sealing(c.Namespace, o.Hook)
 	if err != nil {
-		return nil, errors.New("not called: the URL is none") // the configuration was checked: it cannot be
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(body))
+	if err != nil {
+		return nil, errors.New("the URL is none") // the configuration was checked: it cannot be
 	}
 	at := strconv.FormatInt(h.now().Unix(), 10)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "unitgate")
 	req.Header.Set("Unitgate-Delivery", c.ID)
 	req.Header.Set("Unitgate-Timestamp", at)
-	req.Header.Set("Unitgate-Signature", "v1="+Signature(secret, at, body))
+	req.Header.Set("Unitgate-Hook-Signature", "v2="+HookSignature(s.key, http.MethodPost, s.url, at, body))
+	if len(s.shared) > 0 {
+		req.Header.Set("Unitgate-Signature", "v1="+Signature(s.shared, at, body))
+	}
 	if t, ok := o.Cutover.Trace(); ok {
 		req.Header.Set("Traceparent", t.Traceparent())
 	}
 	return req, nil
-}
-
-// Signature is what a receiver compares: the hex HMAC-SHA256 under the secret of the timestamp, a dot and the body.
-func Signature(secret []byte, timestamp string, body []byte) string {
-	mac := hmac.New(sha256.New, secret)
-	fmt.Fprintf(mac, "%s.%s", timestamp, body)
-	return hex.EncodeToString(mac.Sum(nil))
-}
-
-// unanswered says why there is no answer, without the URL: what stands in it may be somebody's business alone.
-func (h *HookCaller) unanswered(ctx context.Context, hook events.Hook, err error) (code, message string) {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return events.HookTimeout, fmt.Sprintf("no answer within %s", time.Duration(hook.Timeout))
-	}
-	if u := (*url.Error)(nil); errors.As(err, &u) {
-		err = u.Err
-	}
-	return events.HookUnreachable, err.Error()
-}
-
-// quote is the beginning of an answer's body on one line, with what stands before it.
-func quote(body []byte) string {
-	line := strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(string(body[:min(len(body), maxHookQuote)]), ""))
-	if line = strings.Join(strings.Fields(line), " "); line == "" {
-		return ""
-	}
-	return ": " + line
 }

@@ -97,7 +97,7 @@ func New(cfg Config) *Manager {
 		cfg.Clock = bootClock
 	}
 	if cfg.Hooks == nil {
-		cfg.Hooks = NewHookCaller(func() ([]byte, error) { return nil, nil })
+		cfg.Hooks = NewHookCaller(HookConfig{})
 	}
 	seed := make([]byte, ed25519.SeedSize)
 	rand.Read(seed) // never fails, see crypto/rand
@@ -360,12 +360,21 @@ func (l *loop) perform(office context.Context, out Output) {
 		answers := l.fleet.Witnesses(l.io, out.Edges, out.Question, l.clock)
 		l.post(l.io, func(at At) Input { return Inquired{at, out.Round, answers} })
 	case CallHook:
-		res := l.cfg.Hooks.Call(office, l.cfg.Epoch, out)
-		l.cfg.Logger.Info("hook", "namespace", l.cfg.Namespace, "cutover", out.Cutover.ID, "trace_id", traceID(out.Cutover.Traceparent), "hook", res.Name, "on", res.On, "ok", res.OK, "status", res.Status, "code", res.Code, "took", time.Duration(res.Took))
+		res, err := l.cfg.Hooks.Call(office, l.cfg.Epoch, out)
+		l.logHook(out, res, err)
 		if office.Err() == nil { // else the successor calls it again
 			l.post(office, func(at At) Input { return HookEnded{at, out.Cutover.ID, res} })
 		}
 	}
+}
+
+func (l *loop) logHook(out CallHook, res events.HookResult, err error) {
+	log := l.cfg.Logger
+	if err != nil {
+		log = log.With("err", err)
+	}
+	log.Info("hook", "namespace", l.cfg.Namespace, "cutover", out.Cutover.ID, "trace_id", traceID(out.Cutover.Traceparent),
+		"hook", res.Name, "on", res.On, "ok", res.OK, "status", res.Status, "code", res.Code, "took", time.Duration(res.Took))
 }
 
 func (l *loop) bucket() (jetstream.KeyValue, error) {

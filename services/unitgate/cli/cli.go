@@ -154,6 +154,7 @@ func (c *cli) app() *fisk.Application {
 	c.addSLB(app)
 	c.addOperator(app)
 	c.addEvict(app)
+	c.addHookKey(app)
 	c.addDurable(app)
 	c.addConnect(app)
 	return app

@@ -37,7 +37,7 @@ func (s *servers) runControl(ctx context.Context) error {
 	if s.replicas < 0 || s.replicas > 5 {
 		return usage("--journal-replicas %d: want 0 to 5", s.replicas)
 	}
-	hooks, err := s.hooks.caller()
+	hooks, dials, err := s.hooks.caller()
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (s *servers) runControl(ctx context.Context) error {
 		return err
 	}
 	defer a.Close()
-	running := c.start(ctx, control.Config{NC: c.nc, Replicas: s.replicas, DNS: providers, Hooks: hooks, Log: c.log, Tracing: tel.TracerProvider(), Meters: tel.MeterProvider()})
+	running := c.start(ctx, control.Config{NC: c.nc, Replicas: s.replicas, DNS: providers, Hooks: hooks, Dials: dials, Log: c.log, Tracing: tel.TracerProvider(), Meters: tel.MeterProvider()})
 	if running == nil {
 		return nil
 	}

@@ -13,7 +13,7 @@ type devCmd struct {
 	*cli
 	dev.Options
 	file, readyFile string
-	hooks           hookSecret
+	hooks           hookFlags
 	logs            logging
 }
 
@@ -25,7 +25,7 @@ func (c *cli) addDev(p parent) {
 	cmd.Flag("free-ports", "let the kernel choose the ports, instead of 4222, 7101, 7102, 7201, …").UnNegatableBoolVar(&d.FreePorts)
 	d.Edges = 2
 	addNumber(cmd, "edges", "edges of each unit; 2 if not given", &d.Edges)
-	d.hooks.add(cmd)
+	d.hooks.add(cmd, devHooks)
 	d.logs.add(cmd, "warn")
 	addOTLP(cmd, &d.OTLP)
 	cmd.Flag("ready-file", "written when everything serves").PlaceHolder("FILE").StringVar(&d.readyFile)
@@ -35,7 +35,7 @@ func (d *devCmd) run(ctx context.Context) (err error) {
 	if d.Edges < 1 || d.Edges > 99 {
 		return usage("--edges %d: want 1 to 99", d.Edges)
 	}
-	if d.Hooks, err = d.hooks.caller(); err != nil {
+	if d.Hooks, d.Dials, err = d.hooks.caller(); err != nil {
 		return err
 	}
 	if d.file != "" {

@@ -19,7 +19,6 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/unitgate/unitgate/services/cutover"
 	"github.com/unitgate/unitgate/services/unitgate/cli"
 	"github.com/unitgate/unitgate/services/unitgate/dev"
 )
@@ -130,7 +129,10 @@ func TestDev(t *testing.T) {
 		hooks := receiver()
 		e.Defer(hooks.Close)
 		e.Setenv("HOOKS", hooks.URL)
-		caller := cutover.NewHookCaller(func() ([]byte, error) { return []byte(hookSecret), nil })
+		caller, err := hookCaller(hooks.URL)
+		if err != nil {
+			return err
+		}
 		d, err := dev.Start(t.Context(), dev.Options{FreePorts: true, Edges: 1, Log: slog.New(slog.NewTextHandler(log, nil)), Hooks: caller})
 		if err != nil {
 			return err

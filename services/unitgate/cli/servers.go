@@ -24,7 +24,7 @@ type servers struct {
 	*cli
 	admin    string
 	replicas int
-	hooks    hookSecret
+	hooks    hookFlags
 	edge     edge.Config
 	tls      tlsFlags
 	front    frontFlags
@@ -38,7 +38,7 @@ func (c *cli) addServers(p parent) {
 	c.addDev(p)
 	ctl := c.command(p, "control", "Run the control plane; any number of replicas may run against one NATS", s.runControl)
 	addNumber(ctl, "journal-replicas", "copies of journals; three on a cluster, else one, if not given", &s.replicas)
-	s.hooks.add(ctl)
+	s.hooks.add(ctl, "")
 	ctl.Flag("dns-rfc2136-server", "DNS server that takes the names of domains with provider rfc2136").Envar("UNITGATE_DNS_RFC2136_SERVER").PlaceHolder("HOST[:PORT]").StringVar(&s.dns.RFC2136Server)
 	ctl.Flag("dns-rfc2136-key-file", "file with its TSIG key, [ALGORITHM:]NAME:SECRET; or set "+dns.RFC2136KeyVariable).PlaceHolder("FILE").StringVar(&s.dns.RFC2136KeyFile)
 	ctl.Flag("dns-alidns-key-file", "file with an access key of alidns, ID:SECRET; or set "+dns.AliDNSKeyVariable).PlaceHolder("FILE").StringVar(&s.dns.AliDNSKeyFile)
