@@ -21,6 +21,10 @@ var refused = map[string][]string{
 		"hear unitgate.edge.shop.unbj.unbj-1.evict",      // what another unit's edge is asked
 		"unitgate.edge.shop.unbj.unbj-1.report",          // what another unit's edge says
 		"unitgate.edge.shop.unbj.unbj-1.lease",           //
+		"unitgate.edge.shop.unbj.unbj-1.join",            // and that it is there, or goes for good
+		"unitgate.edge.shop.unbj.unbj-1.leave",           //
+		"unitgate.edge.other.center.center-1.join",       // of another namespace
+		"hear unitgate.edge.shop.center.center-1.join",   // and who hears none cannot answer
 		"unitgate.edge.shop.center.center-2.evict",       // a question, which is the control plane's
 		"unitgate.beacon.shop",                           // who vouches for the head
 		"unitgate.api.shop.unit.put",                     // a command
@@ -88,6 +92,7 @@ func TestDeployedRefuses(t *testing.T) {
 			}
 		}
 	}
+	d.joinsArrive(t)
 	d.repliesStay(t)
 	d.works(t)
 	d.snapshots(t)
@@ -100,6 +105,41 @@ func TestDeployedRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, recovers, "a server's answer is in the journal", func() bool { return d.head(t) > before })
+}
+
+// joinsArrive says as an edge that it joins and that it leaves: the control plane's account hears it on the edge's own
+// subject, and its answer comes back.
+func (d *deployed) joinsArrive(t *testing.T) {
+	t.Helper()
+	control, edge := d.connect(t, "control", nil), d.connect(t, "edge-center", nil)
+	for _, what := range []string{"join", "leave"} {
+		sub, err := control.SubscribeSync("unitgate.edge.*.*.*." + what)
+		if err == nil {
+			err = control.Flush()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers := make(chan error, 1)
+		subject := "unitgate.edge.shop.center.nobody." + what
+		go func() {
+			_, err := edge.Request(subject, []byte("{}"), recovers)
+			answers <- err
+		}()
+		m, err := sub.NextMsg(recovers)
+		if err != nil || m.Subject != subject {
+			t.Fatalf("%s: %v, %v", what, m, err)
+		}
+		if err := m.Respond(nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-answers; err != nil {
+			t.Errorf("%s is not answered: %v", what, err)
+		}
+		if err := sub.Unsubscribe(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func intoJournal() string { return "unitgate.evt.shop.unit.put." + uuid.NewString() }
