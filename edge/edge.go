@@ -24,6 +24,7 @@ import (
 	"github.com/unitgate/unitgate/edge/agent"
 	"github.com/unitgate/unitgate/edge/certs"
 	"github.com/unitgate/unitgate/edge/front"
+	"github.com/unitgate/unitgate/edge/handshake"
 	"github.com/unitgate/unitgate/edge/limit"
 	"github.com/unitgate/unitgate/edge/probe"
 	"github.com/unitgate/unitgate/edge/relay"
@@ -57,7 +58,8 @@ type Config struct {
 	Metrics    Metrics              // shown on the admin listener
 	TraceShare float64              // of handshakes, 0 to 1, of which a span is made
 
-	ProxyProtocol front.Trusted // load balancers, whose connections have to begin with a PROXY header
+	ProxyProtocol front.Trusted     // load balancers, whose connections have to begin with a PROXY header
+	Fields        *handshake.Fields // of clients that reach origins, or do not; nil: as is always so
 
 	Engines          int           // pollers; 0: one for each core
 	MaxHeld          int           // most handshakes held at a time; 0: 10,000
@@ -128,7 +130,7 @@ func New(cfg Config) (e *Edge, err error) {
 	e.relay, err = relay.New(relay.Config{
 		Addrs: cfg.Listen, TLSAddrs: cfg.ListenTLS, Certificate: e.certs.Certificate,
 		Engines: cfg.Engines, Capacity: cfg.Capacity, MaxHeld: cfg.MaxHeld,
-		Limits: cfg.Limits, ProxyProtocol: cfg.ProxyProtocol,
+		Limits: cfg.Limits, ProxyProtocol: cfg.ProxyProtocol, Fields: cfg.Fields,
 		HandshakeTimeout: cfg.HandshakeTimeout, DialTimeout: cfg.DialTimeout, Logger: cfg.Logger,
 		Observers: seen, Tracing: cfg.Tracing, TraceShare: cfg.TraceShare,
 		Inherited: e.takeover.listeners(cfg), Wait: e.takeover != nil,

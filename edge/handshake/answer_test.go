@@ -131,13 +131,18 @@ func TestAppendOrigin(t *testing.T) {
 		},
 		{
 			"names that only look like them pass",
-			"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Foo: 1\r\nX-Forwarded-Prot0: 1\r\nX-Request-Ie: 1\r\nunit-type: 1\r\nUnitgate: 1\r\nxUnitgate-A: 1\r\n\r\n",
-			"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Foo: 1\r\nX-Forwarded-Prot0: 1\r\nX-Request-Ie: 1\r\nunit-type: 1\r\nUnitgate: 1\r\nxUnitgate-A: 1\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\nXForwarded-For: 1\r\nForwarde: 1\r\nX-Request-Ie: 1\r\nunit-type: 1\r\nUnitgate: 1\r\nxUnitgate-A: 1\r\nX-Real: 1\r\nX-: 1\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\nXForwarded-For: 1\r\nForwarde: 1\r\nX-Request-Ie: 1\r\nunit-type: 1\r\nUnitgate: 1\r\nxUnitgate-A: 1\r\nX-Real: 1\r\nX-: 1\r\n",
 		},
 		{
 			"nor make the origin's front drop it (RFC 9110 7.6.1), nor leave the protocol that the edge follows",
 			"GET / HTTP/1.1\r\nHost: a\r\nconnection: upgrade, X-Forwarded-For\r\nUPGRADE: h2c, websocket\r\nConnection: close\r\nUpgrade: x\r\n\r\n",
 			"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+		},
+		{
+			`"remove any header … with the same name as the connection-option" (RFC 9110 7.6.1), but for what makes the handshake`,
+			"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade ,x-hop,, Host\r\nX-Hop: 1\r\nx-HOP: 2\r\nX-Hop-2: 3\r\nconnection:Cookie, Sec-WebSocket-Extensions\r\nCookie: k=v\r\nSec-WebSocket-Extensions: x\r\nKeep-Alive: 1\r\nTE: gzip\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nX-Hop-2: 3\r\nSec-WebSocket-Extensions: x\r\n",
 		},
 		{
 			"subprotocols that name the routerId are the edge's, the others pass",
@@ -154,8 +159,12 @@ func TestAppendOrigin(t *testing.T) {
 		if err != nil {
 			t.Fatal(c.proves, err)
 		}
+		host := req.Authority
+		if strings.Contains(host, ":") {
+			host = `"` + host + `"`
+		}
 		got := string(req.AppendOrigin([]byte("before"), &Forward{Peer: netip.MustParseAddr("::ffff:192.0.2.7"), UnitType: "unit_type", RequestID: "r-1"}))
-		if got != "before"+c.out+"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Request-Id: r-1\r\nunitType: unit_type\r\n\r\n" {
+		if got != "before"+c.out+"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nForwarded: for=192.0.2.7;proto=http;host="+host+"\r\nX-Request-Id: r-1\r\nunitType: unit_type\r\n\r\n" {
 			t.Errorf("%s: %q", c.proves, got)
 		}
 		fencing := &Forward{Peer: netip.MustParseAddr("192.0.2.7"), UnitType: "unit_type", RequestID: "r-1", Epoch: "E1", RuleVersion: 12}
@@ -163,7 +172,7 @@ func TestAppendOrigin(t *testing.T) {
 			t.Errorf("the fencing token: %q", got)
 		}
 		fw := &Forward{Peer: netip.IPv6Loopback(), TLS: true, UnitType: "other", RequestID: "r-2"}
-		if got := string(req.AppendOrigin(nil, fw)); got != c.out+"X-Forwarded-For: ::1\r\nX-Forwarded-Proto: https\r\nX-Request-Id: r-2\r\nunitType: other\r\n\r\n" {
+		if got := string(req.AppendOrigin(nil, fw)); got != c.out+"X-Forwarded-For: ::1\r\nX-Forwarded-Proto: https\r\nForwarded: for=\"[::1]\";proto=https;host="+host+"\r\nX-Request-Id: r-2\r\nunitType: other\r\n\r\n" {
 			t.Errorf("%s, over TLS: %q", c.proves, got)
 		}
 	}

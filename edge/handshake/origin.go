@@ -8,14 +8,16 @@ import (
 
 // Forward is what the edge tells an origin of a client, each in a field of its own.
 type Forward struct {
-	Peer      netip.Addr // X-Forwarded-For: the client's address
-	TLS       bool       // X-Forwarded-Proto: the client came over it
+	Peer      netip.Addr // X-Forwarded-For, and Forwarded's "for": the client's address
+	TLS       bool       // X-Forwarded-Proto, and Forwarded's "proto": the client came over it
 	UnitType  string     // unitType: what the handshake was decided by, whether the client named it or not
 	RequestID string     // X-Request-Id: see Request.ID
 	// Epoch and RuleVersion are a fencing token for origins that want more than the edge can promise of bytes in kernel
 	// buffers (Unitgate-Epoch, Unitgate-Rule-Version): within an epoch a key's version is higher with each owner. "": none.
 	Epoch       string
 	RuleVersion uint64
+
+	Fields *Fields // what else is dropped of the client's, or passed
 
 	// To is the edge to which the handshake is passed on by the edge From; nil: it goes to an origin.
 	To   *Peer
@@ -24,33 +26,37 @@ type Forward struct {
 
 // AppendOrigin appends the request's head as the origin gets it: every header line as the client sent it and in its
 // order, but for these.
-//   - The fields of Forward are ours: the client's are dropped, because it could have put anything there, and the origin
-//     could not tell which part to believe. Peers that may be believed speak PROXY. So are all that begin with
-//     "Unitgate-": they pass between edges and from edges to origins, and no client has any business with them.
-//     ProbeField, the edge's own secret, is one of them.
-//   - Connection and Upgrade are for one hop (RFC 9110 sections 7.6.1 and 7.8) and leave as one line each. A client can
-//     then neither have the origin's front drop fields, X-Forwarded-For for one, nor switch it to another protocol
-//     behind the back of our frame tracking.
+//   - What a client may not say is dropped: claims and, of Forward, Fields. Some of it is ours to say, in fields that
+//     follow its own: the client could have put anything there, and the origin could not tell which part to believe.
+//     Peers that may be believed speak PROXY.
+//   - Connection and Upgrade are for one hop (RFC 9110 sections 7.6.1 and 7.8) and leave as one line each, and the fields
+//     that Connection names are for this hop, too. A client can then neither have the origin's front drop fields,
+//     X-Forwarded-For for one, nor switch it to another protocol behind the back of our frame tracking.
 //   - Of Sec-WebSocket-Protocol the members that name a routerId are the edge's: an origin that chose one would choose no
 //     protocol.
 //   - Of an absolute-form target the path remains, and its authority replaces Host (RFC 9112 section 3.2.2).
 //
-// An edge gets the same with a mark, and with the subprotocols that it has to read. What it tells its origin of the client
-// it takes from the mark.
+// An edge gets the same with a mark, and with what it has to decide by: the subprotocols, and what Connection names. What
+// it tells its origin of the client it takes from the mark.
 func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 	dst = append(dst, r.Method...)
 	dst = append(dst, ' ')
 	dst = append(dst, r.Target...)
 	dst = append(dst, " HTTP/1.1\r\n"...)
+	var hop options
+	var chosen *Fields
+	if fw.To == nil {
+		hop, chosen = r.options(), fw.Fields
+	}
 	connection, upgrade := false, false
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		switch {
-		case internal(f.Name):
 		case strings.EqualFold(f.Name, "Connection"):
 			dst, connection = appendOnce(dst, "Connection: Upgrade\r\n", connection), true
 		case strings.EqualFold(f.Name, "Upgrade"):
 			dst, upgrade = appendOnce(dst, "Upgrade: websocket\r\n", upgrade), true
+		case chosen.drops(f.Name) || hop.has(f.Name):
 		case fw.To == nil && strings.EqualFold(f.Name, protocolField):
 			dst = f.appendProtocols(dst)
 		case r.absolute && strings.EqualFold(f.Name, "Host"):
@@ -63,13 +69,7 @@ func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 		}
 	}
 	if fw.To == nil {
-		dst = append(dst, "X-Forwarded-For: "...)
-		dst = fw.Peer.Unmap().WithZone("").AppendTo(dst)
-		dst = append(dst, "\r\nX-Forwarded-Proto: http"...)
-		if fw.TLS {
-			dst = append(dst, 's')
-		}
-		dst = append(dst, "\r\n"...)
+		dst = r.appendForwarded(dst, fw)
 	} else {
 		dst = appendHop(dst, r, fw)
 	}
@@ -84,6 +84,39 @@ func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 		dst = strconv.AppendUint(dst, fw.RuleVersion, 10)
 	}
 	return append(dst, "\r\n\r\n"...)
+}
+
+// appendForwarded appends where the request comes from: in the fields that everybody reads, and in the one that is
+// specified (RFC 7239). The host is the one that the client asked for, which Host names as well: X-Forwarded-Host and
+// -Port would say nothing more.
+func (r *Request) appendForwarded(dst []byte, fw *Forward) []byte {
+	peer, proto := fw.Peer.Unmap().WithZone(""), "http"
+	if fw.TLS {
+		proto = "https"
+	}
+	dst = append(dst, "X-Forwarded-For: "...)
+	dst = peer.AppendTo(dst)
+	dst = append(dst, "\r\nX-Forwarded-Proto: "...)
+	dst = append(dst, proto...)
+	dst = append(dst, "\r\nForwarded: for="...)
+	if peer.Is4() {
+		dst = peer.AppendTo(dst)
+	} else { // section 6: in brackets, and these only stand in a quoted string
+		dst = append(dst, `"[`...)
+		dst = peer.AppendTo(dst)
+		dst = append(dst, `]"`...)
+	}
+	dst = append(dst, ";proto="...)
+	dst = append(dst, proto...)
+	dst = append(dst, ";host="...)
+	if isToken(r.Authority) {
+		dst = append(dst, r.Authority...)
+	} else { // with a port, say; hostOf lets in no character that would have to be escaped
+		dst = append(dst, '"')
+		dst = append(dst, r.Authority...)
+		dst = append(dst, '"')
+	}
+	return append(dst, "\r\n"...)
 }
 
 const protocolField = "Sec-WebSocket-Protocol"
@@ -118,46 +151,6 @@ func appendOnce(dst []byte, line string, done bool) []byte {
 		return dst
 	}
 	return append(dst, line...)
-}
-
-// internal tells whether only an edge may set a field of that name. "_" counts as "-": to an application behind CGI,
-// WSGI or PHP both are HTTP_X_FORWARDED_FOR.
-func internal(name string) bool {
-	const ours = "unitgate-"
-	if len(name) >= len(ours) && sameName(name[:len(ours)], ours) {
-		return true
-	}
-	switch len(name) {
-	case len("unitType"):
-		return sameName(name, "unittype")
-	case len("X-Request-Id"):
-		return sameName(name, "x-request-id")
-	case len("X-Forwarded-For"):
-		return sameName(name, "x-forwarded-for")
-	case len("X-Forwarded-Proto"):
-		return sameName(name, "x-forwarded-proto")
-	}
-	return false
-}
-
-// sameName compares a field's name with one in lower case.
-func sameName(name, lower string) bool {
-	if len(name) != len(lower) {
-		return false
-	}
-	for i := range len(name) {
-		c := name[i]
-		switch {
-		case 'A' <= c && c <= 'Z':
-			c += 'a' - 'A'
-		case c == '_':
-			c = '-'
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // maxRequestID is the longest id that is taken from a client: what fits into a line of a log.

@@ -118,11 +118,29 @@ func TestParseByteByByte(t *testing.T) {
 	}
 }
 
-func BenchmarkParseDecide(b *testing.B) {
-	v := testView(b, "unbj", false)
-	raw := []byte(head("GET /chat?room=12 HTTP/1.1", "+Origin: https://app.msha.tech",
+// browsers is a handshake as browsers send it.
+func browsers() []byte {
+	return []byte(head("GET /chat?room=12 HTTP/1.1", "+Origin: https://app.msha.tech",
 		"+Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits", "+unitType: by_local", "+routerId: 8330",
 		"+Cookie: session=0123456789abcdef; theme=dark", "+User-Agent: Mozilla/5.0 (X11; Linux x86_64) Chrome/130"))
+}
+
+func BenchmarkAppendOrigin(b *testing.B) {
+	req, _, err := Parse(browsers())
+	if err != nil {
+		b.Fatal(err)
+	}
+	fw := &Forward{Peer: testPeer, UnitType: "by_local", RequestID: "0123456789abcdef0123456789abcdef", Epoch: "e", RuleVersion: 7}
+	var out []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		out = req.AppendOrigin(out[:0], fw)
+	}
+}
+
+func BenchmarkParseDecide(b *testing.B) {
+	v := testView(b, "unbj", false)
+	raw := browsers()
 	b.ReportAllocs()
 	for b.Loop() {
 		req, _, err := Parse(raw)

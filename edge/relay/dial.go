@@ -202,7 +202,7 @@ func (s *session) forward() *handshake.Forward {
 			h.id = newRequestID()
 		}
 	}
-	fw := &handshake.Forward{Peer: h.peer, TLS: s.secure(), UnitType: s.entry.Key.Type, RequestID: h.id, Epoch: s.e.view.Epoch}
+	fw := &handshake.Forward{Peer: h.peer, TLS: s.secure(), UnitType: s.entry.Key.Type, RequestID: h.id, Epoch: s.e.view.Epoch, Fields: s.e.r.cfg.Fields}
 	if h.edges != nil {
 		fw.To, fw.From = h.edges.At(s.origin.Address()), s.e.view.ID
 		if fw.To != nil && fw.To.Before != nil && slices.Contains(h.before, s.origin) {

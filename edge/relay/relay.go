@@ -58,6 +58,8 @@ type Config struct {
 	Limits        limit.Limits  // of connections
 	ProxyProtocol front.Trusted // whose connections have to begin with a PROXY header
 
+	Fields *handshake.Fields // of clients that reach origins, or do not; nil: as is always so
+
 	// Certificate chooses the certificate for a TLS client; needed with TLSAddrs. It is called by any goroutine, and what
 	// it returns must not change any more.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)

@@ -5,10 +5,14 @@ import (
 
 	"github.com/unitgate/unitgate/edge"
 	"github.com/unitgate/unitgate/edge/front"
+	"github.com/unitgate/unitgate/edge/handshake"
 )
 
-// frontFlags are the flags for who may connect.
-type frontFlags struct{ proxies string }
+// frontFlags are the flags for who may connect, and what of it reaches origins.
+type frontFlags struct {
+	proxies    string
+	drop, pass []string // names of header fields
+}
 
 func (f *frontFlags) add(cmd *fisk.CmdClause, e *edge.Config) {
 	cmd.Flag("proxy-protocol", "addresses of load balancers, whose connections have to begin with a PROXY header (version 1 or 2); nobody else may send one").PlaceHolder("CIDR,…").StringVar(&f.proxies)
@@ -16,6 +20,8 @@ func (f *frontFlags) add(cmd *fisk.CmdClause, e *edge.Config) {
 	addNumber(cmd, "max-connections-per-address", "most of them from one address (IPv6: one /64); more are answered with 429; not limited if not given", &e.Limits.PerAddress)
 	addNumber(cmd, "max-rate", "most new connections in a second, as many of which may come at once; more are answered with 429; not limited if not given", &e.Limits.Rate)
 	addNumber(cmd, "max-rate-per-address", "the same for one address (IPv6: one /64)", &e.Limits.RatePerAddress)
+	cmd.Flag("drop-header", "a field of clients that no origin gets, as none gets X-Real-IP and others that say where a request came from; NAME-* stands for all that begin so; repeatable").PlaceHolder("NAME").StringsVar(&f.drop)
+	cmd.Flag("pass-header", "one of those fields that origins get all the same, because a proxy in front of this edge sets it; repeatable").PlaceHolder("NAME").StringsVar(&f.pass)
 }
 
 func (f *frontFlags) check(e *edge.Config) error {
@@ -30,10 +36,13 @@ func (f *frontFlags) check(e *edge.Config) error {
 			return usage("%s %d: want 1 or more, or 0 for no limit", n.flag, n.value)
 		}
 	}
+	var err error
+	if e.Fields, err = handshake.NewFields(f.drop, f.pass); err != nil {
+		return usage("--drop-header, --pass-header: %v", err)
+	}
 	if f.proxies == "" {
 		return nil
 	}
-	var err error
 	if e.ProxyProtocol, err = front.ParseTrusted(f.proxies); err != nil {
 		return usage("--proxy-protocol: %v", err)
 	}
