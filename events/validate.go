@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
 
 // Bounds of a configuration.
@@ -60,17 +58,6 @@ func CheckUUID(id string) error {
 func CheckAddress(addr, field string) error {
 	if !isHostPort(addr, true) {
 		return ErrBadValue.With("%q: want HOST:PORT, host names in lower case", addr).At(field)
-	}
-	return nil
-}
-
-// checkLine bounds what people write: one line of UTF-8.
-func checkLine(s, field string) error {
-	if len(s) > maxText {
-		return ErrBadValue.With("%d bytes, at most %d are allowed", len(s), maxText).At(field)
-	}
-	if !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl) {
-		return ErrBadValue.With("control characters or no UTF-8").At(field)
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func (d *Driver) excuse(c *events.Cutover, i int, f *fence, missing []string) bo
 		}
 		d.want(c, wish{"excuse " + id, i, f.seq}, events.SkipCheck{
 			Cutover: c.ID, Edge: id, Term: d.office.term,
-			Reason: fmt.Sprintf("emergency: %s; not heard for %s", c.Reason, (d.now - last).Round(time.Second)),
+			Reason: events.Line(fmt.Sprintf("emergency: %s; not heard for %s", c.Reason, (d.now - last).Round(time.Second))),
 		})
 		return true
 	}

@@ -37,6 +37,21 @@ func TestEmergencyDoesWithoutSilentEdges(t *testing.T) {
 	}
 }
 
+// The longest reason that an operator may give keeps no emergency from going on: what the driver makes of it is taken.
+func TestEmergencyWithALongReason(t *testing.T) {
+	r := newRig(t)
+	r.do(t, events.PreviewCutover{Drain: "unbj", Waves: 1, Emergency: true, Reason: strings.Repeat("界", 85)})
+	checks := allPassed()
+	checks[2].State = events.Fail
+	r.do(t, events.StartCutover{Cutover: "c1", Checks: checks})
+	r.accept(r.only(r.serve()))
+	r.hear(r.report("h1"), r.report("h2"), r.report("b1"))
+	skip := r.only(r.hold(Silence))
+	if err := events.CheckEnvelope(skip); err != nil {
+		t.Errorf("%+v: %v", skip, err)
+	}
+}
+
 func TestEmergencyWaitsForWhoeverSpeaks(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

@@ -7,7 +7,7 @@ import (
 )
 
 // actor stands in the journal for what a driver does.
-const actor = "driver"
+const actor = events.DriverActor
 
 // wish is what a command is for. A command of unknown fate is repeated, under its id, only while the same is wished.
 type wish struct {

@@ -190,7 +190,7 @@ func (d *Driver) weigh(c *events.Cutover, i int, f *fence, e events.NeededEdge) 
 func (d *Driver) giveUp(c *events.Cutover, i int, why string) {
 	d.want(c, wish{"pause", i, c.Waves[i].FenceSeq}, events.PauseCutover{
 		Cutover: c.ID, Term: d.office.term, Code: "deadline",
-		Reason: fmt.Sprintf("wave %d was unfenced: %s", i, why),
+		Reason: events.Line(fmt.Sprintf("wave %d was unfenced: %s", i, why)),
 	})
 }
 

@@ -145,7 +145,7 @@ func randomConfig(r *rand.Rand) events.Config {
 		}
 	}
 	for i := range 1 + r.IntN(4) {
-		u := events.Unit{ID: fmt.Sprintf("u%d", i), Center: i == 0, Name: pick("", "杭州", "null", "~", "yes", "0x10", "1e3", "a: b", "- x", `"q"`, "#c", "{", "2026-01-02", "\u202eevil", " pad ", "\ufeff", "👩‍💻", "\ufffe")}
+		u := events.Unit{ID: fmt.Sprintf("u%d", i), Center: i == 0, Name: pick("", "杭州", "null", "~", "yes", "0x10", "1e3", "a: b", "- x", `"q"`, "#c", "{", "2026-01-02", "\u00a0wide", " pad ", "👩‍💻", "\ufffe")}
 		cfg.Units = append(cfg.Units, u)
 		cl := events.Cluster{ID: pick("ws", "007", "true", "no") + fmt.Sprint(i), Unit: u.ID}
 		for n := range r.IntN(12) {
