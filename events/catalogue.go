@@ -12,46 +12,47 @@ type entry struct {
 	entity, verb, past string
 	internal           bool // only the control plane's own processes may give it
 	command            Command
+	bound              Bound // of one from outside
 }
 
 // entries is the catalogue of commands: the entities and verbs of the subjects.
 func entries() []entry {
 	return []entry{
-		{"namespace", "create", "created", false, CreateNamespace{}},
-		{"config", "apply", "applied", false, ApplyConfig{}},
-		{"unit", "put", "put", false, PutUnit{}},
-		{"cluster", "put", "put", false, PutCluster{}},
-		{"loadbalancer", "put", "put", false, PutLoadBalancer{}},
-		{"domain", "put", "put", false, PutDomain{}},
-		{"domain", "activate", "activated", false, ActivateDomain{}},
-		{"domain", "deactivate", "deactivated", false, DeactivateDomain{}},
-		{"domain", "remove", "removed", false, RemoveDomain{}},
-		{"unit", "remove", "removed", false, RemoveUnit{}},
-		{"cluster", "remove", "removed", false, RemoveCluster{}},
-		{"loadbalancer", "remove", "removed", false, RemoveLoadBalancer{}},
-		{"rules", "init", "initialized", false, InitRules{}},
-		{"edge", "join", "joined", false, JoinEdge{}},
-		{"edge", "leave", "left", false, LeaveEdge{}},
-		{"edge", "retire", "retired", false, RetireEdge{}},
-		{"driver", "takeoffice", "tookoffice", true, TakeOffice{}},
-		{"cutover", "preview", "proposed", false, PreviewCutover{}},
-		{"cutover", "check", "checked", false, CheckCutover{}},
-		{"cutover", "retry", "retried", false, RetryCheck{}},
-		{"cutover", "skip", "skipped", false, SkipCheck{}},
-		{"cutover", "start", "started", false, StartCutover{}},
-		{"cutover", "pause", "paused", false, PauseCutover{}},
-		{"cutover", "resume", "resumed", false, ResumeCutover{}},
-		{"cutover", "abort", "aborted", false, AbortCutover{}},
-		{"wave", "fence", "fenced", true, FenceWave{}},
-		{"wave", "commit", "committed", true, CommitWave{}},
-		{"cutover", "rollback", "rolledback", false, RollbackCutover{}},
-		{"wave", "judge", "judged", true, JudgeWave{}},
-		{"cutover", "complete", "completed", true, CompleteCutover{}},
-		{"command", "refuse", "refused", true, RefuseCommand{}},
-		{"cutover", "fail", "failed", true, FailCutover{}},
-		{"cutover", "hook", "hooked", true, RecordHook{}},
-		{"cutover", "report", "reported", true, ReportCutover{}},
-		{"ownership", "establish", "established", true, EstablishOwnership{}},
+		{"namespace", "create", "created", false, CreateNamespace{}, partBound},
+		{"config", "apply", "applied", false, ApplyConfig{}, bulkBound},
+		{"unit", "put", "put", false, PutUnit{}, lineBound},
+		{"cluster", "put", "put", false, PutCluster{}, partBound},
+		{"loadbalancer", "put", "put", false, PutLoadBalancer{}, lineBound},
+		{"domain", "put", "put", false, PutDomain{}, domainBound},
+		{"domain", "activate", "activated", false, ActivateDomain{}, lineBound},
+		{"domain", "deactivate", "deactivated", false, DeactivateDomain{}, lineBound},
+		{"domain", "remove", "removed", false, RemoveDomain{}, lineBound},
+		{"unit", "remove", "removed", false, RemoveUnit{}, lineBound},
+		{"cluster", "remove", "removed", false, RemoveCluster{}, lineBound},
+		{"loadbalancer", "remove", "removed", false, RemoveLoadBalancer{}, lineBound},
+		{"rules", "init", "initialized", false, InitRules{}, bulkBound},
+		{"edge", "join", "joined", false, JoinEdge{}, edgeBound},
+		{"edge", "leave", "left", false, LeaveEdge{}, edgeBound},
+		{"edge", "retire", "retired", false, RetireEdge{}, lineBound},
+		{"driver", "takeoffice", "tookoffice", true, TakeOffice{}, Bound{}},
+		{"cutover", "preview", "proposed", false, PreviewCutover{}, bulkBound},
+		{"cutover", "check", "checked", false, CheckCutover{}, lineBound},
+		{"cutover", "retry", "retried", false, RetryCheck{}, lineBound},
+		{"cutover", "skip", "skipped", false, SkipCheck{}, lineBound},
+		{"cutover", "start", "started", false, StartCutover{}, lineBound},
+		{"cutover", "pause", "paused", false, PauseCutover{}, lineBound},
+		{"cutover", "resume", "resumed", false, ResumeCutover{}, lineBound},
+		{"cutover", "abort", "aborted", false, AbortCutover{}, lineBound},
+		{"wave", "fence", "fenced", true, FenceWave{}, Bound{}},
+		{"wave", "commit", "committed", true, CommitWave{}, Bound{}},
+		{"cutover", "rollback", "rolledback", false, RollbackCutover{}, lineBound},
+		{"wave", "judge", "judged", true, JudgeWave{}, Bound{}},
+		{"cutover", "complete", "completed", true, CompleteCutover{}, Bound{}},
+		{"command", "refuse", "refused", true, RefuseCommand{}, Bound{}},
+		{"cutover", "fail", "failed", true, FailCutover{}, Bound{}},
+		{"cutover", "hook", "hooked", true, RecordHook{}, Bound{}},
+		{"cutover", "report", "reported", true, ReportCutover{}, Bound{}},
+		{"ownership", "establish", "established", true, EstablishOwnership{}, Bound{}},
 	}
 }
 
@@ -90,19 +91,22 @@ func FindName(entity, verb string) (Name, bool) {
 	return Name{}, false
 }
 
-// DecodeCommand reads a command's data strictly: unknown or doubled keys and wrong types are errors that name the field.
-// Commands that belong to the driver are not accepted. Errors are *Error.
+// DecodeCommand reads a command's data strictly: unknown or doubled keys and wrong types are errors that name the field, and
+// so is what exceeds the command's bound. Commands that belong to the driver are not accepted. Errors are *Error.
 func DecodeCommand(entity, verb string, data []byte) (Command, error) {
 	for _, e := range entries() {
 		if e.entity != entity || e.verb != verb || e.internal {
 			continue
 		}
-		data, err := Unpack(data)
+		if err := e.bound.CheckSize(entity, verb, len(data)); err != nil {
+			return nil, err
+		}
+		data, err := e.bound.unpack(entity, verb, data)
 		if err != nil {
-			return nil, ErrBadValue.With("%v", err).At("packed")
+			return nil, err
 		}
 		v := reflect.New(reflect.TypeOf(e.command))
-		if err := DecodeStrict(data, v.Interface()); err != nil {
+		if err := decodeStrict(data, v.Interface(), maxCommand); err != nil {
 			return nil, err
 		}
 		return v.Elem().Interface().(Command), nil

@@ -10,6 +10,7 @@ import (
 type Entry struct {
 	Name
 	Internal bool         // only the control plane's own processes may give it
+	Bound    Bound        // how large one from outside may be
 	Command  reflect.Type // its data, but for an internal one
 	Event    reflect.Type // what it leads to
 }
@@ -18,7 +19,7 @@ type Entry struct {
 func Catalogue() []Entry {
 	var out []Entry
 	for _, e := range entries() {
-		out = append(out, Entry{Name{e.entity, e.verb, e.past}, e.internal, reflect.TypeOf(e.command), eventOf(e.entity, e.past)})
+		out = append(out, Entry{Name{e.entity, e.verb, e.past}, e.internal, e.bound, reflect.TypeOf(e.command), eventOf(e.entity, e.past)})
 	}
 	return out
 }

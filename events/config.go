@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"time"
@@ -126,7 +127,7 @@ func (o Origins) MarshalText() ([]byte, error) { return []byte(strings.Join(o, "
 
 // UnmarshalText splits at commas and drops spaces around them.
 func (o *Origins) UnmarshalText(b []byte) error {
-	*o = nil
+	*o = make(Origins, 0, bytes.Count(b, []byte(","))+1)
 	for s := range strings.SplitSeq(string(b), ",") {
 		*o = append(*o, strings.TrimSpace(s))
 	}

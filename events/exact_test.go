@@ -251,7 +251,7 @@ func TestPackedEvents(t *testing.T) {
 		if err := w.s.Clone().Apply(forge(w.s, "UnitPut", bad)); err == nil {
 			t.Errorf("%s: it is taken for an event", name)
 		}
-		_, err := DecodeCommand("unit", "put", []byte(bad))
+		_, err := DecodeCommand("rules", "init", []byte(bad))
 		if e, ok := errors.AsType[*Error](err); !ok || e.Code != "bad_value" && e.Code != "bad_command" || e.Message == "" {
 			t.Errorf("%s: as a command: %v", name, err)
 		}

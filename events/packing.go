@@ -50,7 +50,10 @@ func Pack(data []byte) []byte {
 }
 
 // Unpack undoes Pack. It takes no more memory than an event may, whatever the data says.
-func Unpack(data []byte) ([]byte, error) {
+func Unpack(data []byte) ([]byte, error) { return unpack(data, maxUnpacked) }
+
+// unpack undoes Pack for data of at most so many bytes.
+func unpack(data []byte, most int) ([]byte, error) {
 	if !isPacked(data) {
 		return data, nil
 	}
@@ -65,12 +68,12 @@ func Unpack(data []byte) ([]byte, error) {
 	}
 	in := bytes.NewReader(p.Packed)
 	r := flate.NewReader(in) // reads byte by byte, and so no more than belongs to it
-	out, err := io.ReadAll(io.LimitReader(r, maxUnpacked+1))
+	out, err := io.ReadAll(io.LimitReader(r, int64(most)+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("packed data: %w", err)
-	case len(out) > maxUnpacked:
-		return nil, fmt.Errorf("packed data: more than %d bytes", maxUnpacked)
+	case len(out) > most:
+		return nil, fmt.Errorf("packed data: more than %d bytes", most)
 	case in.Len() > 0:
 		return nil, fmt.Errorf("packed data: %d bytes follow it", in.Len())
 	case isPacked(out):

@@ -90,7 +90,9 @@ func (c *Client) message(prefix, entity, verb string, r *Request) (*nats.Msg, er
 	if r.Data == nil {
 		data = []byte("{}")
 	}
-	data = events.Pack(data)
+	if bound, _ := events.FindBound(entity, verb); bound.Unpacked > 0 {
+		data = events.Pack(data)
+	}
 	body, err := json.Marshal(request{ID: r.ID, Actor: r.Actor, Reason: r.Reason, Data: data})
 	if err != nil {
 		return nil, fmt.Errorf("encode %s.%s: %w", entity, verb, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 
@@ -73,7 +74,8 @@ type (
 const about = `Commands, events and outcomes of unitgate on NATS. Send a command as a request on unitgate.api, and its outcome is the reply; ` +
 	`or publish it on unitgate.cmd, where it waits for a control plane, and find its outcome on unitgate.outcome. What was accepted is an event ` +
 	`on unitgate.evt, the journal, which comes live on unitgate.live. Commands have no other keys than these; events and outcomes may get more. ` +
-	`An event, or a command's data, whose JSON has 128 KiB or more may be {"packed": "…"} instead: base64 of that JSON under DEFLATE (RFC 1951).`
+	`An event, or the data of config.apply, rules.init and cutover.preview, whose JSON has 128 KiB or more may be {"packed": "…"} instead: base64 of ` +
+	`that JSON under DEFLATE (RFC 1951). A command that is larger than its description says is refused before it is read.`
 
 // async builds the document.
 type async struct {
@@ -150,7 +152,11 @@ func (a *async) command(e events.Entry) {
 	api, cmd := "api."+name, "cmd."+name
 	a.Channels[api] = a.at("unitgate.api.{namespace}."+name, "Somebody answers, or NATS says at once that nobody is there.")
 	a.Channels[cmd] = a.at("unitgate.cmd.{namespace}."+name, "Waits in the stream UNITGATE_CMD for a control plane, until it expires.")
-	a.put(message{given, summary, commandHeaders(), a.envelope(orPacked(a.given.of(e.Command)))}, api, cmd)
+	data := a.given.of(e.Command)
+	if e.Bound.Unpacked > 0 {
+		data = orPacked(data)
+	}
+	a.put(message{given, fmt.Sprintf("%s At most %d bytes.", summary, e.Bound.Wire), commandHeaders(), a.envelope(data)}, api, cmd)
 	outcome := a.outcome(orPacked(a.said.of(command.Answer(e.Event))))
 	a.put(message{"reply." + name, "What became of " + name + ".", replyHeaders(), outcome}, "reply")
 	a.put(message{said, "What became of " + name + ", left with its id.", &schema{Type: "object"}, a.settled(e, outcome)}, "outcome")
