@@ -252,53 +252,6 @@ func (s *session) asked() *handshake.Request {
 	return s.hs.req
 }
 
-// linger ends the sending side of what is left and waits until the peer has read it, discarding what it sends. Closing
-// at once would turn bytes that nobody has read into a RST, which takes the answer away from its reader.
-func (e *engine) linger(s *session) {
-	s.state, s.hs = stLinger, nil
-	if !s.open {
-		e.unregister(s) // it never became a session, and has no origin any more
-	}
-	if s.empty() {
-		e.release(s)
-		return
-	}
-	e.start(e.lingersIn(s), s)
-	for i := range s.legs {
-		e.shutdown(s, i)
-		e.rearm(&s.legs[i]) // what is there already has to be read off
-	}
-}
-
-// lingersIn is the queue for the end of s.
-func (e *engine) lingersIn(s *session) *fifo {
-	switch {
-	case !e.patient(s):
-		return &e.evicting
-	case s.aborted:
-		return &e.aborting
-	}
-	return &e.lingering
-}
-
-// patient reports whether a slow peer may take its time.
-func (e *engine) patient(s *session) bool { return s.why == notClosing && !e.closing }
-
-// lingered: the time to read has passed. A peer that is slow but not finished gets more of it, for no cost but its
-// socket; TCP ends it when it no longer answers at all. A victim gets none: its unit may not wait for a reader. Who has
-// it all, and goes on talking to a leg that broke off, learns so by a reset.
-func (e *engine) lingered(s *session) {
-	if e.patient(s) {
-		for i := range s.legs {
-			if l := &s.legs[i]; l.c != nil && (l.pending > 0 || unsent(l.fd()) > 0) {
-				e.start(e.lingersIn(s), s)
-				return
-			}
-		}
-	}
-	e.hurry(s)
-}
-
 // countAnswer counts an answer of our own to a handshake. One of which no unit type is known counts for the default one.
 func (e *engine) countAnswer(s *session, vd *handshake.Verdict) {
 	if vd.Code == "located" || vd.Code == "locate_preflight" { // no handshakes

@@ -248,7 +248,7 @@ func (e *engine) dialFailed(s *session, err error) {
 	switch others := h.attempt.others; {
 	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
 		e.refuseBusy(s, "at_capacity", "this edge is out of file descriptors, try again")
-	case len(others) > 0:
+	case len(others) > 0 && e.r.now()-h.began <= e.r.cfg.DialBudget:
 		e.begins(h)
 		h.attempt.others = others[1:]
 		e.startConnect(s)

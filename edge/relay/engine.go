@@ -71,13 +71,14 @@ type engine struct {
 	closing  bool       // Close has begun
 	drained  chan struct{}
 
-	heads, held, connects, replies, passing, lingering, aborting, evicting fifo
-	watch, pauses, looks                                                   fifo
-	watching                                                               deadline // in watch while congested is not empty
-	resting                                                                deadline // in pauses while no client is accepted
-	looking                                                                deadline // in looks while owing is not empty
-	timer                                                                  *time.Timer
-	wakeAt                                                                 time.Duration // when timer fires; 0: it does not
+	heads, held, connects, replies, passing       fifo // of handshakes
+	bodies, lingering, parted, aborting, evicting fifo // of connections that are over: answers passed on, answered, former tunnels
+	watch, pauses, looks                          fifo
+	watching                                      deadline // in watch while congested is not empty
+	resting                                       deadline // in pauses while no client is accepted
+	looking                                       deadline // in looks while owing is not empty
+	timer                                         *time.Timer
+	wakeAt                                        time.Duration // when timer fires; 0: it does not
 
 	fresh, ripe, taken []arrival // see arrive
 
@@ -116,7 +117,9 @@ func newEngine(r *Relay, index int) (*engine, error) {
 		connects:  fifo{timeout: r.cfg.DialTimeout},
 		replies:   fifo{timeout: replyTimeout},
 		passing:   fifo{timeout: replyTimeout},
-		lingering: fifo{timeout: lingerTimeout},
+		bodies:    fifo{timeout: replyTimeout},
+		lingering: fifo{timeout: min(lingerTimeout, r.cfg.AnswerTimeout)},
+		parted:    fifo{timeout: min(lingerTimeout, r.cfg.rest)},
 		aborting:  fifo{timeout: abortInterval},
 		evicting:  fifo{timeout: evictTimeout},
 		watch:     fifo{timeout: watchInterval},
@@ -344,10 +347,19 @@ func (e *engine) schedule(at time.Duration) {
 	e.timer.Reset(max(at-e.now(), 0))
 }
 
+func (e *engine) scheduleFirst(q *fifo) {
+	if q.first != nil {
+		e.schedule(q.first.at)
+	}
+}
+
 // tick handles the deadlines that have passed.
 func (e *engine) tick() {
 	now := e.now()
-	for _, q := range [...]*fifo{&e.heads, &e.held, &e.connects, &e.replies, &e.passing, &e.lingering, &e.aborting, &e.evicting} {
+	sessions := [...]*fifo{
+		&e.heads, &e.held, &e.connects, &e.replies, &e.passing, &e.bodies, &e.lingering, &e.parted, &e.aborting, &e.evicting,
+	}
+	for _, q := range sessions {
 		for d := q.expired(now); d != nil; d = q.expired(now) {
 			e.expired(d.s)
 		}
@@ -361,12 +373,11 @@ func (e *engine) tick() {
 	if e.pauses.expired(now) != nil {
 		e.acceptAgain()
 	}
-	for _, q := range [...]*fifo{
-		&e.heads, &e.held, &e.connects, &e.replies, &e.passing, &e.lingering, &e.aborting, &e.evicting, &e.watch, &e.pauses, &e.looks,
-	} {
-		if q.first != nil {
-			e.schedule(q.first.at)
-		}
+	for _, q := range sessions {
+		e.scheduleFirst(q)
+	}
+	for _, q := range [...]*fifo{&e.watch, &e.pauses, &e.looks} {
+		e.scheduleFirst(q)
 	}
 }
 

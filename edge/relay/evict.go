@@ -55,7 +55,7 @@ func (e *engine) spare(s *session) {
 		s.state = stTunnel
 		s.deadline.stop()
 	case stPass:
-		e.start(&e.replies, s)
+		e.start(&e.bodies, s)
 	case stLinger:
 		e.because(s, notClosing) // it has its patience back
 		e.start(e.lingersIn(s), s)

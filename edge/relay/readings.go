@@ -24,6 +24,7 @@ type tally struct {
 	sent   [2]atomic.Int64 // bytes that were to be written to it
 	paused [2]atomic.Int64 // that are not read at this moment
 	pauses [2]atomic.Int64 // that began, ever
+	late   atomic.Int64    // see Readings.Late
 }
 
 // pauseReads stops reading a leg.
@@ -95,6 +96,7 @@ type Readings struct {
 	Admitted   int64                   // sessions that count against the capacity, dialling and held ones included
 	ToOrigins  Traffic
 	ToClients  Traffic
+	Late       int64 // connections that were over and were reset because their peers had not read the rest in time, ever
 }
 
 // TypeReadings are those of one unit type.
@@ -134,6 +136,9 @@ func (r *Relay) Readings() Readings {
 			t.Paused += e.tally.paused[1-i].Load()
 			t.Pauses += e.tally.pauses[1-i].Load()
 		}
+	}
+	for _, e := range r.engines {
+		out.Late += e.tally.late.Load()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

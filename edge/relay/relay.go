@@ -39,6 +39,7 @@ type Config struct {
 	Capacity         int           // most sessions, dialling and held ones included; 0: no limit
 	MaxHeld          int           // most held handshakes; default 10,000
 	HandshakeTimeout time.Duration // for a client to send its request's head; default 10 s
+	AnswerTimeout    time.Duration // for a client to read an answer that is no session, in all; then it is reset; default 30 s
 	DialTimeout      time.Duration // for one origin to accept, unless the view says otherwise; default 5 s
 	DialBudget       time.Duration // when origins have failed a client for this long, no further one is tried; default 15 s
 	Logger           *slog.Logger  // default: none
@@ -53,7 +54,8 @@ type Config struct {
 
 	Observers Observers // default: none
 
-	silence silence // of a peer that is there; other than the defaults in tests
+	silence silence       // of a peer that is there; other than the defaults in tests
+	rest    time.Duration // restTimeout; other than that in tests
 
 	Limits        limit.Limits  // of connections
 	ProxyProtocol front.Trusted // whose connections have to begin with a PROXY header
@@ -126,6 +128,9 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.HandshakeTimeout <= 0 {
 		cfg.HandshakeTimeout = 10 * time.Second
 	}
+	if cfg.AnswerTimeout <= 0 {
+		cfg.AnswerTimeout = answerTimeout
+	}
 	if cfg.DialTimeout <= 0 {
 		cfg.DialTimeout = 5 * time.Second
 	}
@@ -133,6 +138,9 @@ func New(cfg Config) (*Relay, error) {
 		cfg.DialBudget = 15 * time.Second
 	}
 	cfg.silence = cfg.silence.withDefaults()
+	if cfg.rest <= 0 {
+		cfg.rest = restTimeout
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -83,7 +83,7 @@ func (e *engine) pass(s *session, r reply, b []byte, n int) {
 	}
 	s.hs.body = r.body
 	s.hs.reply, s.hs.buf = nil, nil
-	e.start(&e.replies, s)
+	e.start(&e.bodies, s)
 	head := b[:n]
 	if r.refused != "" && s.via == 0 && s.hs.req.Marked() { // an origin's: the edge that passed this on would take it for ours
 		head = withoutRefusal(head)

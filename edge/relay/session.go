@@ -69,11 +69,28 @@ const (
 	stFront                // reading a load balancer's PROXY header; likewise
 )
 
-// How long the states may last; of stHead and stHeld Config and View say so.
+// How long the states last at most, whatever the peers do. A time is counted from the moment at which the state began,
+// unless it says otherwise; it is up to a wake-up of the poller late.
+//
+//	front, tls, head   Config.HandshakeTimeout in all, from the accept on
+//	held               View.Hold in all, from the moment on at which the client was first held
+//	dial               connectTimeout for each address, and no further one once Config.DialBudget has passed
+//	reply              replyTimeout; View.Hold and replyTimeout for another unit's edge, which may hold the handshake
+//	pass               replyTimeout: an answer other than 101 has no more, long polling and streams of events included
+//	tunnel             for ever: the peers end it, or the rules; see silence.go for peers that vanish
+//	ending, notify     evictTimeout each
+//	answer             evictTimeout; lingerTimeout for a client that was corrected, and has no origin
+//	finish             evictTimeout
+//	linger             while the peer has not read everything, Config.AnswerTimeout after an answer, restTimeout after a
+//	                   tunnel; else the rest of lingerTimeout, or abortInterval; evictTimeout if this edge ends the session
+//
+// So a client without a session is gone 10 s + 10 s + 30 s after its accept, and the times of hold and dial besides.
 const (
 	replyTimeout  = 10 * time.Second // stReply and stPass
 	lingerTimeout = 5 * time.Second  // stLinger, again as long as the client still reads
 	abortInterval = time.Second / 4  // stLinger of an aborted session, again as long as the peer still reads
+	answerTimeout = 30 * time.Second // default of Config.AnswerTimeout
+	restTimeout   = 5 * time.Minute  // what is left of a tunnel is some 300 KiB at most
 	evictTimeout  = 2 * time.Second  // stEnding, stNotify, stAnswer, stFinish each
 	watchInterval = 500 * time.Millisecond
 )
@@ -145,6 +162,7 @@ type leg struct {
 	track   tracker    // follows what is read from it
 	pending int32      // bytes in nbio's queue towards it
 	flags   legFlags
+	waits   uint16 // of the client's leg: times that the session has been given to be read to its end
 }
 
 type legFlags uint8
@@ -384,7 +402,7 @@ func (e *engine) lost(s *session, i int) {
 func (e *engine) expired(s *session) {
 	switch s.state {
 	case stTLS:
-		e.close(s, client)
+		e.reset(s, client) // a part of the handshake that it does not read would stay in the kernel
 	case stFront, stHead:
 		e.tooSlow(s)
 	case stHeld:

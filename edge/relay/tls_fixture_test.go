@@ -47,6 +47,8 @@ func TestOverTLS(t *testing.T) {
 		"PassedOnIsEvicted":         TestPassedOnIsEvicted,
 		"PassedOnScheme":            TestPassedOnScheme,
 		"ClosedElsewhere":           TestClosedElsewhere,
+		"UnreadAnswers":             TestUnreadAnswersHaveAnEnd,
+		"UnreadRestOfATunnel":       TestUnreadRestOfATunnelHasAnEnd,
 		"ClosedElsewhereInSilence":  TestClosedElsewhereInSilence,
 	} {
 		t.Run(name, test)

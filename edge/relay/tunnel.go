@@ -141,6 +141,9 @@ func (e *engine) eof(s *session, i int) {
 		return
 	}
 	e.closeEnded(s, i)
+	if s.state == stTunnel && s.legs[i].c == nil && s.legs[1-i].c != nil {
+		e.linger(s) // all is said both ways, and the other leg has not read it yet
+	}
 }
 
 // write sends b to leg i.
