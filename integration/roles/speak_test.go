@@ -1,0 +1,157 @@
+package roles_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// fuzzed marks what the tap must not take for an edge's or an operator's own words.
+const fuzzed = "Unitgate-Fuzz"
+
+// What a role says in a second, on the average: it is to try out what a message may do,
+// not how many bytes the bus carries. Bursts come on top.
+const (
+	perSecond   = 40
+	bytesSecond = 3 << 20
+	burstEvery  = 5 * time.Second
+	burstOf     = 200
+	burstBytes  = 24 << 20
+)
+
+// mouth is a speaker's connection.
+type mouth struct {
+	*speaker
+	nc *nats.Conn
+
+	said, bytes, answers, refusals atomic.Int64
+
+	mu     sync.Mutex
+	newest []string // what was said last, for who looks for the cause
+	kinds  map[string]int
+	broken map[string]int // what the server complained of
+}
+
+func (m *mouth) complain(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	text := err.Error()
+	if len(text) > 160 {
+		text = text[:160]
+	}
+	m.broken[text]++
+}
+
+// connect signs in as a role.
+func (l *lab) connect(t testing.TB, url, name, inbox string, complain func(error)) *nats.Conn {
+	t.Helper()
+	sign, err := nats.NkeyOptionFromSeed(l.keys.Seed(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect(url, sign, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.CustomInboxPrefix(inbox),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { complain(err) }))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// open makes a speaker able to speak. Answers are counted, and otherwise thrown away.
+func (l *lab) open(t testing.TB, url string, r role, seed uint64) *mouth {
+	t.Helper()
+	m := &mouth{speaker: newSpeaker(l, r, seed), kinds: map[string]int{}, broken: map[string]int{}}
+	m.nc = l.connect(t, url, r.name, r.inbox, m.complain)
+	sub, err := m.nc.Subscribe(r.inbox+".fuzz", func(a *nats.Msg) {
+		m.answers.Add(1)
+		if a.Header.Get("Nats-Service-Error-Code") != "" || strings.HasPrefix(a.Header.Get("Status"), "4") {
+			m.refusals.Add(1)
+		}
+	})
+	if err == nil {
+		err = sub.SetPendingLimits(-1, 64<<20)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// speak says one thing after the other until ctx ends.
+func (m *mouth) speak(ctx context.Context) {
+	const every = time.Second / perSecond
+	pace := time.NewTicker(every)
+	defer pace.Stop()
+	began, burst := time.Now(), time.Now().Add(burstEvery)
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-pace.C:
+		}
+		if time.Now().After(burst) {
+			m.burst(ctx)
+			burst, began = time.Now().Add(burstEvery), time.Now()
+			m.bytes.Store(0)
+			continue
+		}
+		if allowed := int64(time.Since(began).Seconds()+1) * bytesSecond; m.bytes.Load() < allowed {
+			m.say(m.next())
+		}
+	}
+}
+
+// burst says many things at once: one message again and again, or what comes.
+func (m *mouth) burst(ctx context.Context) {
+	next, one, sum := m.next, m.next(), 0
+	if m.rng.IntN(2) == 0 {
+		next = func() message { return one }
+	}
+	for range burstOf {
+		said := next()
+		if sum += len(said.body); sum > burstBytes || ctx.Err() != nil {
+			break
+		}
+		said.kind = "burst"
+		m.say(said)
+	}
+	_ = m.nc.FlushTimeout(10 * time.Second)
+}
+
+func (m *mouth) say(what message) {
+	out := &nats.Msg{Subject: what.subject, Reply: what.reply, Header: nats.Header{}, Data: what.body}
+	for k, v := range what.header {
+		out.Header[k] = v
+	}
+	if strings.HasPrefix(what.subject, "unitgate.") {
+		out.Header.Set(fuzzed, "1")
+	}
+	if err := m.nc.PublishMsg(out); err != nil {
+		m.complain(err)
+	}
+	m.said.Add(1)
+	m.bytes.Add(int64(len(what.body)))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.kinds[what.kind]++
+	if m.newest = append(m.newest, fmt.Sprintf("%s %s", time.Now().Format("15:04:05.000"), what)); len(m.newest) > 200 {
+		m.newest = m.newest[100:]
+	}
+}
+
+// tell says what came of it, and after a failure also what was said last.
+func (m *mouth) tell(t *testing.T) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t.Logf("%-12s said %d %v, got %d answers, %d of them refusals; the bus complained %v", m.role.name, m.said.Load(), m.kinds, m.answers.Load(), m.refusals.Load(), m.broken)
+	if t.Failed() {
+		t.Logf("%s said last:\n%s", m.role.name, strings.Join(m.newest[max(0, len(m.newest)-40):], "\n"))
+	}
+}
