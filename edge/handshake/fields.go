@@ -56,6 +56,9 @@ var claims = newNames(
 	"x-accel-", "x-sendfile-type",
 )
 
+// betweenEdges are the fields that an edge sets when it passes a handshake on to another one.
+var betweenEdges = newNames("unitgate-", "unittype", "x-request-id")
+
 // names are names and beginnings of names of fields, in normal form.
 type names struct {
 	has    map[string]bool

@@ -133,12 +133,6 @@ func TestConnectionOptions(t *testing.T) {
 			t.Errorf("%d members: %s", members, got)
 		}
 	}
-	// Another edge has to decide by what this one has decided by.
-	unbj, center := hopViews(t)
-	passed := passedOn(t, unbj, head("Connection: Upgrade, routerId", "+routerId: 1111"), testPeer, false)
-	if got := show(Decide(parsed(t, passed), center, testPeer, false)); got != `serve by_local "1111" 1111 at center:1` {
-		t.Error(got)
-	}
 }
 
 func TestFields(t *testing.T) {

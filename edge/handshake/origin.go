@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Forward is what the edge tells an origin of a client, each in a field of its own.
@@ -19,9 +20,12 @@ type Forward struct {
 
 	Fields *Fields // what else is dropped of the client's, or passed
 
-	// To is the edge to which the handshake is passed on by the edge From; nil: it goes to an origin.
-	To   *Peer
-	From string
+	// To is the edge to which the handshake is passed on by the edge From; nil: it goes to an origin. Binding is what
+	// binds the mark to the TLS connection between the two, Now its time; without Binding it is one of the version before.
+	To      *Peer
+	From    string
+	Binding []byte
+	Now     time.Time
 }
 
 // AppendOrigin appends the request's head as the origin gets it: every header line as the client sent it and in its
@@ -36,13 +40,14 @@ type Forward struct {
 //     protocol.
 //   - Of an absolute-form target the path remains, and its authority replaces Host (RFC 9112 section 3.2.2).
 //
-// An edge gets the same with a mark, and with what it has to decide by: the subprotocols, and what Connection names. What
-// it tells its origin of the client it takes from the mark.
+// An edge gets what the client has sent, so that it decides by the same, and a mark. What it tells its origin of the client
+// it takes from that. One of a version before gets what an origin gets but for the subprotocols and what Connection names,
+// because it passes the rest on.
 func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
-	dst = append(dst, r.Method...)
-	dst = append(dst, ' ')
-	dst = append(dst, r.Target...)
-	dst = append(dst, " HTTP/1.1\r\n"...)
+	if fw.Binding != nil {
+		return r.appendSealed(dst, fw)
+	}
+	dst = r.appendRequestLine(dst)
 	var hop options
 	var chosen *Fields
 	if fw.To == nil {
@@ -59,13 +64,8 @@ func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 		case chosen.drops(f.Name) || hop.has(f.Name):
 		case fw.To == nil && strings.EqualFold(f.Name, protocolField):
 			dst = f.appendProtocols(dst)
-		case r.absolute && strings.EqualFold(f.Name, "Host"):
-			dst = append(dst, "Host: "...)
-			dst = append(dst, r.Authority...)
-			dst = append(dst, "\r\n"...)
 		default:
-			dst = append(dst, f.line...)
-			dst = append(dst, "\r\n"...)
+			dst = r.appendField(dst, f)
 		}
 	}
 	if fw.To == nil {
@@ -86,14 +86,46 @@ func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 	return append(dst, "\r\n\r\n"...)
 }
 
+func (r *Request) appendRequestLine(dst []byte) []byte {
+	dst = append(dst, r.Method...)
+	dst = append(dst, ' ')
+	dst = append(dst, r.Target...)
+	return append(dst, " HTTP/1.1\r\n"...)
+}
+
+// appendField appends a line as it came, but for a Host that an absolute-form target overrides.
+func (r *Request) appendField(dst []byte, f *Field) []byte {
+	if f.Value != r.Authority && strings.EqualFold(f.Name, "Host") {
+		dst = append(dst, "Host: "...)
+		dst = append(dst, r.Authority...)
+	} else {
+		dst = append(dst, f.line...)
+	}
+	return append(dst, "\r\n"...)
+}
+
+// appendSealed appends the head for another edge.
+func (r *Request) appendSealed(dst []byte, fw *Forward) []byte {
+	start := len(dst)
+	dst = r.appendRequestLine(dst)
+	for i := range r.Fields {
+		if f := &r.Fields[i]; !betweenEdges.holds(f.Name) {
+			dst = r.appendField(dst, f)
+		}
+	}
+	dst = append(dst, "X-Request-Id: "...)
+	dst = append(dst, fw.RequestID...)
+	dst = append(dst, "\r\nunitType: "...)
+	dst = append(dst, fw.UnitType...)
+	dst = append(dst, "\r\n"...)
+	return append(appendSeal(dst, start, fw), "\r\n"...)
+}
+
 // appendForwarded appends where the request comes from: in the fields that everybody reads, and in the one that is
 // specified (RFC 7239). The host is the one that the client asked for, which Host names as well: X-Forwarded-Host and
 // -Port would say nothing more.
 func (r *Request) appendForwarded(dst []byte, fw *Forward) []byte {
-	peer, proto := fw.Peer.Unmap().WithZone(""), "http"
-	if fw.TLS {
-		proto = "https"
-	}
+	peer, proto := fw.Peer.Unmap().WithZone(""), scheme(fw.TLS)
 	dst = append(dst, "X-Forwarded-For: "...)
 	dst = peer.AppendTo(dst)
 	dst = append(dst, "\r\nX-Forwarded-Proto: "...)

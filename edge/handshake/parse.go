@@ -6,8 +6,12 @@ import (
 	"strings"
 )
 
-// MaxHead is the longest head of a request that Parse accepts, in bytes, its final CRLFCRLF included.
+// MaxHead is the longest head of a client's request that Parse accepts, in bytes, its final CRLFCRLF included. What another
+// edge has passed on may be longer by what that has added.
 const MaxHead = 8 << 10
+
+// MaxRead is how many bytes Parse needs at most to decide.
+const MaxRead = MaxHead + hopRoom
 
 // MaxFields is the largest number of header lines that Parse accepts: a Request keeps some 50 bytes for each, and
 // thousands of Requests may be held at once.
@@ -43,15 +47,15 @@ func malformed(reason string) *Error { return &Error{400, "bad_request", reason}
 // The syntax is RFC 9112's without its leniencies: lines end in CRLF, no folded lines, exactly one Host field, which
 // an absolute-form target overrides, and no body. HTTP/1.0 is refused with 426, since it has no Upgrade (RFC 9110
 // section 7.8), other versions with 505. What Parse accepts, http.ReadRequest accepts, too, and understands alike.
-// It decides only on a complete head, or once MaxHead bytes hold none: how the bytes were split never matters.
+// It decides only on a complete head, or once MaxRead bytes hold none: how the bytes were split never matters.
 func Parse(buf []byte) (req *Request, n int, err error) {
-	n, lines := headEnd(buf[:min(len(buf), MaxHead)])
+	n, lines := headEnd(buf[:min(len(buf), MaxRead)])
 	switch {
 	case n > 0:
-	case len(buf) < MaxHead:
+	case len(buf) < MaxRead:
 		return nil, 0, nil
 	default:
-		return nil, 0, &Error{431, "head_too_large", "the request's head is longer than 8 KiB"}
+		return nil, 0, tooLong()
 	}
 	req, e := parseHead(string(buf[:n]), lines)
 	if e != nil {
@@ -83,8 +87,8 @@ func parseHead(head string, lines int) (*Request, *Error) {
 	if !ok || line == "" {
 		return nil, malformed("the request line is missing or does not end in CRLF")
 	}
-	if lines-2 > MaxFields {
-		return nil, &Error{431, "head_too_large", "the request has more than 100 header lines"}
+	if lines-2 > MaxFields+hopFields {
+		return nil, tooManyFields()
 	}
 	r := &Request{}
 	if err := r.requestLine(line); err != nil {
@@ -108,7 +112,37 @@ func parseHead(head string, lines int) (*Request, *Error) {
 	if err := r.checkHost(); err != nil {
 		return nil, err
 	}
+	if err := r.checkMark(head); err != nil {
+		return nil, err
+	}
 	return r, r.checkBody()
+}
+
+func tooLong() *Error {
+	return &Error{431, "head_too_large", "the request's head is longer than 8 KiB"}
+}
+
+func tooManyFields() *Error {
+	return &Error{431, "head_too_large", "the request has more than 100 header lines"}
+}
+
+// checkMark keeps what a mark has to be compared with, or applies the limits of those who have none.
+func (r *Request) checkMark(head string) *Error {
+	_, n := r.Get(hopField)
+	switch {
+	case n > 0:
+		_, target, _ := strings.Cut(head, " ")
+		target, _, _ = strings.Cut(target, " ")
+		if _, origin, ok := splitTarget(target); ok {
+			target = origin
+		}
+		r.mark = &mark{head: head, target: target, code: CodeBadHop}
+	case len(head) > MaxHead:
+		return tooLong()
+	case len(r.Fields) > MaxFields:
+		return tooManyFields()
+	}
+	return nil
 }
 
 // cutLine cuts the first line off s, which contains a LF. ok is false if that is not part of a CRLF.
@@ -131,7 +165,6 @@ func (r *Request) requestLine(line string) *Error {
 	if r.Authority, target, ok = splitTarget(target); !ok {
 		return malformed("the request target must be a path or an absolute http URL in printable ASCII")
 	}
-	r.absolute = r.Authority != ""
 	if err := r.setTarget(target); err != nil {
 		return err
 	}
@@ -177,7 +210,7 @@ func (r *Request) checkHost() *Error {
 	if !ok {
 		return malformed("malformed Host header")
 	}
-	if !r.absolute {
+	if r.Authority == "" {
 		r.Authority, r.Host = value, host
 		return nil
 	}

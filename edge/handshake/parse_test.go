@@ -79,7 +79,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// "headers too large 431", once 8 KiB hold no end, terminated or not.
+// "headers too large 431": a head of more than 8 KiB, or as soon as not even one of another edge could end.
 func TestParseCap(t *testing.T) {
 	full := rfc6455[:len(rfc6455)-2] + "X: "
 	full += strings.Repeat("y", MaxHead-len(full)-4) + "\r\n\r\n"
@@ -92,7 +92,10 @@ func TestParseCap(t *testing.T) {
 	longer := strings.Replace(full, "y", "yy", 1)
 	checkSplits(t, []byte(full+"tunnel"))
 	checkSplits(t, []byte(longer+"tunnel"))
-	for _, raw := range []string{longer, longer[:MaxHead], strings.Repeat("y", MaxHead)} {
+	for _, raw := range []string{longer, strings.TrimSpace(longer) + strings.Repeat("y", hopRoom+9), strings.Repeat("y", MaxRead)} {
+		if req, _, err := Parse([]byte(raw[:min(len(raw), MaxRead)-1])); req != nil || err != nil {
+			t.Errorf("one byte less than %d: %v %v", len(raw), req, err)
+		}
 		if _, _, err := Parse([]byte(raw)); err == nil || RefuseError(err).Status != 431 {
 			t.Errorf("%d bytes: %v", len(raw), err)
 		}

@@ -11,7 +11,7 @@ type Field struct {
 }
 
 // Request is the head of one HTTP/1.1 request that Parse accepted. It holds no reference to Parse's buffer.
-// It is immutable and safe for concurrent use.
+// It is immutable, once Recognize has seen it, and safe for concurrent use.
 type Request struct {
 	Method    string
 	Target    string  // Path and, as it was sent, the query; printable ASCII without "#"
@@ -21,7 +21,7 @@ type Request struct {
 	Host      string  // Authority in lower case without port, brackets and the root's trailing dot
 	Fields    []Field // all header lines in the order sent
 
-	absolute bool // the target came in absolute-form, which overrides the Host field
+	mark *mark // what another edge says of it; nil: nothing
 }
 
 // Get is the value of the first field of that name and the number of fields of that name.

@@ -82,10 +82,12 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 		vd.RetryAfter = 1
 		return vd
 	}
-	if hop, marked, ok := v.Hop(req); ok {
+	if req.Marked() {
+		hop, no := v.hop(req)
+		if hop == nil {
+			return no
+		}
 		peer, tls = hop.Client, hop.TLS
-	} else if marked {
-		return Refuse(421, CodeBadHop, "no edge that this one knows has passed this on to it")
 	}
 	site := v.Sites[req.Host]
 	if site == nil {

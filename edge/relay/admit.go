@@ -38,9 +38,9 @@ func (e *engine) take(a *arrival) {
 // readHead reads until the request's head is complete.
 func (e *engine) readHead(s *session) {
 	for s.state == stHead && s.legs[client].c != nil {
-		// What does not fit stays in the kernel: at most MaxHead bytes are ever kept of a client without a tunnel, or with
-		// TLS, which comes in records of 16 KiB, MaxHead and one record.
-		n, err := s.legs[client].c.Read(e.buf[:handshake.MaxHead-len(s.hs.buf)])
+		// What does not fit stays in the kernel: at most MaxRead bytes are ever kept of a client without a tunnel, or with
+		// TLS, which comes in records of 16 KiB, MaxRead and one record.
+		n, err := s.legs[client].c.Read(e.buf[:handshake.MaxRead-len(s.hs.buf)])
 		if n <= 0 {
 			again, later := readAgain(err)
 			switch {

@@ -3,6 +3,7 @@ package relay
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/unitgate/unitgate/edge/handshake"
 	origins "github.com/unitgate/unitgate/edge/origin"
@@ -137,8 +138,8 @@ func (e *engine) tryElsewhere(s *session, r *reply) {
 // recognize takes the address of a client whom another edge has passed on from that edge's word, if it is one's of the
 // namespace. Limits count such a connection for its client: the edge's address would soon have too many.
 func (e *engine) recognize(s *session, req *handshake.Request) {
-	hop, _, ok := e.view.Hop(req)
-	if !ok {
+	hop := req.Recognize(e.view, nil, time.Now())
+	if hop == nil {
 		return
 	}
 	h := s.hs
