@@ -18,6 +18,13 @@ type Envelope struct {
 	Reason      string // why; a reason in the command's own data comes first
 	Traceparent string // W3C trace context, may be empty
 	Command     Command
+
+	// Signer is the Ed25519 public key, in hex, whose signature the command came with, as the
+	// receiver has verified it; "" without one. Edges sign what they say of themselves.
+	Signer string
+	// SignedOnly refuses edges that do not sign, although their state directories are of a
+	// version that did not: the operator has said that none of these runs any more.
+	SignedOnly bool
 }
 
 // why is the reason, wherever the caller wrote it.
@@ -94,7 +101,7 @@ type (
 	// in the same event, but stays registered until its last session has ended.
 	JoinEdge struct {
 		ID        string `json:"id"`
-		Directory string `json:"directory"` // UUID of the edge's state directory; an id stays with the one it first came from (R7)
+		Directory string `json:"directory"` // its state directory's UUID, see Edge; an id stays with the one it first came from (R7)
 		Unit      string `json:"unit"`
 		Cluster   string `json:"cluster"`
 		Address   string `json:"address"`            // HOST:PORT that other edges and probes dial; of no other edge
@@ -103,8 +110,10 @@ type (
 
 		Succeeds          string `json:"succeeds,omitempty"`          // id of the other edge; "": none
 		SucceedsDirectory string `json:"succeedsDirectory,omitempty"` // its state directory, which it has told
+		SucceedsProof     []byte `json:"succeedsProof,omitempty"`     // its word for it, see SignSuccession
 	}
-	// LeaveEdge ends an edge's membership for good. Only the edge itself can say so, and only where no wave waits for it.
+	// LeaveEdge ends an edge's membership for good. Only the edge itself can say so, by its
+	// signature, and only where no wave waits for it.
 	LeaveEdge struct {
 		ID        string `json:"id"`
 		Directory string `json:"directory"` // its state directory's own UUID, as it joined with

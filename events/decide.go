@@ -151,9 +151,9 @@ func (s *State) decideRules(c InitRules) (Event, error) {
 func (s *State) decideMember(c Command, env Envelope) (Event, error) {
 	switch c := c.(type) {
 	case JoinEdge:
-		return s.decideJoin(c)
+		return s.decideJoin(c, env)
 	case LeaveEdge:
-		return s.decideLeave(c)
+		return s.decideLeave(c, env)
 	case RetireEdge:
 		if e, ok := s.Edges[c.ID]; !ok || e.Gone != "" {
 			return nil, ErrUnknownEdge.With("there is no edge %q; see get edges", c.ID).At("id")
@@ -183,12 +183,15 @@ func (s *State) decideMember(c Command, env Envelope) (Event, error) {
 }
 
 // decideLeave lets an edge leave that nobody waits for: a wave that needs its report must get it, or an operator's word.
-func (s *State) decideLeave(c LeaveEdge) (Event, error) {
+func (s *State) decideLeave(c LeaveEdge, env Envelope) (Event, error) {
 	e, ok := s.Edges[c.ID]
 	if !ok || e.Gone != "" {
 		return nil, ErrUnknownEdge.With("there is no edge %q", c.ID).At("id")
 	}
 	if err := e.CheckDirectory(c.Directory); err != nil {
+		return nil, err
+	}
+	if err := e.checkSigner(env, ""); err != nil {
 		return nil, err
 	}
 	for _, cut := range s.CutoverList() {

@@ -96,6 +96,8 @@ var (
 	ErrEdgeElsewhere = &Error{Code: "edge_elsewhere"} // an id stays with its state directory (R7)
 	ErrEdgeSucceeded = &Error{Code: "edge_succeeded"} // another edge has taken over from this one
 	ErrAddressTaken  = &Error{Code: "address_taken"}  // another edge has joined with this address
+	ErrBadSignature  = &Error{Code: "bad_signature"}  // what is said in an edge's name is not signed by its key
+	ErrClusterFull   = &Error{Code: "cluster_full"}   // MaxEdges have joined already
 	ErrStaleTerm     = &Error{Code: "stale_term"}     // the sender is not in office (R1)
 	ErrBehind        = &Error{Code: "behind"}         // no lease for an edge that has not applied the newest fence (R4)
 	ErrTwoProcesses  = &Error{Code: "two_processes"}  // two processes speak under one edge id (R7)

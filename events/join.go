@@ -1,8 +1,16 @@
 package events
 
-import "slices"
+import (
+	"crypto/ed25519"
+	"encoding/hex"
+	"slices"
+)
 
-func (s *State) decideJoin(c JoinEdge) (Event, error) {
+// MaxEdges is how many registered edges a cluster may have, those that take over included.
+// Each one is asked before a wave is committed, so that ghosts stop every cutover.
+const MaxEdges = 1000
+
+func (s *State) decideJoin(c JoinEdge, env Envelope) (Event, error) {
 	if err := CheckID(c.ID, "id"); err != nil {
 		return nil, err
 	}
@@ -22,16 +30,28 @@ func (s *State) decideJoin(c JoinEdge) (Event, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	old, known := s.Edges[c.ID]
+	if !known {
+		if err := checkFirstSigner(c, env); err != nil {
+			return nil, err
+		}
+		if n := s.registered(c.Cluster); n >= MaxEdges {
+			return nil, ErrClusterFull.With("cluster %q has %d edges, the most that there may be: retire those that are gone (edge-retire), or join another cluster", c.Cluster, n).At("cluster")
+		}
+	}
 	if c.Succeeds != "" {
-		if err := s.succession(EdgeJoined(c)); err != nil {
+		if err := s.decideSuccession(c, env); err != nil {
 			return nil, err
 		}
 	}
-	if old, ok := s.Edges[c.ID]; ok {
+	if known {
 		if old.Gone != "" {
 			return nil, ErrEdgeGone.With("edge %q has %s: start one with a new id and a new state directory", c.ID, old.Gone).At("id")
 		}
 		if err := old.CheckDirectory(c.Directory); err != nil {
+			return nil, err
+		}
+		if err := old.checkSigner(env, c.Key); err != nil {
 			return nil, err
 		}
 		if old.Unit != c.Unit || old.Cluster != c.Cluster {
@@ -50,6 +70,92 @@ func (s *State) decideJoin(c JoinEdge) (Event, error) {
 		}
 	}
 	return EdgeJoined(c), nil
+}
+
+// registered counts the edges of a cluster that are not gone.
+func (s *State) registered(cluster string) int {
+	n := 0
+	for _, e := range s.Edges {
+		if e.Cluster == cluster && e.Gone == "" {
+			n++
+		}
+	}
+	return n
+}
+
+// checkSigner refuses what is said in the edge's name and not signed by its key. key is the
+// one that it is to have from now on, "" where that stays.
+//
+// An edge that Signs never changes its key. Of one with an older directory the key may be
+// new, because the version that signs draws it; what it says may be unsigned, unless the
+// operator has ended that (Envelope.SignedOnly).
+func (e Edge) checkSigner(env Envelope, key string) error {
+	own := signedBy(e.Key, env.Signer)
+	switch {
+	case e.Signs() || env.SignedOnly:
+		if key != "" && key != e.Key {
+			return ErrBadSignature.With("edge %q has another key: its state directory was replaced, or another process speaks in its name; "+
+				"start with a new id and a new state directory, and retire %[1]q once it serves no client", e.ID).At("key")
+		}
+		if !own {
+			return unsigned(e.ID, env)
+		}
+	case env.Signer != "" && !own && !signedBy(key, env.Signer):
+		return unsigned(e.ID, env)
+	}
+	return nil
+}
+
+// checkFirstSigner refuses a first join in whose directory the key's fingerprint stands, or
+// that is signed at all, unless the key itself has signed it.
+func checkFirstSigner(c JoinEdge, env Envelope) error {
+	sealed := Edge{Key: c.Key, Directory: c.Directory}.Signs()
+	if (sealed || env.SignedOnly || env.Signer != "") && !signedBy(c.Key, env.Signer) {
+		return unsigned(c.ID, env)
+	}
+	return nil
+}
+
+func unsigned(id string, env Envelope) error {
+	if env.Signer == "" {
+		return ErrBadSignature.With("edge %q speaks by its signature only, and this has none: a process of an older version, or not the edge", id).At("id")
+	}
+	return ErrBadSignature.With("edge %q has another key than the one that signed this (%.16s…)", id, env.Signer).At("id")
+}
+
+// signedBy reports whether signer is the Ed25519 form of an edge's key.
+func signedBy(key, signer string) bool {
+	if key == "" || signer == "" {
+		return false
+	}
+	k, err := SigningKey(key)
+	return err == nil && hex.EncodeToString(k) == signer
+}
+
+// SignSuccession is the word of an edge that another one, with this id and key, may have its
+// listeners and its address. It is given once, in handing the sockets over.
+func SignSuccession(by ed25519.PrivateKey, namespace, old, next, key string) []byte {
+	return ed25519.Sign(by, succession(namespace, old, next, key))
+}
+
+func succession(namespace, old, next, key string) []byte {
+	return []byte("unitgate succession 1\n" + namespace + "\n" + old + "\n" + next + "\n" + key) // none holds a line end
+}
+
+// decideSuccession checks that an edge may take the place of the one that it names.
+func (s *State) decideSuccession(c JoinEdge, env Envelope) error {
+	if err := s.succession(EdgeJoined(c)); err != nil {
+		return err
+	}
+	old := s.Edges[c.Succeeds]
+	if !old.Signs() && !env.SignedOnly {
+		return nil // it may run a version that gives no such word
+	}
+	key, err := SigningKey(old.Key)
+	if err != nil || !ed25519.Verify(key, succession(s.Namespace, old.ID, c.ID, c.Key), c.SucceedsProof) {
+		return ErrBadSignature.With("edge %q has not said that %q takes its place: it does so in handing its sockets over (--take-over)", old.ID, c.ID).At("succeedsProof")
+	}
+	return nil
 }
 
 // joined evolves the state by a join.
@@ -75,8 +181,7 @@ func (s *State) joined(seq uint64, e EdgeJoined) error {
 	return nil
 }
 
-// succession checks that an edge may take the place of the one that it names. Only that one can have told it its state
-// directory, in handing its sockets over.
+// succession checks that the edge named is one that can be succeeded by this one.
 func (s *State) succession(e EdgeJoined) error {
 	old, ok := s.Edges[e.Succeeds]
 	switch {
@@ -105,6 +210,9 @@ func (c JoinEdge) check() error {
 	}
 	if c.Key != "" && !keyForm.MatchString(c.Key) {
 		return ErrBadValue.With("want 32 bytes in hex, in lower case").At("key")
+	}
+	if len(c.SucceedsProof) > ed25519.SignatureSize {
+		return ErrBadValue.With("want an Ed25519 signature").At("succeedsProof")
 	}
 	if c.Capacity < 0 {
 		return ErrBadValue.With("want 0 (no limit) or more").At("capacity")

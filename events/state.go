@@ -63,12 +63,12 @@ func (d DomainState) Newest() *Domain {
 // Edge is one edge replica's membership.
 type Edge struct {
 	ID        string `json:"id"`
-	Directory string `json:"directory"` // UUID of its state directory: a process with another one is not this edge (R7)
+	Directory string `json:"directory"` // its state directory's UUID: a process with another one is not this edge (R7); see Signs
 	Unit      string `json:"unit"`
 	Cluster   string `json:"cluster"`
 	Address   string `json:"address"` // "": a successor has it
 	Capacity  int    `json:"capacity,omitempty"`
-	Key       string `json:"key,omitempty"`  // X25519, in hex: by it other edges know what this one passes on; "": they do not
+	Key       string `json:"key,omitempty"`  // X25519, in hex: what the edge says is signed by its twin, see SigningKey; "": it never signs
 	Joined    uint64 `json:"joined"`         // sequence of its first join
 	Gone      string `json:"gone,omitempty"` // "left" or "retired"
 	// Successor is the edge that has taken over the listeners, and with them the address. This one serves its sessions to
