@@ -41,6 +41,7 @@ const (
 type takeover struct {
 	giver *handover.Giver
 	offer *handover.Offer
+	proof string // the other process's word for it, see agent.Predecessor
 }
 
 // settle finds this process its place in the home: it takes over from the one that works there, or begins with sockets
@@ -66,7 +67,10 @@ func (e *Edge) settle() (err error) {
 	if err := e.takeover.fits(&e.cfg); err != nil {
 		return err
 	}
-	e.dir, err = e.home.Found(e.cfg.ID)
+	if e.dir, err = e.home.Found(e.cfg.ID); err != nil {
+		return err
+	}
+	e.takeover.proof, err = e.home.Succession(e.cfg.Namespace, e.takeover.offer.Edge, e.dir)
 	return err
 }
 
@@ -77,7 +81,7 @@ func (e *Edge) approach() error {
 		if err == nil {
 			var o *handover.Offer
 			if o, err = g.Offer(context.Background()); err == nil {
-				e.takeover = &takeover{g, o}
+				e.takeover = &takeover{giver: g, offer: o}
 				return nil
 			}
 			g.Close()
@@ -155,7 +159,7 @@ func (t *takeover) predecessor() agent.Predecessor {
 	if t == nil {
 		return agent.Predecessor{}
 	}
-	return agent.Predecessor{ID: t.offer.Edge, Directory: t.offer.Directory}
+	return agent.Predecessor{ID: t.offer.Edge, Directory: t.offer.Directory, Proof: t.proof}
 }
 
 // release tells the former process that its sockets are not needed in reserve any more.

@@ -110,7 +110,7 @@ type (
 
 		Succeeds          string `json:"succeeds,omitempty"`          // id of the other edge; "": none
 		SucceedsDirectory string `json:"succeedsDirectory,omitempty"` // its state directory, which it has told
-		SucceedsProof     []byte `json:"succeedsProof,omitempty"`     // its word for it, see SignSuccession
+		SucceedsProof     string `json:"succeedsProof,omitempty"`     // its word for it, see SignSuccession
 	}
 	// LeaveEdge ends an edge's membership for good. Only the edge itself can say so, by its
 	// signature, and only where no wave waits for it.

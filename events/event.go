@@ -98,7 +98,7 @@ type (
 
 		Succeeds          string `json:"succeeds,omitempty"`
 		SucceedsDirectory string `json:"succeedsDirectory,omitempty"`
-		SucceedsProof     []byte `json:"succeedsProof,omitempty"`
+		SucceedsProof     string `json:"succeedsProof,omitempty"`
 	}
 	// EdgeLeft ended a membership.
 	EdgeLeft struct {

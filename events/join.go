@@ -123,19 +123,24 @@ func unsigned(id string, env Envelope) error {
 	return ErrBadSignature.With("edge %q has another key than the one that signed this (%.16s…)", id, env.Signer).At("id")
 }
 
+// Signer is the Ed25519 public key, in hex, of what the edge signs; "" if it has none.
+func (e Edge) Signer() string {
+	k, err := SigningKey(e.Key)
+	if err != nil {
+		return ""
+	}
+	return hex.EncodeToString(k)
+}
+
 // signedBy reports whether signer is the Ed25519 form of an edge's key.
 func signedBy(key, signer string) bool {
-	if key == "" || signer == "" {
-		return false
-	}
-	k, err := SigningKey(key)
-	return err == nil && hex.EncodeToString(k) == signer
+	return signer != "" && Edge{Key: key}.Signer() == signer
 }
 
 // SignSuccession is the word of an edge that another one, with this id and key, may have its
-// listeners and its address. It is given once, in handing the sockets over.
-func SignSuccession(by ed25519.PrivateKey, namespace, old, next, key string) []byte {
-	return ed25519.Sign(by, succession(namespace, old, next, key))
+// listeners and its address, in hex. It is given once, in handing the sockets over.
+func SignSuccession(by ed25519.PrivateKey, namespace, old, next, key string) string {
+	return hex.EncodeToString(ed25519.Sign(by, succession(namespace, old, next, key)))
 }
 
 func succession(namespace, old, next, key string) []byte {
@@ -152,7 +157,8 @@ func (s *State) decideSuccession(c JoinEdge, env Envelope) error {
 		return nil // it may run a version that gives no such word
 	}
 	key, err := SigningKey(old.Key)
-	if err != nil || !ed25519.Verify(key, succession(s.Namespace, old.ID, c.ID, c.Key), c.SucceedsProof) {
+	proof, perr := hex.DecodeString(c.SucceedsProof)
+	if err != nil || perr != nil || !ed25519.Verify(key, succession(s.Namespace, old.ID, c.ID, c.Key), proof) {
 		return ErrBadSignature.With("edge %q has not said that %q takes its place: it does so in handing its sockets over (--take-over)", old.ID, c.ID).At("succeedsProof")
 	}
 	return nil
@@ -211,8 +217,8 @@ func (c JoinEdge) check() error {
 	if c.Key != "" && !keyForm.MatchString(c.Key) {
 		return ErrBadValue.With("want 32 bytes in hex, in lower case").At("key")
 	}
-	if len(c.SucceedsProof) > ed25519.SignatureSize {
-		return ErrBadValue.With("want an Ed25519 signature").At("succeedsProof")
+	if len(c.SucceedsProof) > 2*ed25519.SignatureSize {
+		return ErrBadValue.With("want an Ed25519 signature in hex").At("succeedsProof")
 	}
 	if c.Capacity < 0 {
 		return ErrBadValue.With("want 0 (no limit) or more").At("capacity")

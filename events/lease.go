@@ -25,7 +25,14 @@ type LeaseRequest struct {
 	Held Duration `json:"held"`
 }
 
+// LeaseAnswerSubject is what the signature of an answer names in place of a subject.
+func LeaseAnswerSubject(namespace, edge string) string {
+	return "unitgate.lease.answer." + namespace + "." + edge
+}
+
 // LeaseAnswer is a grant, or a refusal that says why. It echoes what it answers, and an edge takes it for nothing else.
+// The office signs it (SignMessage) for LeaseAnswerSubject: the subject on which it travels is an inbox, whose name
+// changes on the way.
 type LeaseAnswer struct {
 	Namespace   string   `json:"namespace"`
 	Epoch       string   `json:"epoch"`

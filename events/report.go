@@ -8,17 +8,24 @@ import (
 
 // What edges and the control plane say to each other. None of it is truth: the journal is.
 
+// EdgeSubject is where an edge and the control plane talk to each other.
+func EdgeSubject(namespace, unit, edge, what string) string {
+	return "unitgate.edge." + namespace + "." + unit + "." + edge + "." + what
+}
+
 // EdgeReport is what an edge says of itself on `unitgate.edge.<namespace>.<unit>.<edge id>.report`, at once when
-// something changed and every 2 s (R6). It is sent only after a state at least as new as Applied is on disk.
+// something changed and every 2 s (R6). It is sent only after a state at least as new as Applied is on disk, and it is
+// signed by the edge's key (SignMessage).
 type EdgeReport struct {
 	Namespace   string         `json:"namespace"`
 	Epoch       string         `json:"epoch"`             // of the journal that Applied counts in
 	Edge        string         `json:"edge"`              // id
-	Directory   string         `json:"directory"`         // UUID of its state directory; only that of its join is heard
+	Directory   string         `json:"directory"`         // UUID of its state directory, see Edge; only that of its join is heard
 	Unit        string         `json:"unit"`              //
 	Cluster     string         `json:"cluster"`           //
 	Incarnation string         `json:"incarnation"`       // UUID of the process; a restarted edge has another
 	Version     string         `json:"version,omitempty"` // of its binary, for people
+	Serial      uint64         `json:"serial,omitempty"`  // counts this incarnation's reports from 1; 0: in a LeaseRequest, and of versions that do not sign
 	Applied     uint64         `json:"applied"`           // every poller decides by this sequence, and it is stored
 	StateHash   string         `json:"stateHash"`         // State.Hash at Applied
 	Fences      []FenceReport  `json:"fences"`            // one for each fenced wave that the edge has applied

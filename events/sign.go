@@ -5,12 +5,14 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Headers of a signed message. The key only says which one signed: a receiver compares it
@@ -114,6 +116,37 @@ func SignMessage(by ed25519.PrivateKey, subject, expires string, body []byte) []
 // CheckMessage reports whether SignMessage with the key's private half made this signature.
 func CheckMessage(key ed25519.PublicKey, subject, expires string, body, signature []byte) bool {
 	return len(key) == ed25519.PublicKeySize && ed25519.Verify(key, messageToSign(subject, expires, body), signature)
+}
+
+// SignedHeaders are the headers that make a message a signed one.
+func SignedHeaders(by ed25519.PrivateKey, subject, expires string, body []byte) map[string][]string {
+	h := map[string][]string{
+		HeaderKey:       {hex.EncodeToString(by.Public().(ed25519.PublicKey))},
+		HeaderSignature: {base64.StdEncoding.EncodeToString(SignMessage(by, subject, expires, body))},
+	}
+	if expires != "" {
+		h[HeaderExpires] = []string{expires}
+	}
+	return h
+}
+
+// VerifySigner is the public key, in hex, that has signed a message, "" if it is not signed.
+// The error is ErrBadSignature: what claims a signature and has none is not an unsigned one.
+func VerifySigner(header map[string][]string, subject string, body []byte) (string, error) {
+	keys, signatures, expires := header[HeaderKey], header[HeaderSignature], header[HeaderExpires]
+	if len(keys) == 0 && len(signatures) == 0 {
+		return "", nil
+	}
+	if len(keys) != 1 || len(signatures) != 1 || len(expires) > 1 {
+		return "", ErrBadSignature.With("a signed message has the headers %s and %s, once each", HeaderKey, HeaderSignature)
+	}
+	key, err := hex.DecodeString(keys[0])
+	signature, serr := base64.StdEncoding.DecodeString(signatures[0])
+	at := strings.Join(expires, "")
+	if err != nil || serr != nil || !CheckMessage(key, subject, at, body, signature) {
+		return "", ErrBadSignature.With("the signature is not that of %.64q for this message on %s", keys[0], subject)
+	}
+	return hex.EncodeToString(key), nil
 }
 
 // messageToSign is unambiguous: neither a subject nor a time holds a line end, and if one

@@ -106,8 +106,12 @@ func (x Exclusive) Counts() bool { return x.Established > 0 }
 type Office struct {
 	Term   uint64 `json:"term"`
 	Holder string `json:"holder"`
-	Key    string `json:"key,omitempty"` // Ed25519, hex: the holder signs its beacons with it; "": it sends none
+	Key    string `json:"key,omitempty"` // Ed25519, hex: the holder signs its beacons and its grants with it; "": it sends no beacons
 }
+
+// Signs reports whether the holder signs its grants: its incarnation is the fingerprint of its
+// key. That of a version which signs beacons only is a random UUID.
+func (o Office) Signs() bool { return o.Key != "" && o.Holder == Fingerprint(o.Key) }
 
 // NewState is the state before the first event.
 func NewState() *State {

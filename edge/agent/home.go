@@ -142,6 +142,23 @@ func (h *Home) Found(id string) (*StateDir, error) {
 	return OpenStateDir(h.file(id), id)
 }
 
+// Succession is the word of the edge that was here before (its process runs, and has its state
+// directory locked) that the next one takes its place: both are the same user's, in the same
+// home, so that the next one can sign for it. "" for an edge of a version without signatures.
+func (h *Home) Succession(namespace, old string, next *StateDir) (string, error) {
+	if err := events.CheckID(old, "id"); err != nil { // it becomes a part of a path
+		return "", fmt.Errorf("the edge to take over from: %w", err)
+	}
+	before := StateDir{path: h.file(old)}
+	if _, err := os.Stat(before.file(seedFile)); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err := before.haveKeys(); err != nil {
+		return "", fmt.Errorf("the keys of edge %s: %w", old, err)
+	}
+	return events.SignSuccession(before.signer, namespace, old, next.ID(), next.PublicKey()), nil
+}
+
 // Leftovers opens the state directories that no process uses, except those of the ids that are named, and removes what
 // crashes have left half done. The lock must be held. The caller closes or removes what it gets.
 func (h *Home) Leftovers(except ...string) ([]*StateDir, error) {

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/nats-io/nats.go"
 
 	"github.com/unitgate/unitgate/events"
 )
@@ -20,8 +18,6 @@ import (
 var ErrGone = errors.New("this edge is gone for good: start one with a new id and a new state directory")
 
 const (
-	joinTimeout = 5 * time.Second // for the answer to one request
-
 	// rejoinEvery is the pause after a rejection, which only an operator's doing can end, and after a join whose event
 	// does not come.
 	rejoinEvery = 3 * time.Second
@@ -31,24 +27,10 @@ const (
 	maxRejoin = 5 * time.Minute
 )
 
-// envelope and outcome are the two ends of an api request, as CONTRACT's "NATS subjects" has them.
-type envelope struct {
-	ID    string `json:"id"`
-	Actor string `json:"actor"`
-	Data  any    `json:"data"`
-}
-
-type outcome struct {
-	OK    bool          `json:"ok"`
-	Seq   uint64        `json:"seq"`
-	Error *events.Error `json:"error"`
-}
-
 // joiner sees to it that the journal holds this edge's own join. Its run owns it.
 type joiner struct {
-	self     Self
+	speaker  speaker
 	want     events.JoinEdge
-	nc       *nats.Conn
 	follower *follower
 	log      *slog.Logger
 	leaving  atomic.Bool // this edge joins no more; set by Leave, from any goroutine
@@ -102,7 +84,7 @@ func (j *joiner) run(ctx context.Context) error {
 			j.rest(ctx, 2*wait) // at least wait
 			continue
 		}
-		o, err := command(ctx, j.nc, j.self, "join", id, j.join())
+		o, err := j.speaker.command(ctx, "join", id, j.join())
 		switch {
 		case err != nil: // nobody answered; the same id makes the next try the same command
 			j.complain("cannot join yet, trying again", err)
@@ -139,7 +121,7 @@ func (j *joiner) standing() (settled bool, err error) {
 		}
 	}
 	want := j.want
-	want.Succeeds, want.SucceedsDirectory = "", ""
+	want.Succeeds, want.SucceedsDirectory, want.SucceedsProof = "", "", ""
 	have := events.JoinEdge{ID: e.ID, Directory: e.Directory, Unit: e.Unit, Cluster: e.Cluster, Address: e.Address, Capacity: e.Capacity, Key: e.Key}
 	return !caught || known && have == want, nil
 }
@@ -151,7 +133,7 @@ func (j *joiner) join() events.JoinEdge {
 	_, joined, _ := j.follower.member(want.ID)
 	old, known, _ := j.follower.member(want.Succeeds)
 	if joined || !known || old.Gone != "" {
-		want.Succeeds, want.SucceedsDirectory = "", ""
+		want.Succeeds, want.SucceedsDirectory, want.SucceedsProof = "", "", ""
 	}
 	return want
 }
@@ -204,31 +186,6 @@ func (j *joiner) rest(ctx context.Context, d time.Duration) {
 		case <-changed:
 		}
 	}
-}
-
-// command sends one command about this edge. An error means that there was no usable answer.
-func command(ctx context.Context, nc *nats.Conn, self Self, verb, id string, data any) (outcome, error) {
-	if err := awaitConnection(ctx, nc); err != nil {
-		return outcome{}, err
-	}
-	b, err := json.Marshal(envelope{ID: id, Actor: "edge/" + self.ID, Data: data})
-	if err != nil {
-		return outcome{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
-	defer cancel()
-	m, err := nc.RequestWithContext(ctx, "unitgate.api."+self.Namespace+".edge."+verb, b)
-	if err != nil {
-		return outcome{}, err
-	}
-	var o outcome
-	if err := json.Unmarshal(m.Data, &o); err != nil {
-		return outcome{}, fmt.Errorf("answer to edge.%s: %w", verb, err)
-	}
-	if !o.OK && o.Error == nil {
-		return outcome{}, fmt.Errorf("answer to edge.%s is neither ok nor an error", verb)
-	}
-	return o, nil
 }
 
 // final tells whether a rejection stands for ever: it is about what this edge is, not about what is not there yet.

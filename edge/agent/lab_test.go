@@ -77,7 +77,7 @@ func (l *lab) history(f func(w *world)) *events.State {
 
 // admit answers joins as the control plane does.
 func (l *lab) admit() {
-	_, err := l.nc.Subscribe("unitgate.api.demo.edge.join", func(m *nats.Msg) {
+	_, err := l.nc.Subscribe("unitgate.edge.demo.*.*.join", func(m *nats.Msg) {
 		var env struct {
 			ID, Actor string
 			Data      json.RawMessage
@@ -91,8 +91,12 @@ func (l *lab) admit() {
 		if err == nil {
 			err = json.Unmarshal(m.Data, &env)
 		}
+		signer := ""
 		if err == nil {
-			o.Seq, err = l.join(env.ID, env.Actor, env.Data)
+			signer, err = events.VerifySigner(m.Header, m.Subject, m.Data)
+		}
+		if err == nil {
+			o.Seq, err = l.join(env.ID, env.Actor, signer, env.Data)
 		}
 		o.OK = err == nil
 		errors.As(err, &o.Error)
@@ -107,14 +111,14 @@ func (l *lab) admit() {
 	}
 }
 
-func (l *lab) join(id, actor string, data []byte) (uint64, error) {
+func (l *lab) join(id, actor, signer string, data []byte) (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c, err := events.DecodeCommand("edge", "join", data)
 	if err != nil {
 		return 0, err
 	}
-	env := events.Envelope{ID: id, Actor: actor, Command: c}
+	env := events.Envelope{ID: id, Actor: actor, Signer: signer, Command: c}
 	e, err := events.Decide(l.w.state, "demo", env, start)
 	if err != nil {
 		return 0, err

@@ -103,11 +103,18 @@ func (a *Agent) lapsed() {
 	}
 }
 
-// answered takes a driver's answer: only that to the one nonce that is outstanding, of this process (R2).
-func (a *Agent) answered(now time.Time, in events.LeaseAnswer) []Output {
+// answered takes a driver's answer: only that to the one nonce that is outstanding, of this process (R2), and only the
+// office's, by its signature.
+func (a *Agent) answered(now time.Time, in events.LeaseAnswer, signer string) []Output {
 	l := &a.lease
 	if !l.open || l.phase != none && l.phase != held || in.Nonce != l.nonce || in.Incarnation != a.self.Incarnation ||
 		in.Edge != a.self.ID || in.Namespace != a.self.Namespace || in.Epoch != a.applied().epoch {
+		return nil
+	}
+	if office := a.known.state.Office; office.Signs() && (signer != office.Key || in.Term != office.Term) {
+		if in.Term > office.Term { // or it is a forgery, for which the journal is asked in vain
+			return []Output{CatchUp{in.Epoch, a.known.seq() + 1}}
+		}
 		return nil
 	}
 	l.open = false

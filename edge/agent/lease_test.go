@@ -63,7 +63,7 @@ func (b *bench) grant(nonce uint64) events.LeaseAnswer {
 
 func (b *bench) answer(a events.LeaseAnswer) string {
 	b.t.Helper()
-	return b.leasing(Answered{b.now, a})
+	return b.leasing(Answered{b.now, a, ""})
 }
 
 // exclusiveBench is an edge that began under exclusive ownership, at state 4, and asks for its first lease.
@@ -117,7 +117,7 @@ func TestGrantIsForOneRequest(t *testing.T) {
 	}
 	b := exclusiveBench(t)
 	b.now = b.now.Add(serves)
-	a := b.a.Step(Answered{b.now, b.grant(1)})
+	a := b.a.Step(Answered{b.now, b.grant(1), ""})
 	for _, o := range a {
 		if h, ok := o.(Hold); ok {
 			t.Errorf("a grant that came too late gives %+v", h)

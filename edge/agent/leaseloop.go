@@ -19,9 +19,15 @@ func (l *loop) hearLeases(ctx context.Context) (stop func(), err error) {
 	l.inbox = l.nc.NewInbox()
 	sub, err := l.nc.Subscribe(l.inbox, func(m *nats.Msg) {
 		var a events.LeaseAnswer
-		if json.Unmarshal(m.Data, &a) == nil { // nobody listens: an empty message says so
-			l.finish(ctx, func(now time.Time) Input { return Answered{now, a} })
+		if json.Unmarshal(m.Data, &a) != nil { // nobody listens: an empty message says so
+			return
 		}
+		signer, err := events.VerifySigner(m.Header, events.LeaseAnswerSubject(l.self.Namespace, l.self.ID), m.Data)
+		if err != nil {
+			l.log.Warn("an answer about a lease is not what its sender signed", "err", err)
+			return
+		}
+		l.finish(ctx, func(now time.Time) Input { return Answered{now, a, signer} })
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listen to the answers about leases: %w", err)
@@ -36,7 +42,7 @@ func (l *loop) ask(r Ask) {
 	}
 	b, err := json.Marshal(r.LeaseRequest)
 	if err == nil {
-		err = l.nc.PublishRequest(subject(l.self, "lease"), l.inbox, b)
+		err = l.speaker.say("lease", l.inbox, b)
 	}
 	if err != nil {
 		l.log.Warn("a lease could not be asked for", "err", err)

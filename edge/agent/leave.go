@@ -20,7 +20,7 @@ func (r *Runner) Leave(ctx context.Context) error {
 	r.joiner.leaving.Store(true)
 	id := uuid.NewString()
 	for {
-		o, err := command(ctx, r.nc, r.self, "leave", id, events.LeaveEdge{ID: r.self.ID, Directory: r.self.Directory})
+		o, err := r.speaker.command(ctx, "leave", id, events.LeaveEdge{ID: r.self.ID, Directory: r.self.Directory})
 		if e, known, _ := r.follower.member(r.self.ID); known && e.Gone != "" {
 			r.joiner.left.Store(true)
 			return nil // whatever became of the answer: Run may have closed the connection already
@@ -48,6 +48,7 @@ func (r *Runner) Left() bool { return r.joiner.left.Load() }
 type Predecessor struct {
 	ID        string // "": there is none
 	Directory string // its state directory's identity
+	Proof     string // its word that this one takes its place, see Home.Succession
 }
 
 // Succeeded says whether another process accepts in this one's place. As long as it does, this edge does not join again
@@ -72,7 +73,8 @@ func (r *Runner) LeaveFor(ctx context.Context, d *StateDir) error {
 	case !known && time.Since(d.made()) < lateJoin:
 		return fmt.Errorf("edge %q has not joined, and may still: its process ended a moment ago", d.ID())
 	}
-	o, err := command(ctx, r.nc, r.self, "leave", uuid.NewString(), events.LeaveEdge{ID: d.ID(), Directory: d.Identity()})
+	self := Self{Namespace: r.self.Namespace, Unit: r.self.Unit, ID: d.ID()}
+	o, err := speaker{r.nc, self, d.Signer()}.command(ctx, "leave", uuid.NewString(), events.LeaveEdge{ID: d.ID(), Directory: d.Identity()})
 	switch {
 	case err != nil:
 		return err

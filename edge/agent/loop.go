@@ -231,7 +231,7 @@ func (l *loop) publish(r Report) {
 	}
 	b, err := json.Marshal(st)
 	if err == nil {
-		err = l.nc.Publish(subject(l.self, "report"), b)
+		err = l.speaker.say("report", "", b)
 	}
 	if err != nil {
 		l.log.Warn("report not sent", "err", err)
@@ -240,5 +240,5 @@ func (l *loop) publish(r Report) {
 
 // subject is where an edge talks to the control plane: unitgate.edge.<namespace>.<unit>.<edge id>.<what>.
 func subject(s Self, what string) string {
-	return "unitgate.edge." + s.Namespace + "." + s.Unit + "." + s.ID + "." + what
+	return events.EdgeSubject(s.Namespace, s.Unit, s.ID, what)
 }

@@ -37,6 +37,7 @@ const (
 //   - R6: a report names the fence's sequence and the incarnation, and is sent only when the state is on disk: Applied
 //     is the newest sequence that is both installed and stored. It is sent at once when it changes, and every
 //     events.ReportEvery.
+//     Its serial grows, so that a report which was recorded and is sent once more says nothing.
 //   - R2, R3, R9, R12: see lease.
 //   - R11: a fence that was lifted is not reported any more, and the next fence of the same wave has another sequence,
 //     so that nothing of the old one counts for it.
@@ -65,6 +66,7 @@ type Agent struct {
 
 	last   events.EdgeReport
 	lastAt time.Time // zero: nothing was reported
+	serial uint64    // of the last report
 }
 
 // version is a state and the journal that it came from.
@@ -131,7 +133,7 @@ func (a *Agent) Step(in Input) []Output {
 			a.countsOf = a.installed
 		}
 	case Answered:
-		out = append(out, a.answered(now, in.Answer)...)
+		out = append(out, a.answered(now, in.Answer, in.Signer)...)
 	case Lapsed:
 		a.lapsed()
 	case Lost:
@@ -205,6 +207,8 @@ func (a *Agent) report(now time.Time, urgent bool) []Output {
 	if !due {
 		return nil
 	}
+	a.serial++
+	r.Serial = a.serial
 	a.last, a.lastAt = r, now
 	return []Output{Report{r}}
 }

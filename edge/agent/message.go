@@ -80,6 +80,7 @@ type (
 	Answered struct {
 		Now    time.Time
 		Answer events.LeaseAnswer
+		Signer string // Ed25519 public key, in hex, whose signature the owner has verified; "": there was none
 	}
 	// Lapsed says that a Lapse is done: no leg is left, and nothing is being dialled.
 	Lapsed struct{ Now time.Time }

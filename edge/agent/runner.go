@@ -87,6 +87,7 @@ type Runner struct {
 	log      *slog.Logger
 	nc       *nats.Conn
 	own      bool // nc is to be closed
+	speaker  speaker
 	saved    *Saved
 	follower *follower
 	joiner   *joiner
@@ -119,17 +120,18 @@ func Start(cfg Config) (*Runner, error) {
 	if err := r.connect(); err != nil {
 		return nil, err
 	}
+	r.speaker = speaker{r.nc, r.self, cfg.Dir.Signer()}
 	js, err := jetstream.New(r.nc)
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
 	r.follower = newFollower(cfg.Namespace, r.nc, js, r.saved, r.log)
 	r.joiner = &joiner{
-		self: r.self, nc: r.nc, follower: r.follower, log: r.log, kicked: make(chan struct{}, 1),
+		speaker: r.speaker, follower: r.follower, log: r.log, kicked: make(chan struct{}, 1),
 		want: events.JoinEdge{
 			ID: r.self.ID, Directory: r.self.Directory, Unit: cfg.Unit, Cluster: cfg.Cluster, Address: cfg.Advertise, Capacity: cfg.Capacity,
 			Key:      cfg.Dir.PublicKey(),
-			Succeeds: cfg.Succeeds.ID, SucceedsDirectory: cfg.Succeeds.Directory,
+			Succeeds: cfg.Succeeds.ID, SucceedsDirectory: cfg.Succeeds.Directory, SucceedsProof: cfg.Succeeds.Proof,
 		},
 	}
 	return r, nil

@@ -2,6 +2,8 @@ package exclusive
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -81,9 +83,9 @@ func runPlane(t *testing.T, nc *nats.Conn, incarnation string) (p *plane, stop f
 	p.handler = command.NewHandler(p.projector, cutover.NewPreparer(cutover.NewFleet(nc, ns), js, p.projector), time.Now, quiet())
 	p.manager = cutover.New(cutover.Config{
 		NC: nc, JS: js, Namespace: ns, Epoch: j.Epoch(), States: p.projector, Submit: p.handler, Replicas: 1, Logger: quiet(),
-		Incarnation: incarnation, Clock: bubbleClock,
+		Key: keyOf(incarnation), Clock: bubbleClock,
 	})
-	if _, err := nc.QueueSubscribe("unitgate.api."+ns+".edge.join", "control", p.join); err != nil {
+	if _, err := nc.QueueSubscribe(events.EdgeSubject(ns, "*", "*", "join"), "control", p.join); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -93,15 +95,22 @@ func runPlane(t *testing.T, nc *nats.Conn, incarnation string) (p *plane, stop f
 	return p, func() { cancel(); running.Wait() }
 }
 
+// keyOf is the key of a process by this name.
+func keyOf(process string) ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte(process))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
 func (p *plane) join(m *nats.Msg) {
 	var env struct{ Data json.RawMessage }
 	_ = json.Unmarshal(m.Data, &env)
 	c, err := events.DecodeCommand("edge", "join", env.Data)
-	if err != nil {
-		p.t.Error(err)
+	signer, serr := events.VerifySigner(m.Header, m.Subject, m.Data)
+	if err != nil || serr != nil {
+		p.t.Error(err, serr)
 		return
 	}
-	b, _ := json.Marshal(p.try(c))
+	b, _ := json.Marshal(p.handler.Do(context.Background(), events.Envelope{Actor: "test", Traceparent: command.NewTraceparent(), Signer: signer, Command: c}))
 	_ = m.Respond(b)
 }
 

@@ -25,11 +25,14 @@ func (w *world) newDriver(name string) *driver {
 
 func (d *driver) at() cutover.At { return cutover.At{Now: d.now()} }
 
+// key is that of the process: it signs its grants.
+func (d *driver) key() string { return officeKey(d.w.incarnation(d.node)) }
+
 func (d *driver) boot() {
 	d.start()
 	d.w.trace("%s starts", d.name)
 	d.machine = cutover.NewDriver(cutover.DriverConfig{
-		Epoch: epoch, Holder: d.w.incarnation(d.node), Patience: d.w.plan.patience,
+		Epoch: epoch, Holder: events.Fingerprint(d.key()), Key: d.key(), Patience: d.w.plan.patience,
 		ID: func(uint64) string { return d.w.uuid(1) },
 	})
 	d.inbox = map[int]func(events.LeaseAnswer){}
@@ -85,6 +88,7 @@ func (d *driver) step(in cutover.Input) {
 			}))
 		case cutover.AnswerLease:
 			d.w.granted(d, &out.Answer)
+			d.w.forger.overhearAnswer(out, d.key())
 			if n, err := strconv.Atoi(out.Reply); err == nil && d.inbox[n] != nil {
 				d.inbox[n](out.Answer)
 			}
@@ -96,7 +100,9 @@ func (d *driver) step(in cutover.Input) {
 	}
 }
 
-func (d *driver) hear(r events.EdgeReport) { d.step(cutover.Reported{At: d.at(), Report: r}) }
+func (d *driver) hear(r events.EdgeReport, signer string) {
+	d.step(cutover.Reported{At: d.at(), Report: r, Signer: signer})
+}
 
 // reader follows the journal for a process: in order, as late as the network makes it. One that folds by itself reads
 // records and evolves a state of its own; the others share the journal's, which costs less.

@@ -14,7 +14,8 @@ import (
 type edge struct {
 	*node
 	id, unit, cluster string
-	dir               string // identity of its state directory (R7)
+	dir               string   // identity of its state directory (R7)
+	keys              identity // of that directory
 	machine           *agent.Agent
 	self              agent.Self
 	reader            reader
@@ -36,7 +37,8 @@ type disk struct {
 }
 
 func (w *world) newEdge(id, unit string) *edge {
-	e := &edge{node: w.newNode(id), id: id, unit: unit, cluster: "c-" + unit, dir: w.uuid(2)}
+	keys := identityOf(len(w.edges))
+	e := &edge{node: w.newNode(id), id: id, unit: unit, cluster: "c-" + unit, dir: events.Fingerprint(keys.key), keys: keys}
 	w.edges = append(w.edges, e)
 	return e
 }
@@ -112,13 +114,13 @@ func (e *edge) join() {
 	if s == nil || e.joining {
 		return
 	}
-	want := events.JoinEdge{ID: e.id, Directory: e.dir, Unit: e.unit, Cluster: e.cluster, Address: addressOf(e)}
+	want := joinOf(e)
 	if have, known := s.Edges[e.id]; known {
 		if have.Gone != "" || have.Directory != e.dir {
 			e.w.trace("%s finds itself gone or registered for another directory, and ends", e.name)
 			if e.w.chance(0.5) { // or asks all the same, from another address, as one that has not heard would
 				want.Address = fmt.Sprintf("127.0.0.1:%d", 8000+e.index)
-				e.w.submit(e.node, events.Envelope{ID: e.w.uuid(3), Actor: "edge/" + e.id, Command: want}, nil)
+				e.w.submit(e.node, events.Envelope{ID: e.w.uuid(3), Actor: "edge/" + e.id, Signer: e.keys.signer, Command: want}, nil)
 			}
 			e.gone = true
 			e.crash(0)
@@ -132,7 +134,7 @@ func (e *edge) join() {
 		return
 	}
 	e.joining = true
-	e.w.submit(e.node, events.Envelope{ID: e.w.uuid(3), Actor: "edge/" + e.id, Command: want}, func(_ cutover.Fate, _ uint64, err error) {
+	e.w.submit(e.node, events.Envelope{ID: e.w.uuid(3), Actor: "edge/" + e.id, Signer: e.keys.signer, Command: want}, func(_ cutover.Fate, _ uint64, err error) {
 		e.after(time.Second, func() { e.joining = false })
 		if err != nil {
 			e.w.trace("%s may not join: %v", e.name, err)
@@ -206,9 +208,14 @@ func (e *edge) store(o agent.Store) {
 // report publishes to whoever drives.
 func (e *edge) report(r events.EdgeReport) {
 	e.w.reported(e, r)
+	e.w.forger.overhear(overheard{report: r, signer: e.keys.signer})
 	for _, d := range e.w.drivers {
-		e.w.send(e.node, d.node, func() { d.hear(r) })
+		e.w.send(e.node, d.node, func() { d.hear(r, e.keys.signer) })
 	}
+}
+
+func joinOf(e *edge) events.JoinEdge {
+	return events.JoinEdge{ID: e.id, Directory: e.dir, Unit: e.unit, Cluster: e.cluster, Address: addressOf(e), Key: e.keys.key}
 }
 
 func addressOf(e *edge) string { return fmt.Sprintf("127.0.0.1:%d", 7000+e.index) }

@@ -80,8 +80,11 @@ func (j *journal) know(s *events.State) {
 }
 
 // do is a command that is carried out at once: how a namespace is set up.
-func (j *journal) do(cmd events.Command) {
-	env := events.Envelope{ID: j.w.uuid(0), Actor: "setup", Reason: "setup", Command: cmd}
+func (j *journal) do(cmd events.Command) { j.doAs("", cmd) }
+
+// doAs stores the event of a command that is signed.
+func (j *journal) doAs(signer string, cmd events.Command) {
+	env := events.Envelope{ID: j.w.uuid(0), Actor: "setup", Reason: "setup", Signer: signer, Command: cmd}
 	e, err := events.Decide(j.head(), namespace, env, day)
 	var rec events.Record
 	if err == nil {

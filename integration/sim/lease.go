@@ -122,6 +122,7 @@ func (e *edge) arm() {
 func (e *edge) ask(r events.LeaseRequest) {
 	w := e.w
 	w.reported(e, r.EdgeReport)
+	w.forger.overhear(overheard{ask: &r, report: r.EdgeReport, signer: e.keys.signer})
 	life := e.life
 	if then := e.lease.asking; then != nil {
 		e.lease.asking = nil
@@ -131,16 +132,17 @@ func (e *edge) ask(r events.LeaseRequest) {
 	}
 	for _, d := range w.drivers {
 		w.send(e.node, d.node, func() {
-			d.asked(r, func(a events.LeaseAnswer) { w.answer(d, e, life, a) })
+			d.asked(r, e.keys.signer, func(a events.LeaseAnswer) { w.answer(d, e, life, a) })
 		})
 	}
 }
 
 // answer carries what a driver says to the process that asked.
 func (w *world) answer(d *driver, e *edge, life int, a events.LeaseAnswer) {
+	signer := d.key()
 	hear := func() {
 		if e.life == life {
-			e.step(agent.Answered{Now: e.clock(), Answer: a})
+			e.step(agent.Answered{Now: e.clock(), Answer: a, Signer: signer})
 		}
 	}
 	if e.lease.tardy && e.life == life {
@@ -152,10 +154,10 @@ func (w *world) answer(d *driver, e *edge, life int, a events.LeaseAnswer) {
 }
 
 // asked gives a request to the driver; answer takes what it says.
-func (d *driver) asked(r events.LeaseRequest, answer func(events.LeaseAnswer)) {
+func (d *driver) asked(r events.LeaseRequest, signer string, answer func(events.LeaseAnswer)) {
 	d.replies++
 	d.inbox[d.replies] = answer
-	d.step(cutover.Asked{At: d.at(), Request: r, Reply: d.reply()})
+	d.step(cutover.Asked{At: d.at(), Request: r, Reply: d.reply(), Signer: signer})
 	delete(d.inbox, d.replies)
 }
 

@@ -59,6 +59,7 @@ func TestSeeds(t *testing.T) {
 				sum.Evicted += r.Evicted
 				sum.Grants += r.Grants
 				sum.Silent += r.Silent
+				sum.Forged += r.Forged
 				for _, bug := range r.Bugs {
 					t.Errorf("seed %d: %s", r.Seed, bug)
 					failed++
@@ -73,13 +74,13 @@ func TestSeeds(t *testing.T) {
 	}
 	all.Wait()
 	took := time.Since(began)
-	t.Logf("%d seeds in %.1f s: %d waves committed, %d cutovers ended, %d terms of office, %d sessions, %d evicted, %d leases, %d edges taken for silent, %d steps",
-		n, took.Seconds(), sum.Commits, sum.Ended, sum.Terms, sum.Served, sum.Evicted, sum.Grants, sum.Silent, sum.Steps)
+	t.Logf("%d seeds in %.1f s: %d waves committed, %d cutovers ended, %d terms of office, %d sessions, %d evicted, %d leases, %d edges taken for silent, %d messages forged or sent once more, %d steps",
+		n, took.Seconds(), sum.Commits, sum.Ended, sum.Terms, sum.Served, sum.Evicted, sum.Grants, sum.Silent, sum.Forged, sum.Steps)
 	t.Logf("faults by the phase in which they came:\n%s", &sum.Hits)
 	if t.Failed() {
 		return
 	}
-	if runs := int(n); sum.Commits < runs || sum.Ended < runs || sum.Terms < 2*runs {
+	if runs := int(n); sum.Commits < runs || sum.Ended < runs || sum.Terms < 2*runs || sum.Forged < 2*runs {
 		t.Error("the simulation does not reach what it is for")
 	}
 	if f, p, least := sum.Hits.Least(); n >= 10000 && least < 50 {

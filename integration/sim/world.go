@@ -36,6 +36,7 @@ type world struct {
 	reqs    [keyCount]*handshake.Request
 	serving [keyCount]map[*edge]int // sessions by which an edge serves a key
 	aims    []aim
+	forger  *forger
 	forced  map[Fault]bool // the next opportunity for it is taken
 	ids     uint64
 	term    uint64 // the highest by which a driver was serving
@@ -57,6 +58,7 @@ type Result struct {
 	Evicted int
 	Grants  int    // of leases
 	Silent  int    // edges taken for silent
+	Forged  int    // messages of the forger
 	Head    string // hash of the state at the end: equal for equal seeds
 }
 
@@ -73,6 +75,7 @@ func Run(seed uint64, o Options) Result {
 	}
 	w.plan = newPlan(w.rnd, o.Exclusive)
 	w.aims = newAims(w.rnd)
+	w.forger = newForger(w)
 	w.trace("plan: %+v, aims %v", w.plan, w.aims)
 	w.result.Seed = seed
 	w.setUp()
@@ -112,7 +115,7 @@ func (w *world) setUp() {
 	for _, unit := range w.units {
 		for i := range w.plan.edges {
 			e := w.newEdge(fmt.Sprintf("%s-%d", unit, i), unit)
-			w.journal.do(events.JoinEdge{ID: e.id, Directory: e.dir, Unit: e.unit, Cluster: e.cluster, Address: addressOf(e)})
+			w.journal.doAs(e.keys.signer, joinOf(e))
 		}
 	}
 	for _, e := range w.edges {
@@ -126,6 +129,7 @@ func (w *world) setUp() {
 	}
 	w.operate()
 	w.harm()
+	w.forger.begin()
 	w.after(w.plan.calm, w.calm)
 }
 

@@ -28,6 +28,7 @@ type DurableConfig struct {
 	Now        func() time.Time // decides about expiry; nil: time.Now
 	Log        *slog.Logger
 	Meters     *Meters // nil: nothing is counted
+	SignedOnly bool    // see events.Envelope
 }
 
 // Durable takes commands from the stream UNITGATE_CMD and leaves their outcomes in UNITGATE_OUTCOME. Any number of
@@ -63,7 +64,7 @@ func ServeDurable(ctx context.Context, cfg DurableConfig) (*Durable, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take durable commands: %w", err)
 	}
-	d := &Durable{cfg: cfg, taker: newTaker(cfg.Namespaces, cfg.Meters), hands: make(chan struct{}, durableWorkers)}
+	d := &Durable{cfg: cfg, taker: newTaker(cfg.Namespaces, cfg.Meters, cfg.SignedOnly), hands: make(chan struct{}, durableWorkers)}
 	d.working, d.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	pulling, stop := context.WithCancel(d.working)
 	d.stopPulling = stop

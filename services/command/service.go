@@ -29,20 +29,24 @@ type Service struct {
 	taker taker
 	log   *slog.Logger
 	slots chan struct{}
+	edges *edgeDesk
 	work  sync.WaitGroup
 	micro micro.Service
 	stop  context.CancelFunc
 }
 
-// Serve starts the service on a connection. m may be nil.
-func Serve(nc *nats.Conn, n Namespaces, m *Meters, log *slog.Logger) (*Service, error) {
+// Serve starts the service on a connection. m may be nil. signedOnly is events.Envelope.SignedOnly of every command.
+func Serve(nc *nats.Conn, n Namespaces, m *Meters, signedOnly bool, log *slog.Logger) (*Service, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Service{nc: nc, taker: newTaker(n, m), log: log, slots: make(chan struct{}, maxInFlight), stop: stop}
+	s := &Service{nc: nc, taker: newTaker(n, m, signedOnly), log: log, slots: make(chan struct{}, maxInFlight), stop: stop}
 	svc, err := micro.AddService(nc, micro.Config{Name: "unitgate-control", Version: "0.1.0", Description: "commands and queries of unitgate"})
 	if err == nil {
 		s.micro = svc
 		err = svc.AddEndpoint("api", micro.HandlerFunc(func(r micro.Request) { s.accept(ctx, r) }),
 			micro.WithEndpointSubject(Prefix+".*.*.*"))
+	}
+	if err == nil {
+		err = s.serveEdges(ctx)
 	}
 	if err != nil {
 		stop()
@@ -103,5 +107,11 @@ func (s *Service) do(ctx context.Context, r micro.Request) Outcome {
 		return rejected(err)
 	}
 	tokens := strings.Split(r.Subject(), ".") // the subscription's form
-	return s.taker.take(ctx, call{namespace: tokens[2], entity: tokens[3], verb: tokens[4], request: req, header: nats.Header(r.Headers())})
+	c := call{namespace: tokens[2], entity: tokens[3], verb: tokens[4], request: req, header: nats.Header(r.Headers())}
+	if c.entity == "edge" { // a version that does not know the subjects of acceptEdge
+		if c.signer, err = signerOf(c.header, r.Subject(), r.Data(), time.Now()); err != nil {
+			return rejected(err)
+		}
+	}
+	return s.taker.take(ctx, c)
 }

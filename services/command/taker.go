@@ -54,7 +54,9 @@ type call struct {
 	namespace, entity, verb string
 	request
 	way
-	header nats.Header // of the message; nothing but the trace context is taken from it
+	header nats.Header // of the message
+	signer string      // verified, see events.Envelope
+	about  *aboutEdge  // which the subject names; nil: it names none
 	queued bool        // it came durably: nobody waits, so questions make no sense
 }
 
@@ -74,13 +76,14 @@ func (c *call) subject() string {
 type taker struct {
 	namespaces Namespaces
 	meters     *Meters
+	signedOnly bool
 }
 
-func newTaker(n Namespaces, m *Meters) taker {
+func newTaker(n Namespaces, m *Meters, signedOnly bool) taker {
 	if m == nil {
 		m = noMeters()
 	}
-	return taker{n, m}
+	return taker{n, m, signedOnly}
 }
 
 // take has a call answered, and counts it if it is none of the questions.
@@ -124,7 +127,12 @@ func (t taker) answer(ctx context.Context, c call, ns Namespace, err error) Outc
 	if cerr != nil {
 		return t.refuse(ctx, c, cerr)
 	}
-	env := events.Envelope{ID: c.ID, Actor: c.Actor, Reason: c.Reason, Traceparent: traceparent(c.header), Command: cmd}
+	env := events.Envelope{ID: c.ID, Actor: c.Actor, Reason: c.Reason, Traceparent: traceparent(c.header), Command: cmd, Signer: c.signer, SignedOnly: t.signedOnly}
+	if c.about != nil && err == nil {
+		if err := c.about.check(cmd, ns.Handler.projector.State()); err != nil {
+			return rejected(err)
+		}
+	}
 	c.way.message = message{prefix: c.prefix(), subject: c.subject(), queued: c.queued}
 	if err != nil {
 		return t.create(ctx, c, env)

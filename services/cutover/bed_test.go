@@ -2,6 +2,8 @@ package cutover
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -257,10 +259,16 @@ func (b *bed) reportAlways() {
 	})
 }
 
+// keyOf is the key of a process by this name.
+func keyOf(process string) ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte(process))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
 func (b *bed) manager(incarnation string) *Manager {
 	return New(Config{
 		NC: b.nc, JS: b.js, Namespace: testNamespace, Epoch: b.projector.Journal().Epoch(), States: b.projector,
-		Submit: b.handler, Replicas: 1, Logger: quiet(), Incarnation: incarnation,
+		Submit: b.handler, Replicas: 1, Logger: quiet(), Key: keyOf(incarnation),
 		Clock: func() time.Duration { return time.Duration(time.Now().UnixNano()) }, // in a bubble time is not the machine's
 	})
 }

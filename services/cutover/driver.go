@@ -57,16 +57,17 @@ type Driver struct {
 	now    time.Duration // of the input being handled
 	state  *events.State // nil until the first StateAdvanced; shared, never changed here
 	office office
-	jobs   map[string]*job   // commands under way, by cutover id; "" is the office's
-	voices map[string]Voice  // what registered edges last said, by edge id
-	fences map[string]*fence // waiting, by cutover id; valid while serving
-	rests  map[string]rest   // between two waves, by cutover id; valid while serving
-	tenure tenure            // of the term in which this driver last served
-	calls  map[callKey]*call // of hooks; valid while serving
-	asks                     // of gates and reports; valid while serving
-	ids    uint64            // command ids handed out
-	rounds uint64            // inquiries so far, in all times of office
-	out    []Output          // of the Step being done
+	jobs   map[string]*job       // commands under way, by cutover id; "" is the office's
+	voices map[string]Voice      // what registered edges last said, by edge id
+	keys   map[string]signingKey // of edges that have spoken, by id
+	fences map[string]*fence     // waiting, by cutover id; valid while serving
+	rests  map[string]rest       // between two waves, by cutover id; valid while serving
+	tenure tenure                // of the term in which this driver last served
+	calls  map[callKey]*call     // of hooks; valid while serving
+	asks                         // of gates and reports; valid while serving
+	ids    uint64                // command ids handed out
+	rounds uint64                // inquiries so far, in all times of office
+	out    []Output              // of the Step being done
 }
 
 // DriverConfig is what a Driver is told once.
@@ -76,6 +77,8 @@ type DriverConfig struct {
 	Key      string                // of the office's beacons, see events.Office; "": it sends none
 	ID       func(n uint64) string // the n-th command id, a UUID; distinct incarnations must give distinct ids
 	Patience time.Duration         // 0: Patience
+	// SignedOnly: no edge is heard without a signature, see events.Envelope.
+	SignedOnly bool
 	// LeaseMargin is m of the lease protocol; 0: events.LeaseMargin.
 	LeaseMargin time.Duration
 }
@@ -123,12 +126,14 @@ type (
 	Reported struct {
 		At
 		Report events.EdgeReport
+		Signer string // Ed25519 public key, in hex, whose signature the owner has verified; "": there was none
 	}
 	// Asked is an edge's request for a lease as it came in, also late, doubled or out of order.
 	Asked struct {
 		At
 		Request events.LeaseRequest
 		Reply   string // where an AnswerLease goes: the owner's business
+		Signer  string // as in Reported
 	}
 	// Stop asks for a clean end: nothing new is begun and the office is given back once nothing is under way.
 	Stop struct{ At }
@@ -181,7 +186,7 @@ func NewDriver(cfg DriverConfig) *Driver {
 	if cfg.LeaseMargin == 0 {
 		cfg.LeaseMargin = events.LeaseMargin
 	}
-	return &Driver{cfg: cfg, jobs: map[string]*job{}, voices: map[string]Voice{}, fences: map[string]*fence{}, rests: map[string]rest{}, calls: map[callKey]*call{}, asks: newAsks()}
+	return &Driver{cfg: cfg, jobs: map[string]*job{}, voices: map[string]Voice{}, keys: map[string]signingKey{}, fences: map[string]*fence{}, rests: map[string]rest{}, calls: map[callKey]*call{}, asks: newAsks()}
 }
 
 // Step takes one input and says what is to be done now.
@@ -197,7 +202,7 @@ func (d *Driver) Step(in Input) []Output {
 	case Submitted:
 		d.submitted(in)
 	case Reported:
-		d.hear(in.Report)
+		d.hear(in.Report, in.Signer)
 	case Asked:
 		if d.state != nil {
 			d.asked(in)

@@ -12,6 +12,8 @@ import (
 
 // rig drives one Driver by hand: its clock stands still unless a test moves it, its commands go nowhere by themselves.
 type rig struct {
+	nonce uint64 // of the last lease request
+
 	*ledger
 	t   *testing.T
 	d   *Driver
@@ -139,7 +141,7 @@ func (r *rig) report(edge string) events.EdgeReport {
 
 func (r *rig) hear(reps ...events.EdgeReport) (out []Output) {
 	for _, rep := range reps {
-		out = append(out, r.d.Step(Reported{r.at(), rep})...)
+		out = append(out, r.d.Step(Reported{r.at(), rep, ""})...)
 	}
 	return out
 }

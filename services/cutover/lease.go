@@ -54,10 +54,13 @@ func (d *Driver) GrantsIn() time.Duration {
 // grants the edge's keys to nobody before L+m of its own time in office are over (R5).
 func (d *Driver) asked(in Asked) {
 	r := &in.Request
-	heard := d.hear(r.EdgeReport)
+	if v, ok := d.voices[r.Edge]; ok && v.Incarnation == r.Incarnation && r.Nonce <= v.Nonce {
+		return // R2: only the newest one counts; this is late, or sent once more
+	}
+	heard := d.hear(r.EdgeReport, in.Signer)
 	if heard {
 		v := d.voices[r.Edge]
-		v.Held, v.HeldAt = r.Held, r.Applied
+		v.Held, v.HeldAt, v.Nonce = r.Held, r.Applied, r.Nonce
 		d.voices[r.Edge] = v
 	}
 	if !d.Serving() || r.Namespace != d.state.Namespace || r.Epoch != d.cfg.Epoch {
@@ -66,7 +69,7 @@ func (d *Driver) asked(in Asked) {
 	a := events.LeaseAnswer{
 		Namespace: r.Namespace, Epoch: r.Epoch, Edge: r.Edge, Incarnation: r.Incarnation, Nonce: r.Nonce, Term: d.office.term,
 	}
-	if a.Refused = d.refusal(r); a.Refused == nil && !heard {
+	if a.Refused = d.refusal(r, in.Signer); a.Refused == nil && !heard {
 		return // overtaken by what the same process has said since
 	}
 	switch {
@@ -85,8 +88,8 @@ func (d *Driver) asked(in Asked) {
 // refusal says why an edge gets no lease, nil if it gets one.
 //
 // R4: only an edge that has applied the newest fence, whatever became of it; R7: only a registered edge, from its own
-// state directory, and none while two processes speak under its id. R5: that it has not drained is no reason.
-func (d *Driver) refusal(r *events.LeaseRequest) *events.Error {
+// state directory, by its own signature, and none while two processes speak under its id. R5: that it has not drained is no reason.
+func (d *Driver) refusal(r *events.LeaseRequest, signer string) *events.Error {
 	s := d.state
 	e, ok := s.Edges[r.Edge]
 	v := d.voices[r.Edge]
@@ -99,6 +102,8 @@ func (d *Driver) refusal(r *events.LeaseRequest) *events.Error {
 		return events.ErrEdgeGone.With("edge %q has %s", r.Edge, e.Gone)
 	case e.Directory != r.Directory:
 		return events.ErrEdgeElsewhere.With("edge %q has another state directory", r.Edge)
+	case !d.authentic(e, signer):
+		return events.ErrBadSignature.With("edge %q speaks by its signature, and this has none of its key", r.Edge)
 	case v.Doubtful(d.now):
 		return events.ErrTwoProcesses.With("another process has spoken as edge %q a moment ago: after a restart this passes by itself", r.Edge)
 	case r.Applied < s.Exclusive.Needs():

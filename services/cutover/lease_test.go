@@ -32,15 +32,22 @@ func exclusiveRig(t *testing.T) *rig {
 
 // request is what an edge asks that has done everything.
 func (r *rig) request(edge string, held time.Duration) events.LeaseRequest {
-	return events.LeaseRequest{EdgeReport: r.report(edge), Nonce: 7, Held: events.Duration(held)}
+	r.nonce++ // the first is 7: none that counts from 0
+	return events.LeaseRequest{EdgeReport: r.report(edge), Nonce: 6 + r.nonce, Held: events.Duration(held)}
 }
 
 // ask returns the driver's answer, and what else it wanted.
 func (r *rig) ask(q events.LeaseRequest) (*events.LeaseAnswer, []Output) {
 	r.t.Helper()
+	return r.askAs(q, "")
+}
+
+// askAs is ask of an edge that signs.
+func (r *rig) askAs(q events.LeaseRequest, signer string) (*events.LeaseAnswer, []Output) {
+	r.t.Helper()
 	var answer *events.LeaseAnswer
 	var rest []Output
-	for _, o := range r.d.Step(Asked{r.at(), q, "inbox"}) {
+	for _, o := range r.d.Step(Asked{r.at(), q, "inbox", signer}) {
 		if a, ok := o.(AnswerLease); ok {
 			if answer != nil || a.Reply != "inbox" {
 				r.t.Fatalf("answers %+v and %+v", answer, a)
@@ -214,6 +221,7 @@ func TestLeaseNeedsTheNewestFence(t *testing.T) {
 	lagging := r.request("b1", testLease)
 	refused := func(why string) {
 		t.Helper()
+		lagging.Nonce++
 		if a, _ := r.ask(lagging); a == nil || a.Lease != 0 || a.Needs != r.head.Exclusive.Fence || a.Needs <= lagging.Applied {
 			t.Fatalf("%s: %+v", why, a)
 		}

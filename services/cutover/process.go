@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,21 +39,24 @@ type Submitter interface {
 	Do(ctx context.Context, env events.Envelope) command.Outcome
 }
 
-// Config of a Manager. All fields but Replicas, Incarnation, Clock, Hooks and Tracing are required.
+// Config of a Manager. All fields but Replicas, Key, SignedOnly, Clock, Hooks and Tracing are required.
 type Config struct {
-	NC          *nats.Conn
-	JS          jetstream.JetStream
-	Namespace   string
-	Epoch       string // of the journal that States follows
-	States      States
-	Submit      Submitter
-	Replicas    int // of the office's bucket, as the journal's
-	Logger      *slog.Logger
-	Incarnation string               // of this process, a UUID; "": a fresh one
-	Clock       func() time.Duration // CLOCK_BOOTTIME; nil: that
-	Meters      *Meters              // nil: nothing is measured
-	Hooks       *HookCaller          // nil: there is no secret to sign calls with, so that every hook fails
-	Tracing     trace.TracerProvider // nil: nothing is traced
+	NC        *nats.Conn
+	JS        jetstream.JetStream
+	Namespace string
+	Epoch     string // of the journal that States follows
+	States    States
+	Submit    Submitter
+	Replicas  int // of the office's bucket, as the journal's
+	Logger    *slog.Logger
+	// Key signs what the office says: beacons and grants. It is this process's alone and never stored; its fingerprint
+	// is the incarnation under which the process holds the office. nil: a fresh one.
+	Key        ed25519.PrivateKey
+	SignedOnly bool                 // no edge is heard without a signature, see events.Envelope
+	Clock      func() time.Duration // CLOCK_BOOTTIME; nil: that
+	Meters     *Meters              // nil: nothing is measured
+	Hooks      *HookCaller          // nil: there is no secret to sign calls with, so that every hook fails
+	Tracing    trace.TracerProvider // nil: nothing is traced
 }
 
 const (
@@ -67,8 +69,10 @@ const (
 // Manager runs the driver of one namespace and hears the edges' reports. Make one with New.
 type Manager struct {
 	cfg    Config
-	key    ed25519.PrivateKey // of this process's beacons, never stored
-	start  time.Duration      // on Config.Clock
+	public string        // Config.Key's public half, in hex
+	holder string        // this process's incarnation
+	mail   *mailbox      // what edges say, until the driver hears it
+	start  time.Duration // on Config.Clock
 	inputs chan func(At) Input
 	fleet  *Fleet
 	leads  atomic.Bool
@@ -90,8 +94,8 @@ type Report struct {
 
 // New makes a manager; Run starts it.
 func New(cfg Config) *Manager {
-	if cfg.Incarnation == "" {
-		cfg.Incarnation = uuid.NewString()
+	if cfg.Key == nil {
+		cfg.Key = NewKey()
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = bootClock
@@ -99,9 +103,30 @@ func New(cfg Config) *Manager {
 	if cfg.Hooks == nil {
 		cfg.Hooks = NewHookCaller(HookConfig{})
 	}
+	m := &Manager{
+		cfg: cfg, public: publicHalf(cfg.Key), holder: Incarnation(cfg.Key), start: cfg.Clock(),
+		inputs: make(chan func(At) Input, 256), fleet: NewFleet(cfg.NC, cfg.Namespace), reports: map[string]Voice{}, newer: make(chan struct{}),
+	}
+	m.mail = newMailbox(func(edge string) bool {
+		e, ok := cfg.States.State().Edges[edge]
+		return ok && e.Gone == ""
+	}, m.clock)
+	return m
+}
+
+// NewKey is a fresh key of a process, see Config.
+func NewKey() ed25519.PrivateKey {
 	seed := make([]byte, ed25519.SeedSize)
 	rand.Read(seed) // never fails, see crypto/rand
-	return &Manager{cfg: cfg, key: ed25519.NewKeyFromSeed(seed), start: cfg.Clock(), inputs: make(chan func(At) Input, 256), fleet: NewFleet(cfg.NC, cfg.Namespace), reports: map[string]Voice{}, newer: make(chan struct{})}
+	return ed25519.NewKeyFromSeed(seed)
+}
+
+// Incarnation is under which name the process with this key holds the office: nobody else can
+// sign in that name, and readers see by it that this version signs its grants.
+func Incarnation(key ed25519.PrivateKey) string { return events.Fingerprint(publicHalf(key)) }
+
+func publicHalf(key ed25519.PrivateKey) string {
+	return hex.EncodeToString(key.Public().(ed25519.PublicKey))
 }
 
 // Leading reports whether this process holds the office and acts.
@@ -122,7 +147,7 @@ func (m *Manager) Sign(b events.Beacon) events.Beacon {
 	m.up = max(m.clock(), m.up+1)
 	b.Up = events.Duration(m.up)
 	m.mu.Unlock()
-	return b.Signed(m.key)
+	return b.Signed(m.cfg.Key)
 }
 
 // vouch notes what Vouched says.
@@ -154,25 +179,21 @@ func (m *Manager) Reports() map[string]Report {
 func (m *Manager) Run(ctx context.Context) error {
 	io, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the office is given back after ctx has ended
 	defer cancel()
-	sub, err := m.cfg.NC.Subscribe(fmt.Sprintf("unitgate.edge.%s.*.*.report", m.cfg.Namespace), func(msg *nats.Msg) {
-		if r, ok := decodeReport(msg.Subject, msg.Data); ok {
-			m.post(io, func(at At) Input { return Reported{at, r} })
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("subscribe to the reports of %s: %w", m.cfg.Namespace, err)
-	}
-	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
 	// No queue: every controller hears every request, which is a report, and the one in office answers.
-	asks, err := m.cfg.NC.Subscribe(fmt.Sprintf("unitgate.edge.%s.*.*.lease", m.cfg.Namespace), func(msg *nats.Msg) {
-		if r, ok := decodeRequest(msg.Subject, msg.Data); ok {
-			m.post(io, func(at At) Input { return Asked{at, r, msg.Reply} })
+	for _, kind := range []string{"report", "lease"} {
+		sub, err := m.cfg.NC.Subscribe(events.EdgeSubject(m.cfg.Namespace, "*", "*", kind), m.mail.put)
+		if err != nil {
+			return fmt.Errorf("subscribe to the %ss of %s: %w", kind, m.cfg.Namespace, err)
+		}
+		defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
+	}
+	reading, stopReading := context.WithCancel(io)
+	defer stopReading()
+	go m.mail.run(reading.Done(), func(msg *nats.Msg) {
+		if in, ok := m.read(msg); ok {
+			m.post(reading, in)
 		}
 	})
-	if err != nil {
-		return fmt.Errorf("subscribe to the requests for leases of %s: %w", m.cfg.Namespace, err)
-	}
-	defer func() { _ = asks.Unsubscribe() }()
 	told, err := m.tellLeases()
 	if err != nil {
 		return err
@@ -182,7 +203,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer m.vouch(0)
 
 	l := &loop{Manager: m, io: io, seen: watcher{meters: m.cfg.Meters, namespace: m.cfg.Namespace}, driver: NewDriver(DriverConfig{
-		Epoch: m.cfg.Epoch, Holder: m.cfg.Incarnation, Key: hex.EncodeToString(m.key.Public().(ed25519.PublicKey)), ID: commandIDs(m.cfg.Incarnation),
+		Epoch: m.cfg.Epoch, Holder: m.holder, Key: m.public, ID: commandIDs(m.holder), SignedOnly: m.cfg.SignedOnly,
 	})}
 	var telling sync.WaitGroup
 	if traced(m.cfg.Tracing) {
@@ -205,28 +226,12 @@ func commandIDs(incarnation string) func(uint64) string {
 	return func(n uint64) string { return uuid.NewSHA1(space, fmt.Append(nil, n)).String() }
 }
 
-// decodeReport reads a report and makes sure that it is about the edge whose subject it came on.
-func decodeReport(subject string, data []byte) (r events.EdgeReport, ok bool) {
-	t := strings.Split(subject, ".")
-	if json.Unmarshal(data, &r) != nil || len(t) != 6 {
-		return r, false
-	}
-	return r, r.Namespace == t[2] && r.Unit == t[3] && r.Edge == t[4]
-}
-
-func decodeRequest(subject string, data []byte) (r events.LeaseRequest, ok bool) {
-	t := strings.Split(subject, ".")
-	if json.Unmarshal(data, &r) != nil || len(t) != 6 {
-		return r, false
-	}
-	return r, r.Namespace == t[2] && r.Unit == t[3] && r.Edge == t[4]
-}
-
-// answer says to an edge what the driver answers.
+// answer says to an edge what the driver answers, under the office's signature.
 func (m *Manager) answer(out AnswerLease) {
 	b, err := json.Marshal(out.Answer)
 	if err == nil && out.Reply != "" {
-		err = m.cfg.NC.Publish(out.Reply, b)
+		subject := events.LeaseAnswerSubject(out.Answer.Namespace, out.Answer.Edge)
+		err = m.cfg.NC.PublishMsg(&nats.Msg{Subject: out.Reply, Data: b, Header: events.SignedHeaders(m.cfg.Key, subject, "", b)})
 	}
 	if err != nil { // the edge asks again
 		m.cfg.Logger.Warn("a request for a lease could not be answered", "namespace", m.cfg.Namespace, "edge", out.Answer.Edge, "err", err)
@@ -314,7 +319,7 @@ func (l *loop) step(in Input) {
 	}
 	l.vouch(l.driver.Vouched())
 	if serving := l.driver.Serving(); serving != l.leads.Swap(serving) {
-		l.cfg.Logger.Info("office", "namespace", l.cfg.Namespace, "serving", serving, "term", l.driver.Term(), "holder", l.cfg.Incarnation)
+		l.cfg.Logger.Info("office", "namespace", l.cfg.Namespace, "serving", serving, "term", l.driver.Term(), "holder", l.holder)
 		if wait := l.driver.GrantsIn(); wait > 0 {
 			l.cfg.Logger.Warn("the journal is new to this office: no edge gets a lease until those of an earlier journal have ended",
 				"namespace", l.cfg.Namespace, "epoch", l.cfg.Epoch, "in", wait.Round(time.Second))

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/journal/journaltest"
 )
@@ -97,7 +99,7 @@ func TestTakeOver(t *testing.T) {
 				}
 				b.reportAlways()
 				got := b.eventually("completed", ended)
-				if got.Office.Term != 2 || got.Office.Holder != "22222222-2222-4222-8222-222222222222" || got.Office.Key == "" {
+				if got.Office.Term != 2 || got.Office.Holder != Incarnation(keyOf("22222222-2222-4222-8222-222222222222")) || !got.Office.Signs() {
 					t.Errorf("office: %+v", got.Office)
 				}
 				word := second.Sign(events.Beacon{Seq: got.Seq})
@@ -255,11 +257,12 @@ func TestReportsComeOnTheirOwnSubject(t *testing.T) {
 		"unitgate.edge.shop.unbj.b1.report": true, "unitgate.edge.shop.unbj.b2.report": false,
 		"unitgate.edge.shop.center.b1.report": false, "unitgate.edge.other.unbj.b1.report": false, "unitgate.edge.shop": false,
 	} {
-		if _, ok := decodeReport(subject, b); ok != want {
+		var got events.EdgeReport
+		if ok := decodeFrom(&nats.Msg{Subject: subject, Data: b}, &got, &got); ok != want {
 			t.Errorf("%s: %v, want %v", subject, ok, want)
 		}
 	}
-	if _, ok := decodeReport("unitgate.edge.shop.unbj.b1.report", []byte("no JSON")); ok {
+	if decodeFrom(&nats.Msg{Subject: "unitgate.edge.shop.unbj.b1.report", Data: []byte("no JSON")}, &r, &r) {
 		t.Error("no JSON counts")
 	}
 }

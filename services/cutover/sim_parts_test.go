@@ -280,7 +280,7 @@ func (e *simEdge) live() {
 			for _, d := range w.drivers {
 				w.send(func() {
 					if d.machine != nil {
-						d.step(Reported{d.at(), r})
+						d.step(Reported{d.at(), r, ""})
 					}
 				})
 			}

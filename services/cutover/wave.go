@@ -21,29 +21,54 @@ type Voice struct {
 	// Held is L of the lease that it said to hold when it last asked for one, 0: none; HeldAt what it had applied then.
 	Held   events.Duration
 	HeldAt uint64
+	// Nonce is that of the newest lease request heard of this incarnation; older ones are late, or sent once more by
+	// another process.
+	Nonce uint64
 }
 
 // Doubtful reports whether two processes have spoken under this edge's id a moment ago. Then neither counts: after a
 // restart the old one falls silent by itself, and a cloned state directory (R7 forbids it) blocks until one is stopped.
 func (v *Voice) Doubtful(now time.Duration) bool { return v.Rivals && now-v.Rival < rivalWindow }
 
+// authentic reports whether what came in an edge's name is the edge's: signed by the key that the journal holds of it.
+// An edge whose directory is of a version without signatures may come without one until it has signed once, or the
+// operator has ended that (SignedOnly).
+func (d *Driver) authentic(e events.Edge, signer string) bool {
+	k, ok := d.keys[e.ID]
+	if !ok || k.key != e.Key {
+		k = signingKey{key: e.Key, signer: e.Signer()}
+	}
+	own := signer != "" && signer == k.signer
+	k.used = k.used || own
+	d.keys[e.ID] = k
+	return own || signer == "" && !e.Signs() && !d.cfg.SignedOnly && !k.used
+}
+
+// signingKey is what the driver knows of an edge's key.
+type signingKey struct {
+	key    string // Edge.Key
+	signer string // Edge.Signer, which takes a while to compute
+	used   bool   // this driver has heard something that is signed by it
+}
+
 // hear takes a report. Those of another journal, of edges that the journal does not know, of a process that has an edge's
-// id and another state directory (R7), and those that are older than what the same process has said already, say nothing:
-// then it is false.
-func (d *Driver) hear(r events.EdgeReport) bool {
+// id and another state directory (R7), those that are not signed by the edge's key, and those that are older than what
+// the same process has said already, or sent once more, say nothing: then it is false.
+func (d *Driver) hear(r events.EdgeReport, signer string) bool {
 	if d.state == nil || r.Namespace != d.state.Namespace || r.Epoch != d.cfg.Epoch {
 		return false
 	}
-	if e, ok := d.state.Edges[r.Edge]; !ok || e.Gone != "" || e.Unit != r.Unit || e.Directory != r.Directory {
+	if e, ok := d.state.Edges[r.Edge]; !ok || e.Gone != "" || e.Unit != r.Unit || e.Directory != r.Directory || !d.authentic(e, signer) {
 		return false
 	}
 	v, known := d.voices[r.Edge]
 	switch {
-	case known && v.Incarnation == r.Incarnation && r.Applied < v.Applied:
+	case known && v.Incarnation == r.Incarnation && (r.Applied < v.Applied || r.Serial > 0 && r.Serial <= v.Serial):
 		return false
 	case known && v.Incarnation != r.Incarnation:
 		v = Voice{Rival: v.Heard, Rivals: true}
 	}
+	r.Serial = max(r.Serial, v.Serial) // a lease request has none
 	v.EdgeReport, v.Heard = r, d.now
 	d.voices[r.Edge] = v
 	return true

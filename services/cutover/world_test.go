@@ -25,8 +25,11 @@ type ledger struct {
 }
 
 // try decides and appends a command under an id.
-func (l *ledger) try(id string, cmd events.Command) error {
-	env := events.Envelope{ID: id, Actor: "test", Reason: "test", Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Command: cmd}
+func (l *ledger) try(id string, cmd events.Command) error { return l.tryAs("", id, cmd) }
+
+// tryAs is try of an edge that signs.
+func (l *ledger) tryAs(signer, id string, cmd events.Command) error {
+	env := events.Envelope{ID: id, Actor: "test", Reason: "test", Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Signer: signer, Command: cmd}
 	e, err := events.Decide(l.head, testNamespace, env, day)
 	if err != nil {
 		return err

@@ -46,6 +46,19 @@ var list = []mutant{
 	{name: "report-before-disk", rule: "R6: a report is sent after fsync", by: "R6", edits: []edit{
 		{machine, "\treturn a.stored\n}", "\tif v := a.installed; v.state != nil {\n\t\treturn version{v.epoch, v.state, v.state.Hash()}\n\t}\n\treturn a.stored\n}"},
 	}},
+	{name: "report-without-signature", rule: "what is said in an edge's name is signed by its key", by: "G2|R5|R6|R7", edits: []edit{
+		{wave, "return own || signer == \"\" && !e.Signs() && !d.cfg.SignedOnly && !k.used", "return true"},
+	}},
+	{name: "grant-without-signature", rule: "a grant is signed by the office", by: "G2|R1|R4|R5", mixed: true, edits: []edit{
+		{held, "office.Signs() && (signer != office.Key || in.Term != office.Term)", "office.Signs() && in.Term < office.Term"},
+	}},
+	{name: "leave-without-signature", rule: "only an edge itself leaves", by: "forgery|liveness", edits: []edit{
+		{join, "if !own {", "if _, leaves := env.Command.(LeaveEdge); !own && !leaves {"},
+	}},
+	{name: "join-without-signature", rule: "only an edge itself changes its address", by: "forgery|liveness", edits: []edit{
+		{join, "if !own {", "if _, joins := env.Command.(JoinEdge); !own && !joins {"},
+		{join, "if key != \"\" && key != e.Key {", "if false {"},
+	}},
 	{name: "grants-in-a-new-epoch", rule: "a new epoch grants nothing for L+m", by: "G2", edits: []edit{
 		{leases, "case !d.granting():", "case false:"},
 	}},

@@ -60,7 +60,7 @@ func (s *servers) runControl(ctx context.Context) error {
 		return err
 	}
 	defer a.Close()
-	running := c.start(ctx, control.Config{NC: c.nc, Replicas: s.replicas, DNS: providers, Hooks: hooks, Dials: dials, Log: c.log, Tracing: tel.TracerProvider(), Meters: tel.MeterProvider()})
+	running := c.start(ctx, control.Config{NC: c.nc, Replicas: s.replicas, DNS: providers, Hooks: hooks, Dials: dials, SignedOnly: s.signedEdges, Log: c.log, Tracing: tel.TracerProvider(), Meters: tel.MeterProvider()})
 	if running == nil {
 		return nil
 	}

@@ -120,3 +120,18 @@ func (c *cli) changes(indent string, list []events.FieldChange) {
 		}
 	}
 }
+
+// simple sends a command of which there is nothing to show but that it took effect.
+func (o *operator) simple(ctx context.Context, entity, verb string, data map[string]string, done string) error {
+	b, ns, err := o.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	out, err := b.do(ctx, ns, entity, verb, o.reason, data)
+	if err != nil {
+		return err
+	}
+	o.say("%s, at sequence %d", done, out.Seq)
+	return o.print(map[string]any{"ok": true, "seq": out.Seq})
+}

@@ -41,6 +41,8 @@ func rejectionHint(code string) string {
 		return "see `unitgate get rules` and `unitgate export`"
 	case events.ErrUnknownEdge.Code, events.ErrEdgeGone.Code:
 		return "see `unitgate get edges`"
+	case events.ErrClusterFull.Code:
+		return "see `unitgate get edges`; `unitgate edge-retire ID ID … --reason TEXT` for those that are gone"
 	case events.ErrUnknownDomain.Code:
 		return "see `unitgate get domains`"
 	case events.ErrUnknownCutover.Code, events.ErrCutoverOpen.Code, events.ErrWrongState.Code:

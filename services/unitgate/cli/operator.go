@@ -2,40 +2,44 @@ package cli
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/unitgate/unitgate/services/unitgate/connect"
 )
 
-// operator holds the arguments of the commands for one edge.
+// operator holds the arguments of the commands about edges.
 type operator struct {
 	*cli
-	edge, reason string
+	edges  []string
+	reason string
 }
 
 func (c *cli) addOperator(p parent) {
 	o := &operator{cli: c}
-	retire := c.command(p, "edge-retire", "Declare an edge gone for good; its id never comes back", o.retire)
-	retire.Arg("id", "the edge").Required().StringVar(&o.edge)
+	retire := c.command(p, "edge-retire", "Declare edges gone for good; their ids never come back", o.retire)
+	retire.Arg("id", "the edges").Required().StringsVar(&o.edges)
 	retire.Flag("reason", "goes into the journal").StringVar(&o.reason)
 }
 
 func (o *operator) retire(ctx context.Context) error {
-	return o.simple(ctx, "edge", "retire", map[string]string{"id": o.edge}, "edge "+o.edge+" is retired")
-}
-
-// simple sends a command of which there is nothing to show but that it took effect.
-func (o *operator) simple(ctx context.Context, entity, verb string, data map[string]string, done string) error {
 	b, ns, err := o.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer b.close()
-	out, err := b.do(ctx, ns, entity, verb, o.reason, data)
-	if err != nil {
-		return err
+	var last uint64
+	for i, id := range o.edges { // each is an event of its own: those before a refusal are retired
+		out, err := b.do(ctx, ns, "edge", "retire", o.reason, map[string]string{"id": id})
+		if err != nil {
+			if i > 0 {
+				return fmt.Errorf("edge %s, after %d that are retired: %w", id, i, err)
+			}
+			return err
+		}
+		last = out.Seq
+		o.say("edge %s is retired, at sequence %d", id, out.Seq)
 	}
-	o.say("%s, at sequence %d", done, out.Seq)
-	return o.print(map[string]any{"ok": true, "seq": out.Seq})
+	return o.print(map[string]any{"ok": true, "seq": last})
 }
 
 func (c *cli) addConnect(p parent) {

@@ -4,6 +4,7 @@ package control
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.opentelemetry.io/otel/metric"
@@ -44,7 +44,8 @@ type Config struct {
 
 	DNS map[string]dns.Provider // by the name that a domain calls it; without one its names are not published
 
-	Incarnation string // of this process, a UUID that no other process ever had; "": a fresh one
+	Key        ed25519.PrivateKey // of this process in its offices, see cutover.Config; nil: a fresh one
+	SignedOnly bool               // edges that do not sign what they say are refused, see events.Envelope
 }
 
 // Control is a running control plane. Its methods may be used by any goroutine.
@@ -79,8 +80,8 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 	if cfg.Tracing == nil {
 		cfg.Tracing = noop.NewTracerProvider()
 	}
-	if cfg.Incarnation == "" {
-		cfg.Incarnation = uuid.NewString()
+	if cfg.Key == nil {
+		cfg.Key = cutover.NewKey()
 	}
 	c := &Control{cfg: cfg, js: js, snaps: snaps, namespaces: map[string]*namespace{}}
 	if c.meters, err = c.measure(); err != nil {
@@ -91,12 +92,12 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 		c.stop()
 		return nil, errors.Join(err, c.meters.end())
 	}
-	if c.service, err = command.Serve(cfg.NC, c, c.meters.commands, cfg.Log); err != nil {
+	if c.service, err = command.Serve(cfg.NC, c, c.meters.commands, cfg.SignedOnly, cfg.Log); err != nil {
 		c.stop()
 		c.running.Wait()
 		return nil, errors.Join(err, c.meters.end())
 	}
-	c.durable, err = command.ServeDurable(ctx, command.DurableConfig{JS: js, Namespaces: c, Replicas: cfg.Replicas, Log: cfg.Log, Meters: c.meters.commands})
+	c.durable, err = command.ServeDurable(ctx, command.DurableConfig{JS: js, Namespaces: c, Replicas: cfg.Replicas, Log: cfg.Log, Meters: c.meters.commands, SignedOnly: cfg.SignedOnly})
 	if err != nil {
 		err = errors.Join(err, c.service.Close(ctx))
 		c.stop()

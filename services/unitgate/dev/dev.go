@@ -7,6 +7,7 @@ package dev
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -73,7 +74,7 @@ type Dev struct {
 	data    string
 	closers []func(context.Context) error // in the order of starting
 
-	incarnation string // of this process, in every office that it holds
+	key ed25519.PrivateKey // of this process, in every office that it holds
 
 	server  *server.Server
 	nc      *nats.Conn
@@ -177,7 +178,7 @@ func (d *Dev) startControl(ctx context.Context) error {
 		return err
 	}
 	if d.control, err = control.Start(ctx, control.Config{
-		NC: d.nc, Replicas: 1, Log: d.o.Log, Incarnation: d.incarnation, Hooks: d.o.Hooks, Dials: d.o.Dials, Tracing: t.TracerProvider(),
+		NC: d.nc, Replicas: 1, Log: d.o.Log, Key: d.key, Hooks: d.o.Hooks, Dials: d.o.Dials, Tracing: t.TracerProvider(),
 	}); err != nil {
 		return fmt.Errorf("control plane: %w", err)
 	}

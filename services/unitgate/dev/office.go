@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unitgate/unitgate/services/cutover"
@@ -30,8 +29,8 @@ func (d *Dev) handOn(ctx context.Context) error {
 	if err := giveBack(ctx, d.js, string(before)); err != nil {
 		d.o.Log.Warn("the office of the last run is not handed on, it will be taken after its term", "err", err)
 	}
-	d.incarnation = uuid.NewString()
-	if err := os.WriteFile(file, []byte(d.incarnation), 0o600); err != nil {
+	d.key = cutover.NewKey()
+	if err := os.WriteFile(file, []byte(cutover.Incarnation(d.key)), 0o600); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	return nil

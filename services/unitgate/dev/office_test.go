@@ -59,14 +59,14 @@ func TestOfficeIsHandedOnFromTheDeadOnly(t *testing.T) {
 	data, log := t.TempDir(), slog.New(slog.DiscardHandler)
 	first := &Dev{o: Options{Log: log}, data: data, js: js}
 	first.mustHandOn(t) // no bucket yet
-	mine := `{"holder":"` + first.incarnation + `","term":7}`
+	mine := `{"holder":"` + cutover.Incarnation(first.key) + `","term":7}`
 
 	keys := map[string]string{"held": mine, "too": mine, "foreign": `{"holder":"somebody","term":3}`, "vacant": `{"holder":"","term":4}`, "broken": "x"}
 	js, kv := offices(t, keys)
 	second := &Dev{o: Options{Log: log}, data: data, js: js}
 	second.mustHandOn(t)
-	if second.incarnation == "" || second.incarnation == first.incarnation {
-		t.Errorf("incarnation %q after %q", second.incarnation, first.incarnation)
+	if cutover.Incarnation(second.key) == cutover.Incarnation(first.key) {
+		t.Errorf("incarnation %q after %q", cutover.Incarnation(second.key), cutover.Incarnation(first.key))
 	}
 	keys["held"], keys["too"] = `{"holder":"","term":7}`, `{"holder":"","term":7}` // a successor's term is above it
 	for namespace, want := range keys {
@@ -93,7 +93,7 @@ func TestOfficeIsHeldUnderTheIncarnation(t *testing.T) {
 		t.Fatal(err)
 	}
 	var v cutover.OfficeValue
-	if err := json.Unmarshal(key.Value(), &v); err != nil || d.incarnation == "" || v.Holder != d.incarnation {
-		t.Errorf("the office is %s, this is %q", key.Value(), d.incarnation)
+	if err := json.Unmarshal(key.Value(), &v); err != nil || v.Holder != cutover.Incarnation(d.key) {
+		t.Errorf("the office is %s, this is %q", key.Value(), cutover.Incarnation(d.key))
 	}
 }
