@@ -1,6 +1,7 @@
 package edge_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,20 +83,25 @@ func (ns *namespace) listen(nc *nats.Conn) {
 		}
 		ns.reports <- r
 	})
-	if err == nil {
-		_, err = nc.Subscribe("unitgate.api.demo.edge.*", func(m *nats.Msg) {
+	for _, verb := range []string{"join", "leave"} {
+		if err != nil {
+			break
+		}
+		_, err = nc.Subscribe(events.EdgeSubject("demo", "*", "*", verb), func(m *nats.Msg) {
 			var env struct{ Data json.RawMessage }
 			var o struct {
 				OK    bool          `json:"ok"`
 				Error *events.Error `json:"error,omitempty"`
 			}
 			err := json.Unmarshal(m.Data, &env)
+			signer, serr := events.VerifySigner(m.Header, m.Subject, m.Data)
+			err = cmp.Or(err, serr)
 			var c events.Command
 			if err == nil {
-				c, err = events.DecodeCommand("edge", strings.TrimPrefix(m.Subject, "unitgate.api.demo.edge."), env.Data)
+				c, err = events.DecodeCommand("edge", verb, env.Data)
 			}
 			if err == nil {
-				_, err = ns.try(c)
+				_, err = ns.tryAs(signer, c)
 			}
 			o.OK = err == nil
 			errors.As(err, &o.Error)
@@ -108,11 +114,14 @@ func (ns *namespace) listen(nc *nats.Conn) {
 	}
 }
 
-func (ns *namespace) try(c events.Command) (*events.State, error) {
+func (ns *namespace) try(c events.Command) (*events.State, error) { return ns.tryAs("", c) }
+
+// tryAs is try of an edge that signs.
+func (ns *namespace) tryAs(signer string, c events.Command) (*events.State, error) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	ns.n++
-	env := events.Envelope{ID: fmt.Sprintf("00000000-0000-4000-8000-%012d", ns.n), Actor: "test", Command: c}
+	env := events.Envelope{ID: fmt.Sprintf("00000000-0000-4000-8000-%012d", ns.n), Actor: "test", Signer: signer, Command: c}
 	now := time.Now()
 	e, err := events.Decide(ns.state, "demo", env, now)
 	if err != nil {

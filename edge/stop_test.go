@@ -148,7 +148,7 @@ func TestLeave(t *testing.T) {
 	id := begin(ns)
 	fenced := ns.do(events.FenceWave{Cutover: id, Term: 1})
 	ns.report(unbj.ID(), "the fence", func(r events.EdgeReport) bool { return r.Applied >= fenced.Seq })
-	refused, err := ns.srv.Connect().SubscribeSync("unitgate.api.demo.edge.leave")
+	refused, err := ns.srv.Connect().SubscribeSync(events.EdgeSubject("demo", "unbj", unbj.ID(), "leave"))
 	if err != nil {
 		t.Fatal(err)
 	}
