@@ -181,29 +181,51 @@ func (e *engine) unhold(s *session) {
 	e.r.held.Add(-1)
 }
 
-// batch is how many sessions a poller handles in a row for Install or Evict before it looks at its connections again.
-const batch = 256
-
 // decideHeld decides every held session again, those that waited longest first.
 func (e *engine) decideHeld() {
 	var held []*session
 	for d := e.held.first; d != nil; d = d.next {
 		held = append(held, d.s)
 	}
-	e.decideBatch(held)
+	if len(held) == 0 {
+		return
+	}
+	e.takeTurns(func(steps *int) bool {
+		for ; len(held) > 0 && *steps > 0; held = held[1:] {
+			if s := held[0]; s.state == stHeld {
+				*steps -= stepRedecide
+				e.decideOn(s, steps)
+			}
+		}
+		return len(held) == 0
+	})
 }
 
-func (e *engine) decideBatch(held []*session) {
-	n := min(len(held), batch)
-	for _, s := range held[:n] {
-		if s.state == stHeld {
-			e.unhold(s)
-			e.decide(s)
+// decideOn decides a held session again. One that goes on waiting keeps its place: to be sorted in anew among thousands
+// costs more than the decision.
+func (e *engine) decideOn(s *session, steps *int) {
+	if !e.closing && !e.refusing && e.leased() {
+		vd := handshake.Decide(s.hs.req, e.view, s.hs.peer, s.secure())
+		if vd.Action == handshake.Hold {
+			e.holdOn(s, &vd)
+			return
 		}
 	}
-	if rest := held[n:]; len(rest) > 0 {
-		e.post(func() { e.decideBatch(rest) })
+	*steps -= stepDecide
+	e.unhold(s)
+	e.decide(s)
+}
+
+// holdOn has a held session go on waiting, as long as the view says.
+func (e *engine) holdOn(s *session, vd *handshake.Verdict) {
+	if st := e.statsOf(vd.Type.Name); st != s.stats {
+		s.stats.held.Add(-1)
+		st.held.Add(1)
+		s.stats = st
 	}
+	e.held.timeout = e.view.Hold
+	s.deadline.at = s.hs.since + e.held.timeout // in the order of the others, who all get the same
+	e.schedule(s.deadline.at)
 }
 
 // retryAfter spreads clients that were sent away together, in seconds.

@@ -20,7 +20,7 @@ const (
 // passage is what a relay remembers of one cutover; see registry.Passage.
 type passage struct {
 	registry.Passage
-	moving routing.Keys // that the cutover moves, in whatever wave
+	lists []routing.Range // those with keys that the cutover moves, in whatever wave
 
 	mu      sync.Mutex            // guards what follows
 	known   int                   // waves that are committed
@@ -34,7 +34,7 @@ type cohort struct {
 	of     *passage
 	table  *routing.Table
 	gen    uint32 // members were established in an earlier generation of the engine
-	before int    // members when it began
+	before int    // members when it began, once they are counted
 	ended  [becauseNoLease + 1]int
 	sample map[*session]connections // members whose connections are compared
 }
@@ -54,7 +54,7 @@ func (r *Relay) passagesOf(types map[string]typeCutover, first bool) map[string]
 			next[name] = have
 			have[0].committed(t.committed, r.now())
 		default:
-			p := &passage{Passage: registry.Passage{Cutover: t.cutover, Whole: !first || !t.fenced}, moving: t.table.Moving(), known: t.committed, commits: map[int]time.Duration{}}
+			p := &passage{Passage: registry.Passage{Cutover: t.cutover, Whole: !first || !t.fenced}, lists: t.table.Slotting().SlotsOf(t.table.Moving()), known: t.committed, commits: map[int]time.Duration{}}
 			next[name] = append([]*passage{p}, have[:min(len(have), 1)]...)
 		}
 	}
@@ -86,8 +86,7 @@ func (p *passage) sinceCommit(wave int, now time.Duration) (d time.Duration, kno
 	return now - at, known
 }
 
-// beginCohorts marks the sessions that a cutover may not touch, when its first fence is about to be installed. It costs as
-// much as there are sessions that move.
+// beginCohorts marks the sessions that a cutover may not touch, when its first fence is about to be installed.
 func (e *engine) beginCohorts(types map[string]typeCutover, passages map[string][]*passage) {
 	for name := range e.cohorts {
 		if passages[name] == nil {
@@ -103,13 +102,17 @@ func (e *engine) beginCohorts(types map[string]typeCutover, passages map[string]
 	}
 }
 
+// newCohort begins one. How many of the open sessions move is counted by a census, because there may be many.
 func (e *engine) newCohort(unitType string, p *passage, table *routing.Table) *cohort {
-	exact := func(id string) bool { return table.Lookup(id).Exact }
 	e.gen++
 	c := &cohort{
 		of: p, table: table, gen: e.gen, sample: map[*session]connections{},
-		before: int(e.statsOf(unitType).open[e.index].Load()) - e.registry.Count(unitType, p.moving, exact, (*session).served),
+		before: int(e.statsOf(unitType).open[e.index].Load()),
 	}
+	moves := func(s *session) bool {
+		return s.served() && s.gen < c.gen && !s.entry.Key.Unbound() && c.table.Lookup(s.entry.Key.RouterID).Wave >= 0
+	}
+	e.count(unitType, p.lists, moves, func(n int) { c.before -= n })
 	looks := 0
 	for s := range e.all { // in no order
 		if looks++; looks > maxLooks || len(c.sample) == maxSample {
@@ -161,6 +164,9 @@ func (e *engine) opens(s *session) {
 
 // closes counts a session whose connections are gone.
 func (e *engine) closes(s *session) {
+	for _, c := range e.censuses {
+		c.closes(s)
+	}
 	s.open = false
 	s.dealings().sessions.Add(-1)
 	if s.via != 0 {

@@ -5,10 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/unitgate/unitgate/edge/handshake"
-	registry "github.com/unitgate/unitgate/edge/session"
 	"github.com/unitgate/unitgate/events"
-	"github.com/unitgate/unitgate/events/routing"
 )
 
 // Counts are the numbers of one unit type. Each is exact; read together they may stem from slightly different moments.
@@ -125,101 +122,6 @@ func (r *Relay) sum(f func(e *engine) int) int {
 	return n
 }
 
-// CountKeys is the number of open sessions on keys: those in its slots, but for the exact IDs of the view and those of
-// except, which are keys of their own to whoever asks: the question may be about rules that nobody has yet; and those of
-// its exact IDs.
-func (r *Relay) CountKeys(unitType string, keys routing.Keys, except routing.IDs) int {
-	return r.sum(func(e *engine) int {
-		var t *handshake.Type
-		if e.view != nil { // nothing is installed yet
-			t = e.view.Types[unitType]
-		}
-		own := func(id string) bool {
-			return except.Has(id) || t != nil && t.Table != nil && t.Table.Lookup(id).Exact
-		}
-		return e.registry.Count(unitType, keys, own, (*session).served)
-	})
-}
-
-// CountRouter is the number of open sessions of one user.
-func (r *Relay) CountRouter(unitType, routerID string) int {
-	return r.countRouter(unitType, routerID, (*session).served)
-}
-
-// CountProxied is the number of one user's sessions that are passed on to edges of other units.
-func (r *Relay) CountProxied(unitType, routerID string) int {
-	return r.countRouter(unitType, routerID, func(s *session) bool { return s.open && s.via != 0 })
-}
-
-func (r *Relay) countRouter(unitType, routerID string, which func(*session) bool) int {
-	return r.sum(func(e *engine) int {
-		n := 0
-		for _, entry := range e.registry.Of(unitType, routerID) {
-			if which(entry.Value) {
-				n++
-			}
-		}
-		return n
-	})
-}
-
-// EvictRouter starts to close one user's open sessions with the text "evicted by operator" and returns how many they
-// are. They are neither victims nor counted as evicted.
-func (r *Relay) EvictRouter(unitType, routerID string) int {
-	return r.sum(func(e *engine) int {
-		n := 0
-		for _, entry := range e.registry.Of(unitType, routerID) {
-			if s := entry.Value; s.open && s.why == notClosing {
-				e.evict(s, becauseOperator)
-				if s.via == 0 { // else the edge that serves it counts it
-					n++
-				}
-			}
-		}
-		return n
-	})
-}
-
-// install is Install on one poller.
-//
-// A closing engine takes views like any other. It admits nobody by them, see decide; but what it still has to end counts
-// for victims, because the agent reports by these until the last session is gone.
-func (e *engine) install(v *handshake.View, groups map[*handshake.URI]group, edges map[*handshake.Edges]group, changes []registry.Change, passages map[string][]*passage) {
-	e.beginCohorts(cutoversOf(v), passages) // before anything of the fence is felt
-	cut := e.endTenures(v)
-	e.view, e.groups, e.edges = v, groups, edges
-	e.passing.timeout = v.Hold + replyTimeout
-	for typ := range e.victims {
-		if e.statsOf(typ).waiting[e.index].Load() == 0 {
-			delete(e.victims, typ) // all of them have ended by themselves, or were let go
-		}
-	}
-	for i := range changes {
-		for _, entry := range e.registry.Touched(&changes[i]) {
-			e.review(entry.Value)
-		}
-	}
-	if cut {
-		e.reviewCutOff()
-	}
-	e.decideHeld()
-}
-
-// review asks the new view about one session.
-func (e *engine) review(s *session) {
-	if e.stillServed(s) {
-		e.pardon(s)
-		if s.why == becauseMoved && !e.closing { // a closing engine has to end it in any case
-			e.spare(s)
-		}
-		return
-	}
-	e.accuse(s)
-	if s.state == stDial || s.state == stReply {
-		e.decideAgain(s)
-	}
-}
-
 // accuse makes a session a victim, whatever its state: one that is ending already, for whatever reason, still has its
 // connections. It is Evict's only if nothing else is ending it.
 func (e *engine) accuse(s *session) {
@@ -253,13 +155,26 @@ func (e *engine) unwait(s *session) {
 	}
 }
 
-// evictSome evicts up to n victims of a type, those first that became one first.
-func (e *engine) evictSome(unitType string, n int) {
+// evictDue evicts n further victims of a type, those first that became one first.
+func (e *engine) evictDue(unitType string, n int) {
+	due := e.due[unitType]
+	e.due[unitType] = min(due+n, everyVictim)
+	if due == 0 {
+		e.takeTurns(func(steps *int) bool { return e.evictSome(unitType, steps) })
+	}
+}
+
+// everyVictim is more than there can be.
+const everyVictim = 1 << 40
+
+// evictSome evicts some of those that are due, and reports whether these are all.
+func (e *engine) evictSome(unitType string, steps *int) bool {
 	list := e.victims[unitType]
-	for n > 0 && len(list) > 0 {
+	for *steps > 0 && e.due[unitType] > 0 && len(list) > 0 {
 		s := list[0]
 		list[0] = nil
 		list = list[1:]
+		*steps -= stepLookup
 		if !s.waiting {
 			continue // gone, or served again, or evicted by other means
 		}
@@ -268,21 +183,20 @@ func (e *engine) evictSome(unitType string, n int) {
 			e.pardon(s)
 			continue
 		}
+		*steps -= stepEnd
 		if e.disowned(s) {
 			e.evict(s, becauseRemoved)
 		} else {
 			e.evict(s, becauseMoved)
 		}
-		n--
+		e.due[unitType]--
 	}
 	e.victims[unitType] = list
-}
-
-func (e *engine) evictAll(unitType string) {
-	e.evictSome(unitType, batch)
-	if len(e.victims[unitType]) > 0 {
-		e.post(func() { e.evictAll(unitType) })
+	if len(list) > 0 && e.due[unitType] > 0 {
+		return false
 	}
+	delete(e.due, unitType)
+	return true
 }
 
 // eviction is what Evict asked for one unit type.
@@ -345,7 +259,7 @@ func (r *Relay) evictDue(now time.Duration) time.Duration {
 			continue
 		case ev.rate <= 0:
 			for _, e := range r.engines {
-				e.post(func() { e.evictAll(typ) })
+				e.post(func() { e.evictDue(typ, everyVictim) })
 			}
 			delete(r.evictions, typ)
 			continue
@@ -364,7 +278,7 @@ func (r *Relay) deal(typ string, st *typeStats, n int) {
 	}
 	for i, k := range portions(waiting, n) {
 		if e := r.engines[i]; k > 0 {
-			e.post(func() { e.evictSome(typ, k) })
+			e.post(func() { e.evictDue(typ, k) })
 		}
 	}
 }

@@ -68,3 +68,69 @@ func (q *fifo) expired(now time.Duration) *deadline {
 	d.stop()
 	return d
 }
+
+// start sets the deadline of a session.
+func (e *engine) start(q *fifo, s *session) {
+	q.start(&s.deadline, e.now())
+	e.schedule(s.deadline.at)
+}
+
+// schedule has tick run at the given time or before.
+func (e *engine) schedule(at time.Duration) {
+	if e.wakeAt != 0 && e.wakeAt <= at {
+		return
+	}
+	e.wakeAt = at
+	e.timer.Reset(max(at-e.now(), 0))
+}
+
+// tickSteps bounds what one look at the mailbox does about the deadlines of one queue.
+const tickSteps = sliceSteps / 4
+
+// tick handles the deadlines that have passed, of many that pass together some now and the others in the next looks.
+func (e *engine) tick() {
+	now := e.now()
+	sessions := [...]*fifo{
+		&e.heads, &e.held, &e.connects, &e.replies, &e.passing, &e.bodies, &e.lingering, &e.parted, &e.aborting, &e.evicting,
+	}
+	for _, q := range sessions {
+		for steps := tickSteps; steps > 0; steps -= stepEnd {
+			d := q.expired(now)
+			if d == nil {
+				break
+			}
+			e.expired(d.s)
+		}
+	}
+	if e.watch.expired(now) != nil {
+		e.watchCongested()
+	}
+	if e.looks.expired(now) != nil {
+		e.lookAtOwing()
+	}
+	if e.pauses.expired(now) != nil {
+		e.acceptAgain()
+	}
+	more := false
+	for _, q := range sessions {
+		more = e.scheduleFirst(q, now) || more
+	}
+	for _, q := range [...]*fifo{&e.watch, &e.pauses, &e.looks} {
+		more = e.scheduleFirst(q, now) || more
+	}
+	if more {
+		e.knock()
+	}
+}
+
+// scheduleFirst has tick run for the first deadline of a queue, and reports whether that has passed already.
+func (e *engine) scheduleFirst(q *fifo, now time.Duration) bool {
+	if q.first == nil {
+		return false
+	}
+	if q.first.at <= now {
+		return true
+	}
+	e.schedule(q.first.at)
+	return false
+}

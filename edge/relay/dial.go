@@ -124,20 +124,18 @@ func (e *engine) dialled(s *session) bool {
 	return c != nil && e.poll(c.Hash(), unix.POLLOUT)&(unix.POLLOUT|unix.POLLERR|unix.POLLHUP) != 0
 }
 
-// onConnects handles connects that came to their end.
+// onConnects handles connects that came to their end, of many some: of the others the poller is told again.
 func (e *engine) onConnects() {
 	var events [64]unix.EpollEvent
-	for {
-		n, err := unix.EpollWait(e.connecting, events[:], 0)
-		if n <= 0 && err != unix.EINTR {
-			return
+	n, err := unix.EpollWait(e.connecting, events[:], 0)
+	for _, ev := range events[:max(n, 0)] {
+		serial := uint32(ev.Pad)
+		if s := e.awaited[serial]; s != nil && s.under(serial) {
+			e.connected(s)
 		}
-		for _, ev := range events[:max(n, 0)] {
-			serial := uint32(ev.Pad)
-			if s := e.awaited[serial]; s != nil && s.under(serial) {
-				e.connected(s)
-			}
-		}
+	}
+	if n == len(events) || err == unix.EINTR {
+		e.setInterest(e.connecting, unix.EPOLLIN|nbio.EPOLLET)
 	}
 }
 

@@ -29,20 +29,24 @@ type engine struct {
 	epfd  int
 	epoch time.Time
 
-	view     *handshake.View
-	groups   map[*handshake.URI]group   // of the view's URIs
-	edges    map[*handshake.Edges]group // of other units, of the view's sites
-	units    []string                   // other ones to which clients were passed on, from 1: their numbers
-	registry registry.Registry[*session]
-	all      map[*session]struct{}
-	stats    map[string]*typeStats     // r's, as far as this engine met the types
-	verdicts map[verdict]*atomic.Int64 // r's, likewise
-	tally    tally                     // anybody may read it
-	passages map[string][]*passage     // r's, as of the view
-	cohorts  map[string][]*cohort      // by type, newest first; at most two
-	gen      uint32                    // counts cohorts
-	tenures  tenures
-	victims  map[string][]*session // by type, in the order marked; may hold some that are no longer to be evicted
+	view      *handshake.View
+	groups    map[*handshake.URI]group   // of the view's URIs
+	edges     map[*handshake.Edges]group // of other units, of the view's sites
+	units     []string                   // other ones to which clients were passed on, from 1: their numbers
+	registry  registry.Registry[*session]
+	all       map[*session]struct{}
+	stats     map[string]*typeStats     // r's, as far as this engine met the types
+	verdicts  map[verdict]*atomic.Int64 // r's, likewise
+	tally     tally                     // anybody may read it
+	occupancy occupancy
+	passages  map[string][]*passage // r's, as of the view
+	cohorts   map[string][]*cohort  // by type, newest first; at most two
+	gen       uint32                // counts cohorts
+	tenures   tenures
+	victims   map[string][]*session // by type, in the order marked; may hold some that are no longer to be evicted
+	due       map[string]int        // by type, how many of them are to be evicted now
+	censuses  []*census             // those under way
+	chores    chores
 
 	glimpses glimpses
 
@@ -105,6 +109,7 @@ func newEngine(r *Relay, index int) (*engine, error) {
 		stats:    map[string]*typeStats{},
 		verdicts: map[verdict]*atomic.Int64{},
 		victims:  map[string][]*session{},
+		due:      map[string]int{},
 		in:       newReceiver(r.tells),
 		cohorts:  map[string][]*cohort{},
 		buf:      make([]byte, readSize),
@@ -260,6 +265,7 @@ func (e *engine) onMail() {
 		ripe[i] = arrival{}
 	}
 	e.taken = ripe
+	e.doChores()
 	e.tick()
 }
 
@@ -289,6 +295,7 @@ func (e *engine) add(c *nbio.Conn, s *session) error {
 // sends of a leg's queue before, when the process has stood still beyond the lease's end, nobody here can stop: it is why
 // such a process is ended by the kernel.
 func (e *engine) onRead(c *nbio.Conn) {
+	began := e.now()
 	e.observeLease()
 	switch v := c.Session().(type) {
 	case *session:
@@ -302,6 +309,7 @@ func (e *engine) onRead(c *nbio.Conn) {
 	case connects:
 		e.onConnects()
 	}
+	e.ran(e.now() - began)
 }
 
 // onClose is nbio's hook for closed connections. It runs before the descriptor is closed, perhaps under the connection's
@@ -318,8 +326,8 @@ func (e *engine) onClose(c *nbio.Conn, _ error) {
 	}
 }
 
-// seal ends the mailbox. It runs on the poller, so that what was accepted is also run, to the last post: whoever waits
-// for an answer gets one.
+// seal ends the mailbox. It runs on the poller, so that what was accepted is also run, to the last post and to the end of
+// the last chore: whoever waits for an answer gets one.
 func (e *engine) seal() {
 	e.mail.Lock()
 	posts := e.posts
@@ -328,83 +336,12 @@ func (e *engine) seal() {
 	for _, f := range posts {
 		f()
 	}
+	for !e.chores.idle() {
+		e.chores.slice()
+	}
 }
 
 func (e *engine) now() time.Duration { return time.Since(e.epoch) }
-
-// start sets the deadline of a session.
-func (e *engine) start(q *fifo, s *session) {
-	q.start(&s.deadline, e.now())
-	e.schedule(s.deadline.at)
-}
-
-// schedule has tick run at the given time or before.
-func (e *engine) schedule(at time.Duration) {
-	if e.wakeAt != 0 && e.wakeAt <= at {
-		return
-	}
-	e.wakeAt = at
-	e.timer.Reset(max(at-e.now(), 0))
-}
-
-func (e *engine) scheduleFirst(q *fifo) {
-	if q.first != nil {
-		e.schedule(q.first.at)
-	}
-}
-
-// tick handles the deadlines that have passed.
-func (e *engine) tick() {
-	now := e.now()
-	sessions := [...]*fifo{
-		&e.heads, &e.held, &e.connects, &e.replies, &e.passing, &e.bodies, &e.lingering, &e.parted, &e.aborting, &e.evicting,
-	}
-	for _, q := range sessions {
-		for d := q.expired(now); d != nil; d = q.expired(now) {
-			e.expired(d.s)
-		}
-	}
-	if e.watch.expired(now) != nil {
-		e.watchCongested()
-	}
-	if e.looks.expired(now) != nil {
-		e.lookAtOwing()
-	}
-	if e.pauses.expired(now) != nil {
-		e.acceptAgain()
-	}
-	for _, q := range sessions {
-		e.scheduleFirst(q)
-	}
-	for _, q := range [...]*fifo{&e.watch, &e.pauses, &e.looks} {
-		e.scheduleFirst(q)
-	}
-}
-
-// watchCongested re-arms what has pending bytes: under memory pressure the kernel can swallow the edge that should
-// have told of room in the send buffer.
-func (e *engine) watchCongested() {
-	still := e.congested[:0]
-	for _, s := range e.congested {
-		stuck := false
-		for i := range s.legs {
-			if l := &s.legs[i]; l.c != nil && l.pending > 0 {
-				stuck = true
-				e.rearm(l)
-			}
-		}
-		if stuck {
-			still = append(still, s)
-		} else {
-			s.congested = false
-		}
-	}
-	clear(e.congested[len(still):])
-	e.congested = still
-	if len(still) > 0 {
-		e.watch.start(&e.watching, e.now())
-	}
-}
 
 // stop ends the engine, which must have no connection left and get no more, and waits for its goroutine.
 func (e *engine) stop() {

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -81,7 +82,12 @@ func benchmarkEvict(b *testing.B, all, victims int) {
 		if n := r.Counts(testType).Victims; n != victims {
 			b.Fatalf("%d victims", n)
 		}
-		r.sum(func(e *engine) int { e.evictAll(testType); return 0 })
+		r.sum(func(e *engine) int {
+			e.due[testType] = everyVictim
+			steps := math.MaxInt
+			e.evictSome(testType, &steps)
+			return 0
+		})
 		// Without sockets nobody ends them: back to where they were.
 		r.sum(func(e *engine) int {
 			for _, s := range sessions {

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/unitgate/unitgate/edge/handshake"
+	registry "github.com/unitgate/unitgate/edge/session"
 	"github.com/unitgate/unitgate/events"
 )
 
@@ -87,35 +88,34 @@ func (r *Relay) Passage(q events.CutoverQuestion) events.CutoverAnswer {
 
 // untouched adds up what the pollers know of the sessions that the cutover may not touch.
 func (r *Relay) untouched(unitType string, p *passage) events.Untouched {
-	results := make(chan events.Untouched, len(r.engines))
-	asked := 0
-	for _, e := range r.engines {
-		if e.post(func() { results <- e.untouched(unitType, p) }) {
-			asked++
-		}
-	}
 	var sum events.Untouched
-	for range asked {
-		sum.Add(<-results)
-	}
+	ask(r, func(e *engine, answer func(events.Untouched)) chore {
+		begun := false
+		return func(steps *int) bool {
+			if !begun {
+				begun = true
+				e.untouched(unitType, p, answer)
+			}
+			return e.takeCensuses(steps)
+		}
+	}, sum.Add)
 	sum.Judge()
 	return sum
 }
 
-// untouched counts the members that are still there, one by one, so that the sum with those that have ended proves
-// something. It is asked once or twice for a cutover and costs as much as there are sessions.
-func (e *engine) untouched(unitType string, p *passage) (u events.Untouched) {
+// untouched says what became of a cohort's members until this moment, and has those that are still there counted one by
+// one, so that the sum with those that have ended proves something. It is asked once or twice for a cutover and costs as
+// much as there are sessions.
+func (e *engine) untouched(unitType string, p *passage, answer func(events.Untouched)) {
 	i := slices.IndexFunc(e.cohorts[unitType], func(c *cohort) bool { return c.of == p })
 	if i < 0 {
-		return u
+		answer(events.Untouched{})
+		return
 	}
 	c := e.cohorts[unitType][i]
-	u.Before, u.EndedByPeer, u.Evicted = c.before, c.ended[notClosing], c.ended[becauseOperator]+c.ended[becauseRemoved]
-	u.ClosedByUs = c.ended[becauseMoved] + c.ended[becauseShutdown] + c.ended[becauseNoLease]
-	for _, entry := range e.registry.All(unitType) {
-		if s := entry.Value; s.served() && c.has(s) {
-			u.After++
-		}
+	u := events.Untouched{
+		Before: c.before, EndedByPeer: c.ended[notClosing], Evicted: c.ended[becauseOperator] + c.ended[becauseRemoved],
+		ClosedByUs: c.ended[becauseMoved] + c.ended[becauseShutdown] + c.ended[becauseNoLease],
 	}
 	for s, was := range c.sample {
 		if now, ok := s.connections(); ok { // else it is ending
@@ -125,5 +125,8 @@ func (e *engine) untouched(unitType string, p *passage) (u events.Untouched) {
 			}
 		}
 	}
-	return u
+	e.count(unitType, registry.Everything(), func(s *session) bool { return s.served() && c.has(s) }, func(n int) {
+		u.After = n
+		answer(u)
+	})
 }

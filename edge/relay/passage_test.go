@@ -148,8 +148,10 @@ func TestUntouchedNoticesWhatIsTouched(t *testing.T) {
 	f.open(b, "11")
 	f.cutover(rules(t, 100), rules(t, 50), routing.Fenced, 7)
 	f.engines[0].post(func() { // as a defect would
-		for _, entry := range f.engines[0].registry.Of(testType, "10") {
-			f.engines[0].evict(entry.Value, becauseMoved)
+		for s := range f.engines[0].all {
+			if s.entry.Key.RouterID == "10" {
+				f.engines[0].evict(s, becauseMoved)
+			}
 		}
 		c := f.engines[0].cohorts[testType][0]
 		for s := range c.sample {

@@ -28,7 +28,6 @@ import (
 	"github.com/unitgate/unitgate/edge/limit"
 	origins "github.com/unitgate/unitgate/edge/origin"
 	"github.com/unitgate/unitgate/edge/probe"
-	registry "github.com/unitgate/unitgate/edge/session"
 )
 
 // Config says how a Relay works. The zero value of every field is usable, but it needs an address to be of use.
@@ -100,6 +99,7 @@ type Relay struct {
 
 	installing sync.Mutex // makes views arrive in the same order everywhere
 	view       *handshake.View
+	newest     atomic.Pointer[handshake.View] // view, for others than Install
 
 	mu        sync.Mutex // guards what follows
 	stats     map[string]*typeStats
@@ -207,44 +207,6 @@ func (r *Relay) TLSAddrs() []string { return r.tlsAddrs }
 
 // Clients counts their connections and those that were refused.
 func (r *Relay) Clients() limit.Counts { return r.gate.Counts() }
-
-// Install makes v what every poller decides by, and returns when each one does. Held handshakes are decided again;
-// dials whose key v does not serve are dropped and their clients decided again; open sessions whose key v does not
-// serve become victims, which stay open until Evict. v must not be changed any more.
-//
-// The invariant that cutovers rest on (G2): once Install has returned nil, Victims of Counts includes every session from
-// its 101 on, every dial and every connection to an origin on a key that v does not serve here, in whatever state it is,
-// until its descriptors are closed. That holds also while Close runs, and for sessions that were being ended when the
-// fence came, by an operator or by their own peers. So 0 victims mean that nothing here still talks to the old unit's
-// origins. Only v's successor takes it back.
-//
-// An error means that ctx ended first: v arrives all the same, but nobody knows when. Or it is ErrClosed: Close has come
-// to the end of every session, and nothing is left to decide.
-func (r *Relay) Install(ctx context.Context, v *handshake.View) error {
-	r.installing.Lock()
-	defer r.installing.Unlock()
-	changes := registry.Changes(r.view, v)
-	groups, edges := r.groupsOf(v), r.edgesOf(v)
-	passages := r.passagesOf(cutoversOf(v), r.view == nil)
-	r.view = v
-	r.mu.Lock()
-	r.passages = passages
-	r.mu.Unlock()
-	done := make(chan struct{}, len(r.engines))
-	for _, e := range r.engines {
-		if !e.post(func() { e.install(v, groups, edges, changes, passages); done <- struct{}{} }) {
-			return ErrClosed
-		}
-	}
-	for range r.engines {
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return fmt.Errorf("install view of sequence %d: %w", v.Seq, ctx.Err())
-		}
-	}
-	return nil
-}
 
 // Close stops accepting, closes every session with 1001, all at once, and ends the engines. Drain before it takes its
 // time. Install and Counts go on meanwhile. When ctx ends, the sessions that are left are reset. It returns when no goroutine and no descriptor of the relay is left; ctx's error if it had to reset.

@@ -78,7 +78,7 @@ func (e *engine) found(addr string, addrs []netip.AddrPort, err error) {
 	if n.addrs, n.until = addrs, e.now()+nameTTL; err != nil {
 		delete(e.names, addr)
 	}
-	for _, w := range waiting {
+	e.takeTurns(each(waiting, stepDecide, func(w arrival) {
 		switch {
 		case !w.s.under(w.serial):
 		case err != nil:
@@ -87,7 +87,7 @@ func (e *engine) found(addr string, addrs []netip.AddrPort, err error) {
 		default:
 			e.connectAny(w.s, addrs)
 		}
-	}
+	}))
 }
 
 // connectAny connects to the first of an origin's addresses that takes the connection.

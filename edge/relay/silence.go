@@ -91,36 +91,33 @@ func (e *engine) lookAgain() {
 	}
 }
 
-// lookAtOwing looks at the sessions that were written to, and forgets those whose peers have it all.
+// lookAtOwing looks at the sessions that were written to, from the last one on, and forgets those whose peers have it all.
+// Settling moves the last one to any place: glance tells whether it was looked at.
 func (e *engine) lookAtOwing() {
 	e.glance++
-	e.lookFrom(len(e.owing) - 1)
+	i := len(e.owing) - 1
+	e.takeTurns(func(steps *int) bool {
+		for ; i >= 0 && *steps > 0; i-- {
+			if i < len(e.owing) && e.owing[i].glance != e.glance {
+				*steps -= 2 * stepProbe
+				e.lookAt(e.owing[i])
+			}
+		}
+		if i >= 0 {
+			return false
+		}
+		if len(e.owing) > 0 {
+			e.lookAgain()
+		}
+		return true
+	})
 }
 
-// lookFrom looks at the session at i and at those before it, a batch at a time, so that the poller's work does not wait
-// for long. Settling moves the last one to any place: glance tells whether it was looked at.
-func (e *engine) lookFrom(i int) {
-	for n := 0; i >= 0; i-- {
-		if i >= len(e.owing) {
-			continue
-		}
-		s := e.owing[i]
-		if s.glance == e.glance {
-			continue
-		}
-		if n == batch {
-			e.post(func() { e.lookFrom(i) })
-			return
-		}
-		n++
-		s.glance = e.glance
-		toClient, toOrigin := e.owes(s, client), e.owes(s, origin)
-		if !toClient && !toOrigin {
-			e.settle(s)
-		}
-	}
-	if len(e.owing) > 0 {
-		e.lookAgain()
+func (e *engine) lookAt(s *session) {
+	s.glance = e.glance
+	toClient, toOrigin := e.owes(s, client), e.owes(s, origin)
+	if !toClient && !toOrigin {
+		e.settle(s)
 	}
 }
 

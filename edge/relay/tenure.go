@@ -1,7 +1,7 @@
 package relay
 
 import (
-	"github.com/unitgate/unitgate/edge/handshake"
+	registry "github.com/unitgate/unitgate/edge/session"
 )
 
 // tenure is a domain's time in service on one poller, which owns it: from a session that is admitted to it until an
@@ -65,16 +65,17 @@ func (e *engine) disowned(s *session) bool { return s.tenure != 0 && e.tenures.l
 
 // endTenures ends those that a view, which is about to be installed, cuts off, and reports whether there are any. The
 // numbers of another journal cannot be compared: a new one begins with what it says.
-func (e *engine) endTenures(v *handshake.View) bool {
-	anew := e.view != nil && e.view.Epoch != v.Epoch
+func (e *engine) endTenures(in *installation) bool {
+	if in.anew {
+		for domain, number := range e.tenures.of {
+			e.tenures.list[number].cut = in.view.Cuts[domain]
+		}
+	}
 	ended := false
-	for domain, number := range e.tenures.of {
-		t := &e.tenures.list[number]
-		switch cut := v.Cuts[domain]; {
-		case anew:
-			t.cut = cut
-		case cut > t.cut:
-			t.over, ended = true, true
+	for _, domain := range in.cuts {
+		number, ok := e.tenures.of[domain]
+		if t := &e.tenures.list; ok && in.view.Cuts[domain] > (*t)[number].cut {
+			(*t)[number].over, ended = true, true
 			delete(e.tenures.of, domain)
 		}
 	}
@@ -83,43 +84,40 @@ func (e *engine) endTenures(v *handshake.View) bool {
 
 // reviewCutOff asks the view about the sessions whose tenure is over. It looks at every session: a domain's end is rare,
 // and no cutover waits for it.
-func (e *engine) reviewCutOff() {
-	var list []*session
-	for s := range e.all {
-		if e.disowned(s) {
-			list = append(list, s)
-		}
+func (e *engine) reviewCutOff() (walks []chore) {
+	for _, typ := range e.registry.Types() {
+		walks = append(walks, e.walkThrough(typ, registry.Everything(), func(s *session, steps *int) {
+			if e.disowned(s) {
+				*steps -= stepLookup
+				e.review(s, steps)
+			}
+		}))
 	}
-	for _, s := range list {
-		e.review(s)
-	}
+	return walks
 }
 
 // CountDomains is the number of sessions of each of these domains, handshakes under way included, without those that have
 // none. Sessions that are to be closed because their domain went by force do not count.
 func (r *Relay) CountDomains(hosts []string) map[string]int {
-	results := make(chan map[string]int, len(r.engines))
-	asked := 0
-	for _, e := range r.engines {
-		if e.post(func() { results <- e.countDomains(hosts) }) {
-			asked++
-		}
-	}
 	sum := map[string]int{}
-	for range asked {
-		for host, n := range <-results {
+	ask(r, func(e *engine, answer func(map[string]int)) chore {
+		found := map[string]int{}
+		count := each(hosts, stepLookup, func(host string) {
+			if number, ok := e.tenures.of[host]; ok {
+				found[host] = e.tenures.list[number].n
+			}
+		})
+		return func(steps *int) bool {
+			if !count(steps) {
+				return false
+			}
+			answer(found)
+			return true
+		}
+	}, func(found map[string]int) {
+		for host, n := range found {
 			sum[host] += n
 		}
-	}
+	})
 	return sum
-}
-
-func (e *engine) countDomains(hosts []string) map[string]int {
-	out := map[string]int{}
-	for _, host := range hosts {
-		if number, ok := e.tenures.of[host]; ok {
-			out[host] = e.tenures.list[number].n
-		}
-	}
-	return out
 }

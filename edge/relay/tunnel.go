@@ -189,13 +189,8 @@ func (e *engine) writeRaw(s *session, i int, b []byte) {
 		e.lost(s, i)
 		return
 	}
-	if l.pending > 0 && !s.congested {
-		s.congested = true
-		e.congested = append(e.congested, s)
-		if e.watching.in == nil {
-			e.watch.start(&e.watching, e.now())
-			e.schedule(e.watching.at)
-		}
+	if l.pending > 0 {
+		e.congests(s)
 	}
 }
 
@@ -238,4 +233,34 @@ func (e *engine) lostInTunnel(s *session, i int) {
 	}
 	s.aborted = !s.legs[1-i].is(ended)
 	e.linger(s)
+}
+
+// watchCongested re-arms what has pending bytes: under memory pressure the kernel can swallow the edge that should
+// have told of room in the send buffer.
+func (e *engine) watchCongested() {
+	list := e.congested
+	e.congested = nil
+	look := each(list, 2*stepProbe, func(s *session) {
+		s.congested = false
+		for i := range s.legs {
+			if l := &s.legs[i]; l.c != nil && l.pending > 0 {
+				e.rearm(l)
+				e.congests(s)
+			}
+		}
+	})
+	e.takeTurns(look)
+}
+
+// congests lists a session that has pending bytes.
+func (e *engine) congests(s *session) {
+	if s.congested {
+		return
+	}
+	s.congested = true
+	e.congested = append(e.congested, s)
+	if e.watching.in == nil {
+		e.watch.start(&e.watching, e.now())
+		e.schedule(e.watching.at)
+	}
 }

@@ -1,8 +1,6 @@
 package session
 
 import (
-	"slices"
-
 	"github.com/unitgate/unitgate/edge/handshake"
 	"github.com/unitgate/unitgate/events/routing"
 )
@@ -51,26 +49,15 @@ func Changes(old, new *handshake.View) []Change {
 	return out
 }
 
-// Touched lists the entries that c asks about, each at least once. It sorts the type anew first if its slotting
-// changed.
-func (r *Registry[T]) Touched(c *Change) []*Entry[T] {
-	if c.Slotting.Slots > 0 {
-		r.Resort(c.Type, c.Slotting)
+// Lists are those that a Walk has to go through to come to every session that c asks about. It comes to others as well: of
+// an exact ID the whole slot is walked.
+func (c *Change) Lists() []routing.Range {
+	if c.All || c.Slotting.Slots == 0 {
+		return Everything()
 	}
-	if c.All {
-		return r.All(c.Type)
-	}
-	x := r.types[c.Type]
-	if x == nil {
-		return nil
-	}
-	var out []*Entry[T]
-	for _, rg := range c.Keys.Slots {
-		out = slices.AppendSeq(out, x.lists(int(rg.From), int(rg.To)))
-	}
-	out = slices.AppendSeq(out, x.withIDs(&c.Keys.Exact))
+	lists := c.Slotting.SlotsOf(c.Keys)
 	if c.Unmarked {
-		out = slices.AppendSeq(out, x.lists(len(x.heads)-1, len(x.heads)-1))
+		lists = append(lists, routing.Range{From: c.Slotting.Slots, To: c.Slotting.Slots})
 	}
-	return out
+	return lists
 }

@@ -5,7 +5,7 @@
 package session
 
 import (
-	"iter"
+	"maps"
 	"slices"
 
 	"github.com/unitgate/unitgate/edge/handshake"
@@ -33,7 +33,9 @@ type Registry[T any] struct {
 type index[T any] struct {
 	slotting routing.Slotting
 	heads    []*Entry[T]
-	n        int // entries
+	n        int       // entries
+	walk     *Walk[T]  // the one under way; nil: none is
+	old      *index[T] // entries sorted by the slotting of before, which the next Walk brings here; nil: there are none
 }
 
 func newIndex[T any](s routing.Slotting) *index[T] {
@@ -48,15 +50,13 @@ func (x *index[T]) list(k *handshake.Key) int {
 	return int(k.Slot)
 }
 
-// Add registers e under its key. s is the slotting of the key's unit type; if it is not what the type had before, the
-// entries of that type are sorted anew.
+// Add registers e under its key. s is the slotting of the key's unit type: what Resort was told last.
 func (r *Registry[T]) Add(e *Entry[T], s routing.Slotting) {
-	if r.types == nil {
-		r.types = map[string]*index[T]{}
-	}
-	r.Resort(e.Key.Type, s)
 	x := r.types[e.Key.Type]
 	if x == nil {
+		if r.types == nil {
+			r.types = map[string]*index[T]{}
+		}
 		x = newIndex[T](s)
 		r.types[e.Key.Type] = x
 	}
@@ -75,9 +75,16 @@ func (x *index[T]) add(e *Entry[T]) {
 
 // Remove takes e out; it does nothing if e is not registered.
 func (r *Registry[T]) Remove(e *Entry[T]) {
+	if e.in != nil {
+		e.leave()
+	}
+}
+
+// leave takes a registered entry out of its list.
+func (e *Entry[T]) leave() {
 	x := e.in
-	if x == nil {
-		return
+	if x.walk != nil && x.walk.at == e {
+		x.walk.at = e.next
 	}
 	if e.prev != nil {
 		e.prev.next = e.next
@@ -91,113 +98,28 @@ func (r *Registry[T]) Remove(e *Entry[T]) {
 	x.n--
 }
 
-// Resort sorts the entries of a unit type anew if its slotting is no longer what it was.
+// Resort has the entries of a unit type sorted anew if its slotting is no longer what it was: by a Walk, which has to come
+// next. No Walk may be under way.
 func (r *Registry[T]) Resort(unitType string, s routing.Slotting) {
 	x := r.types[unitType]
 	if x == nil || x.slotting == s {
 		return
 	}
 	fresh := newIndex[T](s)
-	for _, head := range x.heads {
-		for e := head; e != nil; {
-			next := e.next
-			if !e.Key.Unbound() {
-				e.Key.Slot = s.Slot(e.Key.RouterID)
-			}
-			fresh.add(e)
-			e = next
-		}
+	if x.n > 0 {
+		fresh.old = x
 	}
 	r.types[unitType] = fresh
 }
 
+// Types are the unit types that have had entries.
+func (r *Registry[T]) Types() []string { return slices.Collect(maps.Keys(r.types)) }
+
 // Len is the number of entries of a unit type.
 func (r *Registry[T]) Len(unitType string) int {
-	if x := r.types[unitType]; x != nil {
-		return x.n
-	}
-	return 0
-}
-
-// lists yields the entries of lists [from, to] of x. Remove must not be called while it runs.
-func (x *index[T]) lists(from, to int) iter.Seq[*Entry[T]] {
-	return func(yield func(*Entry[T]) bool) {
-		for i := from; i <= to && i < len(x.heads); i++ {
-			for e := x.heads[i]; e != nil; e = e.next {
-				if !yield(e) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// Of lists a user's entries.
-func (r *Registry[T]) Of(unitType, routerID string) []*Entry[T] {
-	x := r.types[unitType]
-	if x == nil || routerID == "" {
-		return nil
-	}
-	slot := int(x.slotting.Slot(routerID))
-	var out []*Entry[T]
-	for e := range x.lists(slot, slot) {
-		if e.Key.RouterID == routerID {
-			out = append(out, e)
-		}
-	}
-	return out
-}
-
-// All lists every entry of a unit type.
-func (r *Registry[T]) All(unitType string) []*Entry[T] {
-	x := r.types[unitType]
-	if x == nil {
-		return nil
-	}
-	return slices.AppendSeq(make([]*Entry[T], 0, x.n), x.lists(0, len(x.heads)-1))
-}
-
-// Count is the number of entries on keys: those in its slots for which exact says no, and those of its exact IDs.
-// Only entries for which live says yes count.
-func (r *Registry[T]) Count(unitType string, keys routing.Keys, exact func(routerID string) bool, live func(T) bool) int {
-	x := r.types[unitType]
-	if x == nil {
-		return 0
-	}
 	n := 0
-	for _, rg := range keys.Slots {
-		for e := range x.lists(int(rg.From), min(int(rg.To), len(x.heads)-2)) {
-			if live(e.Value) && !exact(e.Key.RouterID) {
-				n++
-			}
-		}
-	}
-	for e := range x.withIDs(&keys.Exact) {
-		if live(e.Value) {
-			n++
-		}
+	for x := r.types[unitType]; x != nil; x = x.old {
+		n += x.n
 	}
 	return n
-}
-
-// withIDs yields the entries of users in a set, at a cost of the smaller one: the set or the entries.
-func (x *index[T]) withIDs(ids *routing.IDs) iter.Seq[*Entry[T]] {
-	return func(yield func(*Entry[T]) bool) {
-		if ids.Len() > x.n {
-			for e := range x.lists(0, len(x.heads)-2) { // unmarked clients have no ID
-				if ids.Has(e.Key.RouterID) && !yield(e) {
-					return
-				}
-			}
-			return
-		}
-		for id := range ids.All() {
-			slot := int(x.slotting.Slot(id))
-			for e := range x.lists(slot, slot) {
-				if e.Key.RouterID == id && !yield(e) {
-					return
-				}
-			}
-		}
-	}
 }
