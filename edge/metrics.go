@@ -34,6 +34,7 @@ type instruments struct {
 	bytes, paused, pauses                          metric.Float64Observable
 	originUp, originConnections, originConnects    metric.Float64Observable
 	originTime, originFailures                     metric.Float64Observable
+	pollers, pollersBusy, longestRun, overruns     metric.Float64Observable
 	ready, draining, handedOver, connected, broken metric.Float64Observable
 	applied, installed, head, staleness, rules     metric.Float64Observable
 	leaseNeeded, lease                             metric.Float64Observable
@@ -72,6 +73,11 @@ func newInstruments(p metric.MeterProvider) (*instruments, relay.Observers, erro
 	in.originTime = c("origin_connect_time", "s", "Time that these connects have taken together, names looked up included.")
 	in.originFailures = c("origin_failures", "{handshake}", "Handshakes that the origin refused to take, broke off or left without an answer.")
 
+	in.pollers = g("pollers", "{poller}", "Pollers, each of which does everything for its share of the connections.")
+	in.pollersBusy = c("poller_busy", "s", "Time that the pollers were busy, together: at most so many seconds in one as there are pollers.")
+	in.longestRun = g("poller_longest_run", "s", "Longest time, within the last half to whole minute, that a poller was busy with one event while all its other connections waited.")
+	in.overruns = c("poller_overruns", "{run}", "Times that this took more than 5 ms: more than a poller has to do in a row, so that it had to wait for a processor.")
+
 	in.ready = g("ready", "", "1 if this edge admits sessions, as /readyz says.")
 	in.draining = g("draining", "", "1 while this edge ends its sessions to stop.")
 	in.handedOver = g("handed_over", "", "1 if another process accepts in this one's place.")
@@ -89,6 +95,7 @@ func newInstruments(p metric.MeterProvider) (*instruments, relay.Observers, erro
 	seen := relay.Observers{
 		Connected: in.histogram("origin_connect", "How long origins took to accept, names looked up included."),
 		Held:      in.histogram("handshake_held", "How long a handshake had been held when it was let in, redirected or given up."),
+		Slice:     in.slices(),
 		Landed:    in.histogram("landing", "How long after this edge decided by a commit a session landed on a key that it had brought here."),
 	}
 	return in, seen, in.err
@@ -123,6 +130,12 @@ func (in *instruments) histogram(name, help string) func(time.Duration) {
 	return func(d time.Duration) { h.Record(context.Background(), d.Seconds()) }
 }
 
+// slices are told apart by time on a processor, which says what a slice took and not how busy the machine is.
+func (in *instruments) slices() func(time.Duration, int) {
+	record := in.histogram("poller_slice", "Processor time of each slice of a poller's long work, between two of which it looks at its connections: counting, reviewing or ending many sessions, deciding many handshakes.")
+	return func(took time.Duration, _ int) { record(took) }
+}
+
 // observe has e read whenever somebody asks, as soon as it is complete and until the returned registration ends.
 func (in *instruments) observe(e *Edge) (metric.Registration, error) {
 	r, err := in.meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
@@ -131,6 +144,7 @@ func (in *instruments) observe(e *Edge) (metric.Registration, error) {
 		}
 		in.sessionsOf(o, e.relay.Readings())
 		in.clients(o, e)
+		in.loadOf(o, e.relay.Pollers())
 		in.origins(o, e.relay.Origins())
 		in.agent(o, e.agent.Standing())
 		o.ObserveFloat64(in.ready, truth(e.Ready()))
@@ -217,6 +231,13 @@ func (in *instruments) clients(o metric.Observer, e *Edge) {
 	if e.cfg.Capacity > 0 {
 		o.ObserveFloat64(in.capacity, float64(e.cfg.Capacity))
 	}
+}
+
+func (in *instruments) loadOf(o metric.Observer, p relay.Pollers) {
+	o.ObserveFloat64(in.pollers, float64(p.N))
+	o.ObserveFloat64(in.pollersBusy, p.Busy.Seconds())
+	o.ObserveFloat64(in.longestRun, p.Longest.Seconds())
+	o.ObserveFloat64(in.overruns, float64(p.Overrun))
 }
 
 // origins shows them by address: one that is watched in two ways is up if it is so by both.

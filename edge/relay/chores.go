@@ -40,16 +40,25 @@ func (c *chores) idle() bool {
 	return c.walk == nil && len(c.short)+len(c.installs)+len(c.questions) == 0
 }
 
-// slice does some of the chores: a slice of those that take turns, and one of those that do not.
-func (c *chores) slice() {
-	for steps := sliceSteps; steps > 0 && len(c.short) > 0; {
+// slice does some of the chores: a slice of those that take turns, and one of those that do not. It is how many steps they
+// have taken.
+func (c *chores) slice() (taken int) { return c.turns() + c.walks() }
+
+func (c *chores) turns() int {
+	steps := sliceSteps
+	for steps > 0 && len(c.short) > 0 {
 		do := c.short[0]
 		c.short = append(c.short[:0], c.short[1:]...)
 		if !do(&steps) {
 			c.short = append(c.short, do)
 		}
 	}
-	for steps := sliceSteps; steps > 0; {
+	return sliceSteps - steps
+}
+
+func (c *chores) walks() int {
+	steps := sliceSteps
+	for steps > 0 {
 		switch {
 		case c.walk != nil:
 		case len(c.installs) > 0:
@@ -57,12 +66,13 @@ func (c *chores) slice() {
 		case len(c.questions) > 0:
 			c.walk, c.questions = c.questions[0], c.questions[1:]
 		default:
-			return
+			return sliceSteps - steps
 		}
 		if c.walk(&steps) {
 			c.walk = nil
 		}
 	}
+	return sliceSteps - steps
 }
 
 // doChores does a slice of what there is to do, and has the poller come back for the rest.
@@ -71,9 +81,9 @@ func (e *engine) doChores() {
 		return
 	}
 	began, on := threadTime()
-	e.chores.slice()
-	if ended, same := threadTime(); on == same {
-		observe(e.r.cfg.Observers.Slice, ended-began)
+	steps := e.chores.slice()
+	if ended, same := threadTime(); on == same && e.r.cfg.Observers.Slice != nil {
+		e.r.cfg.Observers.Slice(ended-began, steps)
 	}
 	if !e.chores.idle() {
 		e.knock()

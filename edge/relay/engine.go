@@ -38,10 +38,10 @@ type engine struct {
 	stats     map[string]*typeStats     // r's, as far as this engine met the types
 	verdicts  map[verdict]*atomic.Int64 // r's, likewise
 	tally     tally                     // anybody may read it
-	occupancy occupancy
-	passages  map[string][]*passage // r's, as of the view
-	cohorts   map[string][]*cohort  // by type, newest first; at most two
-	gen       uint32                // counts cohorts
+	occupancy occupancy                 // likewise
+	passages  map[string][]*passage     // r's, as of the view
+	cohorts   map[string][]*cohort      // by type, newest first; at most two
+	gen       uint32                    // counts cohorts
 	tenures   tenures
 	victims   map[string][]*session // by type, in the order marked; may hold some that are no longer to be evicted
 	due       map[string]int        // by type, how many of them are to be evicted now
@@ -309,7 +309,7 @@ func (e *engine) onRead(c *nbio.Conn) {
 	case connects:
 		e.onConnects()
 	}
-	e.ran(e.now() - began)
+	e.occupancy.ran(began, e.now())
 }
 
 // onClose is nbio's hook for closed connections. It runs before the descriptor is closed, perhaps under the connection's

@@ -10,8 +10,8 @@ type Observers struct {
 	Connected func(time.Duration) // an origin has accepted, so long after it was chosen
 	Held      func(time.Duration) // a handshake was held for so long when it was let go of, however that went
 	Landed    func(time.Duration) // a session has landed on a key so long after this relay decided by the commit that brought it here
-	Run       func(time.Duration) // a poller was busy with one event for so long; only of those runs that took longRun or more
-	Slice     func(time.Duration) // a poller has done a slice of its chores, which took so much of its thread's time on a processor
+	// Slice: a poller has done a slice of its chores, in so many steps, which took so much of a processor's time.
+	Slice func(took time.Duration, steps int)
 }
 
 // observe tells an observer, if there is one.
