@@ -51,17 +51,7 @@ func readRoles(t testing.TB, units []string, edges map[string]string) (*harness.
 	byKey := map[string]string{}
 	for _, v := range env {
 		name, value, _ := strings.Cut(v, "=")
-		old, had := os.LookupEnv(name)
-		if err := os.Setenv(name, value); err != nil { // the parser reads this process's environment
-			t.Fatal(err)
-		}
-		defer func() {
-			if had {
-				_ = os.Setenv(name, old)
-			} else {
-				_ = os.Unsetenv(name)
-			}
-		}()
+		t.Setenv(name, value) // the parser reads this process's environment
 		byKey[value] = strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, "UNITGATE_NKEY_"), "_", "-"))
 	}
 	file, err := filepath.Abs(deployed + "single.conf")
@@ -125,10 +115,10 @@ func (v *vocabulary) subject(r *rand.Rand, pattern string) string {
 		}
 	}
 	for i, token := range tokens {
-		switch {
-		case token == ">":
+		switch token {
+		case ">":
 			tokens[i] = v.rest(r, tokens[:i])
-		case token == "*":
+		case "*":
 			tokens[i] = v.token(r, tokens[:i])
 		}
 	}

@@ -109,8 +109,10 @@ func (s *system) apply(t *testing.T, policy string) {
 func (s *system) try(t *testing.T, args ...string) harness.Result {
 	t.Helper()
 	var r harness.Result
+	said := ""
 	if !harness.Poll(recovers, func() bool {
-		if r = s.Run(t, args...); r.Code != 0 {
+		if r = s.Run(t, args...); r.Code != 0 && r.Stderr != said {
+			said = r.Stderr
 			t.Logf("%v: exit code %d: %s", args, r.Code, r.Stderr)
 		}
 		return r.Code == 0

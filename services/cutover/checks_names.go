@@ -118,7 +118,7 @@ func (n names) look(ctx context.Context, subdomain, scheme string) found {
 	}
 	leaf, err := n.certificate(ctx, host, net.JoinHostPort(addresses[0], port))
 	var bad *tls.CertificateVerificationError
-	var refused *outbound.Refused
+	var refused *outbound.RefusedError
 	switch must := scheme == "https" || scheme == "wss"; {
 	case errors.As(err, &refused):
 		return found{why: "its certificate is not looked at: " + refused.Error(), mild: true}

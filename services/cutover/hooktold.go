@@ -53,7 +53,7 @@ func unanswered(ctx context.Context, hook events.Hook, err error) (answered, err
 	if u := (*url.Error)(nil); errors.As(err, &u) {
 		err = u.Err
 	}
-	if r := (*outbound.Refused)(nil); errors.As(err, &r) {
+	if r := (*outbound.RefusedError)(nil); errors.As(err, &r) {
 		return answered{code: events.HookNotAllowed, message: "not called: " + r.Error() + "; --hook-allow of the control plane says what may be called"}, err
 	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {

@@ -34,13 +34,13 @@ type Policy struct {
 	own      func() ([]net.Addr, error) // nil: this machine's interfaces
 }
 
-// Refused is an address that the policy does not let be dialled.
-type Refused struct {
+// RefusedError is an address that the policy does not let be dialled.
+type RefusedError struct {
 	Addr netip.Addr
 	Why  string // "a loopback address"
 }
 
-func (r *Refused) Error() string { return fmt.Sprintf("%s is %s", r.Addr, r.Why) }
+func (r *RefusedError) Error() string { return fmt.Sprintf("%s is %s", r.Addr, r.Why) }
 
 // ErrBadEntry is a part of a list that is neither a name, nor an address, nor a network.
 var ErrBadEntry = errors.New("want names of hosts, addresses and networks, separated by commas: ops.example.com,10.0.0.7,10.1.0.0/16")
@@ -142,12 +142,12 @@ func (p *Policy) AlsoAll() *Policy {
 	return &all
 }
 
-// check judges one address to which a host has led. The error is a *Refused.
+// check judges one address to which a host has led. The error is a *RefusedError.
 func (p *Policy) check(host string, a netip.Addr) error {
 	a = embedded(a.WithZone(""))
 	if s := specialRange(a); s != nil {
 		if !slices.ContainsFunc(p.nets, func(n netip.Prefix) bool { return s.holds(n) && n.Contains(a) }) {
-			return &Refused{a, s.what}
+			return &RefusedError{a, s.what}
 		}
 		return nil
 	}
@@ -155,13 +155,13 @@ func (p *Policy) check(host string, a netip.Addr) error {
 	case err != nil:
 		return fmt.Errorf("the addresses of this machine cannot be read: %w", err)
 	case mine && !p.single(a):
-		return &Refused{a, "an address of the control plane's own machine"}
+		return &RefusedError{a, "an address of the control plane's own machine"}
 	}
 	listed := func(n netip.Prefix) bool { return n.Contains(a) }
 	if !p.only || slices.Contains(p.hosts, canonical(host)) || slices.ContainsFunc(p.nets, listed) {
 		return nil
 	}
-	return &Refused{a, "not on the list of what may be called"}
+	return &RefusedError{a, "not on the list of what may be called"}
 }
 
 // isOwn reports whether this machine would talk to itself: that is the loopback by
@@ -185,7 +185,7 @@ func (p *Policy) isOwn(a netip.Addr) (bool, error) {
 	}), nil
 }
 
-// DialContext dials like net.Dialer's, for TCP. A refusal is a *Refused somewhere in the
+// DialContext dials like net.Dialer's, for TCP. A refusal is a *RefusedError somewhere in the
 // error.
 func (p *Policy) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	if p == nil {

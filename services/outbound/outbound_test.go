@@ -38,7 +38,7 @@ func TestSpecialAddressesAreRefused(t *testing.T) {
 		"10.9.9.9", "::ffff:10.9.9.9", "2001:db8::9", "64:ff9b::10.9.9.9",
 	} {
 		for _, list := range []string{"", "ops.example", "0.0.0.0/0,::/0", "ops.example,10.0.0.0/8,0.0.0.0/0,::/0,128.0.0.0/1"} {
-			var r *Refused
+			var r *RefusedError
 			if err := parse(t, list).check("ops.example", netip.MustParseAddr(addr)); !errors.As(err, &r) {
 				t.Errorf("list %q: %s is %v", list, addr, err)
 			}
@@ -157,7 +157,7 @@ func TestRebinding(t *testing.T) {
 		t.Fatalf("%q, %v", addrs, err)
 	}
 	for range 3 {
-		var r *Refused
+		var r *RefusedError
 		if err := get(t, p, "http://ops.example:"+port+"/"); !errors.As(err, &r) || r.Addr.String() != "127.0.0.1" {
 			t.Errorf("%v", err)
 		}
@@ -173,7 +173,7 @@ func TestSeveralAddresses(t *testing.T) {
 	_, port := internal(t)
 	p := parse(t, "192.0.2.1/32")
 	p.resolver = resolver(t, func(int64) []string { return []string{"127.0.0.1", "127.0.0.2", "0.0.0.0"} })
-	var r *Refused
+	var r *RefusedError
 	if err := get(t, p, "http://ops.example:"+port+"/"); !errors.As(err, &r) {
 		t.Errorf("%v", err)
 	}
@@ -241,7 +241,7 @@ func TestRedirectToTheLoopback(t *testing.T) {
 	if err == nil {
 		answer.Body.Close()
 	}
-	var r *Refused
+	var r *RefusedError
 	if !errors.As(err, &r) || r.Addr.String() != "127.0.0.2" {
 		t.Errorf("%v", err)
 	}

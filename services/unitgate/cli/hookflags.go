@@ -33,7 +33,7 @@ const devHooks = "127.0.0.1,::1,127.0.0.0/8,0.0.0.0/0,::/0"
 type hookFlags struct{ allow, file, dir string }
 
 func (h *hookFlags) add(cmd *fisk.CmdClause, allow string) {
-	f := cmd.Flag("hook-allow", "hosts, addresses and networks that hooks may call, and no others; without it all but loopback, link-local and other special addresses")
+	f := cmd.Flag("hook-allow", "hosts, addresses and networks that hooks may call, and no others; without it all but loopback, link-local and other special addresses").Envar("UNITGATE_HOOK_ALLOW")
 	if allow != "" {
 		f = f.Default(allow)
 	}
