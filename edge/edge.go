@@ -180,7 +180,7 @@ func (c *Config) check() error {
 		return events.ErrMissingField.With("an edge needs a directory for its id and its state").At("state-dir")
 	case c.Capacity < 0:
 		return events.ErrBadValue.With("want 0 (no limit) or more").At("capacity")
-	case min(c.Limits.Connections, c.Limits.PerAddress, c.Limits.Rate, c.Limits.RatePerAddress) < 0:
+	case min(c.Limits.Connections, c.Limits.PerAddress, c.Limits.Rate, c.Limits.RatePerAddress, c.Limits.HandshakesPerAddress) < 0:
 		return events.ErrBadValue.With("want 0 (no limit) or more").At("limits")
 	case c.TakeRate < 0:
 		return events.ErrBadValue.With("want 0 (not at all) or more").At("take-over-rate")

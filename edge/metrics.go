@@ -225,6 +225,7 @@ func (in *instruments) clients(o metric.Observer, e *Edge) {
 	o.ObserveFloat64(in.connections, float64(c.Connections))
 	for limit, n := range map[string]uint64{
 		"connections": c.Refused.Connections, "per_address": c.Refused.PerAddress, "rate": c.Refused.Rate, "rate_per_address": c.Refused.RatePerAddress,
+		"handshakes_per_address": c.Refused.HandshakesPerAddress,
 	} {
 		o.ObserveFloat64(in.turnedAway, float64(n), with("limit", limit))
 	}

@@ -1,5 +1,6 @@
 // Package limit decides whether an edge takes one more connection: how many there may be, in all and from one address,
-// and how many may come in a second.
+// how many of an address may be no sessions, and how many may come in a second. And which handshakes are held when not
+// all can be, see Places.
 //
 // A Gate is shared by all pollers; its methods may be called concurrently. It has no clock: times come in.
 package limit
@@ -19,7 +20,17 @@ type Limits struct {
 	PerAddress     int // of them, from one address
 	Rate           int // new ones in a second; as many may come at once
 	RatePerAddress int // of them, from one address
+
+	// HandshakesPerAddress bounds those from one address that are no sessions: in their handshake, or answered with
+	// something else and not closed yet. They cost their peer nothing to keep, unlike sessions, which are also bounded by
+	// what the application lets in.
+	HandshakesPerAddress int
 }
+
+// DefaultHandshakes is HandshakesPerAddress for a process that may have so many descriptors: a share that leaves the most
+// of them to others. An office whose people all come back at the same moment behind one address, or a load balancer that
+// hides its clients, has handshakes of some 0.1 s each: of 500 at a time, 5,000 come through in a second.
+func DefaultHandshakes(descriptors int) int { return min(max(500, descriptors/20), 5000) }
 
 // Refusal says why a connection is refused.
 type Refusal uint8
@@ -31,6 +42,7 @@ const (
 	PerAddress
 	Rate
 	RatePerAddress
+	HandshakesPerAddress
 	refusals = iota
 )
 
@@ -44,6 +56,7 @@ const (
 type Pass struct {
 	source  *source // nil: its address is not counted
 	counted bool
+	opening bool    // it counts among its source's handshakes
 	away    bool    // it is refused, and counts among those under way
 	pending Refusal // as what that is to be counted, if it stays so; Taken: it is counted
 }
@@ -52,6 +65,7 @@ type Pass struct {
 type source struct {
 	addr       netip.Addr
 	conns      int
+	opening    int           // of conns: no sessions
 	bucket     *rate.Limiter // nil without RatePerAddress
 	prev, next *source
 }
@@ -112,7 +126,7 @@ func (g *Gate) Reenter(p *Pass, was Refusal, addr netip.Addr, now time.Time) Ref
 		return was
 	}
 	g.giveBack(p)
-	p.source, p.away, p.pending = nil, false, Taken
+	p.away, p.pending = false, Taken
 	bucket := g.bucket
 	if was == Taken {
 		bucket = nil
@@ -153,13 +167,16 @@ func (g *Gate) Refused(p *Pass) {
 // enter asks the address first: one that comes too often shall take no turn from the others. all is their common bucket, nil
 // if there is none or it was asked.
 func (g *Gate) enter(p *Pass, addr netip.Addr, now time.Time, all *rate.Limiter) Refusal {
-	if g.limits.PerAddress > 0 || g.limits.RatePerAddress > 0 {
+	if g.limits.PerAddress > 0 || g.limits.RatePerAddress > 0 || g.limits.HandshakesPerAddress > 0 {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.expire(now)
 		s := g.source(addr)
 		if g.limits.PerAddress > 0 && s.conns >= g.limits.PerAddress {
 			return PerAddress // it has connections, so it is not idle
+		}
+		if g.limits.HandshakesPerAddress > 0 && s.opening >= g.limits.HandshakesPerAddress {
+			return HandshakesPerAddress // likewise
 		}
 		if s.bucket != nil && !s.bucket.AllowN(now, 1) {
 			g.rest(s)
@@ -171,7 +188,8 @@ func (g *Gate) enter(p *Pass, addr netip.Addr, now time.Time, all *rate.Limiter)
 		}
 		g.wake(s)
 		s.conns++
-		p.source = s
+		s.opening++
+		p.source, p.opening = s, true
 		return Taken
 	}
 	if all != nil && !all.AllowN(now, 1) {
@@ -185,12 +203,38 @@ func (g *Gate) giveBack(p *Pass) {
 	if p.away {
 		g.away.Add(-1)
 	}
-	if s := p.source; s != nil {
+	if p.source != nil {
 		g.mu.Lock()
-		s.conns--
-		g.rest(s)
+		g.part(p)
 		g.mu.Unlock()
 	}
+}
+
+// part takes p out of its source, with g.mu held.
+func (g *Gate) part(p *Pass) {
+	s := p.source
+	if s.conns--; p.opening {
+		s.opening--
+	}
+	p.source, p.opening = nil, false
+	g.rest(s)
+}
+
+// Opened says that a connection has become a session, or that what it waits for is bounded elsewhere: it does not count
+// among its address's handshakes any more. It may be called again. What only those need is forgotten, so that an idle
+// session does not pay for it.
+func (g *Gate) Opened(p *Pass) {
+	if p.source == nil || !p.opening {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.limits.PerAddress == 0 {
+		g.part(p)
+		return
+	}
+	p.source.opening--
+	p.opening = false
 }
 
 // Leave gives a place back. It may be called again, and does nothing then.
@@ -203,14 +247,20 @@ func (g *Gate) Leave(p *Pass) {
 	*p = Pass{}
 }
 
-// source finds what is known of an address.
-func (g *Gate) source(addr netip.Addr) *source {
+// customer is by what an address counts.
+func customer(addr netip.Addr) netip.Addr {
 	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {
 		if p, err := addr.Prefix(customerBits); err == nil {
-			addr = p.Addr()
+			return p.Addr()
 		}
 	}
+	return addr
+}
+
+// source finds what is known of an address.
+func (g *Gate) source(addr netip.Addr) *source {
+	addr = customer(addr)
 	s := g.sources[addr]
 	if s == nil {
 		s = &source{addr: addr}
@@ -278,12 +328,17 @@ type Reason struct {
 	PerAddress     uint64 `json:"perAddress"`
 	Rate           uint64 `json:"rate"`
 	RatePerAddress uint64 `json:"ratePerAddress"`
+
+	HandshakesPerAddress uint64 `json:"handshakesPerAddress"`
 }
 
 // Counts are what it has counted.
 func (g *Gate) Counts() Counts {
 	return Counts{
 		Connections: int(g.conns.Load()), Unanswered: g.cut.Load(),
-		Refused: Reason{g.refused[Connections].Load(), g.refused[PerAddress].Load(), g.refused[Rate].Load(), g.refused[RatePerAddress].Load()},
+		Refused: Reason{
+			g.refused[Connections].Load(), g.refused[PerAddress].Load(), g.refused[Rate].Load(), g.refused[RatePerAddress].Load(),
+			g.refused[HandshakesPerAddress].Load(),
+		},
 	}
 }

@@ -178,6 +178,59 @@ func TestTurnedAwayAreBounded(t *testing.T) {
 	}
 }
 
+// What is no session is bounded for each address; what has become one is not, and costs nothing more here.
+func TestHandshakesPerAddress(t *testing.T) {
+	g := New(Limits{HandshakesPerAddress: 2})
+	a, b := g.want(t, one, start, Taken), g.want(t, netip.MustParseAddr("::ffff:192.0.2.1"), start, Taken)
+	c := g.want(t, one, start, HandshakesPerAddress)
+	g.want(t, two, start, Taken)
+	g.Opened(&a)
+	g.Opened(&a) // twice is once
+	d := g.want(t, one, start, Taken)
+	g.want(t, one, start, HandshakesPerAddress)
+	g.Leave(&a) // a session's end makes no room
+	g.want(t, one, start, HandshakesPerAddress)
+	g.Leave(&b)
+	e := g.want(t, one, start, Taken)
+	for _, p := range []*Pass{&d, &e} {
+		g.Opened(p)
+	}
+	if len(g.sources) != 1 { // two's
+		t.Errorf("%d addresses are remembered", len(g.sources))
+	}
+	g.Leave(&c)
+	g.Opened(&c) // it was refused, and is gone
+	if n := g.Counts(); n.Refused.HandshakesPerAddress != 1 || n.Connections != 5 {
+		t.Errorf("%+v", n)
+	}
+	// With a bound of all, sessions count there and not here.
+	g = New(Limits{HandshakesPerAddress: 1, PerAddress: 2})
+	a = g.want(t, one, start, Taken)
+	g.want(t, one, start, HandshakesPerAddress)
+	g.Opened(&a)
+	b = g.want(t, one, start, Taken)
+	g.Opened(&b)
+	g.want(t, one, start, PerAddress)
+	g.Leave(&a)
+	g.want(t, one, start, Taken)
+	// One who comes for another address's client takes a place there.
+	g = New(Limits{HandshakesPerAddress: 1})
+	a = g.want(t, one, start, Taken)
+	if why := g.Reenter(&a, Taken, two, start); why != Taken {
+		t.Fatalf("refused: %d", why)
+	}
+	g.want(t, one, start, Taken)
+	g.want(t, two, start, HandshakesPerAddress)
+}
+
+func TestDefaultHandshakes(t *testing.T) {
+	for descriptors, want := range map[int]int{256: 500, 10_000: 500, 20_000: 1000, 1 << 20: 5000} {
+		if got := DefaultHandshakes(descriptors); got != want {
+			t.Errorf("%d descriptors: %d, want %d", descriptors, got, want)
+		}
+	}
+}
+
 func address(n int) netip.Addr {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], 10<<24|uint32(n))
@@ -222,7 +275,7 @@ func TestTableIsBounded(t *testing.T) {
 
 // From many goroutines: nothing is lost or counted twice, and limits hold at every moment.
 func TestConcurrently(t *testing.T) {
-	g := New(Limits{Connections: 50, PerAddress: 10, Rate: 1e6, RatePerAddress: 1e6})
+	g := New(Limits{Connections: 50, PerAddress: 10, Rate: 1e6, RatePerAddress: 1e6, HandshakesPerAddress: 5})
 	var wg sync.WaitGroup
 	for w := range 8 {
 		wg.Go(func() {
@@ -236,6 +289,9 @@ func TestConcurrently(t *testing.T) {
 				}
 				p, why, answer := g.come(address(rnd.IntN(20)), start.Add(time.Duration(i)*time.Millisecond))
 				if why == Taken || answer {
+					if rnd.IntN(2) == 0 {
+						g.Opened(&p)
+					}
 					mine = append(mine, p)
 				} else {
 					g.Leave(&p)
@@ -251,8 +307,8 @@ func TestConcurrently(t *testing.T) {
 		t.Errorf("%d connections, %d turned away, %d addresses, %d idle", g.conns.Load(), g.away.Load(), len(g.sources), g.idles)
 	}
 	for _, s := range g.sources {
-		if s.conns != 0 {
-			t.Errorf("%v has %d connections", s.addr, s.conns)
+		if s.conns != 0 || s.opening != 0 {
+			t.Errorf("%v has %d connections, %d of them opening", s.addr, s.conns, s.opening)
 		}
 	}
 }

@@ -144,6 +144,8 @@ func (e *engine) refuseByLimit(s *session) {
 	switch s.hs.refused {
 	case limit.PerAddress:
 		vd = handshake.Refuse(http.StatusTooManyRequests, "too_many_from_address", "too many connections from this address, close some or try again")
+	case limit.HandshakesPerAddress:
+		vd = handshake.Refuse(http.StatusTooManyRequests, "too_many_handshakes_from_address", "too many handshakes from this address that have not come to an end, try again")
 	case limit.Rate:
 		vd = handshake.Refuse(http.StatusTooManyRequests, "too_fast", "too many handshakes at this edge, try again")
 	case limit.RatePerAddress:

@@ -57,6 +57,7 @@ func (e *engine) establish(s *session, b []byte, n int) {
 	e.traceServed(s, 101)
 	s.state, s.hs = stTunnel, nil
 	s.deadline.stop()
+	e.r.gate.Opened(&s.pass)
 	e.opens(s)
 	e.countEstablished(s)
 	e.r.opened.Add(1)
