@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// acceptPause is how long an engine does not accept when the process is out of descriptors or the kernel out of
-	// memory: what is queued stays queued, and the poller does not spin on an error that only a closed connection can end.
+	// acceptPause is how long an engine does not accept when the process is out of descriptors, but for the reserve, or the
+	// kernel out of memory: what is queued stays queued, and the poller does not spin on an error that only a closed
+	// connection can end.
 	acceptPause = 100 * time.Millisecond
 
 	// acceptBatch bounds what one event of a listener may take of the poller's time.
@@ -146,7 +147,7 @@ func (e *engine) acceptFrom(l *listener) {
 	}
 	for range acceptBatch {
 		fd, sa, err := unix.Accept4(l.c.Hash(), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		if err == nil {
+		if fd, err = e.below(e.r.ceilings.clients.Load(), fd, err); err == nil {
 			err = e.accepted(l, fd, sa)
 		}
 		switch {
@@ -154,15 +155,28 @@ func (e *engine) acceptFrom(l *listener) {
 		case errors.Is(err, syscall.EAGAIN):
 			return
 		default:
-			e.r.log.Warn("accept failed, pausing", "address", l.addr, "error", err)
-			if e.resting.in == nil {
-				e.pauses.start(&e.resting, e.now())
-				e.schedule(e.resting.at)
-			}
-			e.heed(l)
+			e.rest(l, err)
 			return
 		}
 	}
+}
+
+// rest has nobody accepted for a while, and says so, but not every time.
+func (e *engine) rest(l *listener, err error) {
+	if now := e.now(); now >= e.silentUntil {
+		e.silentUntil = now + time.Minute
+		e.r.log.Warn("accept failed, pausing", "address", l.addr, "error", err)
+	}
+	if e.resting.in == nil {
+		e.pause()
+	}
+	e.heed(l)
+}
+
+func (e *engine) pause() {
+	e.tally.rests.Add(1)
+	e.pauses.start(&e.resting, e.now())
+	e.schedule(e.resting.at)
 }
 
 func (e *engine) accepted(l *listener, fd int, sa unix.Sockaddr) error {
@@ -174,7 +188,16 @@ func (e *engine) accepted(l *listener, fd int, sa unix.Sockaddr) error {
 	return nil
 }
 
-// acceptAgain follows a pause.
+// rested follows a pause: another one, if there is still no room.
+func (e *engine) rested() {
+	if e.roomy() {
+		e.acceptAgain()
+	} else {
+		e.pause()
+	}
+}
+
+// acceptAgain looks at the listeners again.
 func (e *engine) acceptAgain() {
 	for _, l := range e.listeners {
 		e.heed(l)

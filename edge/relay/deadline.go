@@ -109,7 +109,7 @@ func (e *engine) tick() {
 		e.lookAtOwing()
 	}
 	if e.pauses.expired(now) != nil {
-		e.acceptAgain()
+		e.rested()
 	}
 	more := false
 	for _, q := range sessions {

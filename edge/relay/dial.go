@@ -75,7 +75,11 @@ func (e *engine) open(to netip.AddrPort) (*nbio.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	fd := -1
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		fd, err = e.below(e.r.ceilings.dials.Load(), fd, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -64,6 +64,8 @@ type engine struct {
 	listeners []*listener
 	accepting bool // from them
 
+	silentUntil time.Duration // before, the log does not say again that nobody is accepted
+
 	connecting int                 // epoll set of the connects under way that have to be waited for
 	awaited    map[uint32]*session // which these are, by the number of the attempt
 	serial     uint32              // of the latest attempt

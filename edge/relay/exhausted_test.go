@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// A process that runs into its limit of descriptors: it does not spin, its sessions go on, and who waited is served as
-// soon as there are descriptors again.
+// A process that runs into its limit of descriptors: it keeps some for other things than clients, it does not spin, its
+// sessions go on, and who waited is served as soon as there are descriptors again.
 func TestOutOfDescriptors(t *testing.T) {
+	const limit = 100
 	origin := startRole(t, "crowd").do(call{Do: "listen"}).Addr
 	edge := startRole(t, "edge")
-	addr := edge.do(call{Do: "start", Addrs: []string{origin}, N: 100}).Addr
+	addr := edge.do(call{Do: "start", Addrs: []string{origin}, N: limit, Young: time.Hour}).Addr
 	dial := func(request string) *peer {
 		t.Helper()
 		c, err := net.Dial("tcp", addr)
@@ -34,7 +35,11 @@ func TestOutOfDescriptors(t *testing.T) {
 	}
 	// Only then may the late client come: which of two engines takes more of the descriptors is the scheduler's choice, and
 	// one that takes all of its queue would take the late client, too.
-	eventually(t, "there are none left", func() bool { return edge.do(call{Do: "descriptors"}).N == 0 })
+	clients, dials := ceilingsOf(limit)
+	reserve := limit - dials
+	eventually(t, "there are none left for clients", func() bool {
+		return edge.do(call{Do: "counts"}).Rest == 2 && edge.do(call{Do: "descriptors"}).N <= limit-clients
+	})
 	late := dial(requestFor("8"))
 
 	began, spent := time.Now(), edge.do(call{Do: "counts"}).CPU
@@ -47,8 +52,11 @@ func TestOutOfDescriptors(t *testing.T) {
 	if passed := time.Since(began); spent > passed/5 {
 		t.Errorf("%v of CPU in %v in which there was nothing to do", spent, passed)
 	}
-	if a.Counts.Sessions != 1 {
-		t.Errorf("%+v", a.Counts)
+	if a.Counts.Sessions != 1 || a.Shed != 0 {
+		t.Errorf("%+v", a)
+	}
+	if n := edge.do(call{Do: "descriptors"}).N; n < reserve {
+		t.Errorf("%d descriptors are left for other things, want %d", n, reserve)
 	}
 	t.Logf("a second without descriptors costs %v", spent)
 	// As many as everybody who waits needs, at one moment: with one only, the late client would be let in and refused a
@@ -66,5 +74,72 @@ func TestOutOfDescriptors(t *testing.T) {
 	}
 	if n := edge.do(call{Do: "counts"}).Counts.Sessions; n != 3 {
 		t.Errorf("%d sessions", n)
+	}
+}
+
+// Clients that say nothing, and those that do not read what they were answered, give way to those that are served, however
+// many they are and from however many addresses: handshakes go through in their time, and no session is touched.
+func TestGiveWay(t *testing.T) {
+	const limit = 3000
+	origin := startRole(t, "crowd").do(call{Do: "listen"}).Addr
+	edge := startRole(t, "edge")
+	addr := edge.do(call{Do: "start", Addrs: []string{origin}, N: limit, Young: 200 * time.Millisecond}).Addr
+	f := &fixture{t: t, Relay: &Relay{addrs: []string{addr}}}
+	before := f.connect(requestFor("7"))
+	if code, _, _ := before.status(); code != 101 {
+		t.Fatalf("%d", code)
+	}
+	stop := make(chan struct{})
+	stopped := make(chan struct{})
+	go func() { // three times as many as there is room for, and again as soon as one is cut off
+		defer close(stopped)
+		attackers := make([]net.Conn, 3*limit)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				for _, c := range attackers {
+					if c != nil {
+						_ = c.Close()
+					}
+				}
+				return
+			default:
+			}
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(n))}}
+			c, err := d.Dial("tcp", addr)
+			if err != nil {
+				continue // no room in the queue
+			}
+			if n%2 == 0 {
+				_, _ = c.Write([]byte("GET / HTTP/1.1\r\n")) // and no more
+			}
+			if was := attackers[n%len(attackers)]; was != nil {
+				_ = was.Close()
+			}
+			attackers[n%len(attackers)] = c
+		}
+	}()
+	eventually(t, "there is an attack", func() bool { return edge.do(call{Do: "counts"}).Shed > limit })
+	for i := range 20 {
+		p := f.connect(requestFor(id(i)))
+		if code, _, _ := p.status(); code != 101 {
+			t.Errorf("handshake %d: %d", i, code)
+		}
+	}
+	if _, dials := ceilingsOf(limit); edge.do(call{Do: "descriptors"}).N < limit-dials {
+		t.Error("no descriptors are left for other things")
+	}
+	close(stop)
+	<-stopped
+	if a := edge.do(call{Do: "counts"}); a.Counts.Sessions != 21 {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestCeilings(t *testing.T) {
+	for descriptors, want := range map[int][2]int{100: {50, 75}, 256: {128, 192}, 1024: {896, 960}, 20_000: {19_200, 19_600}, 1 << 20: {1<<20 - 41942, 1<<20 - 20971}} {
+		if clients, dials := ceilingsOf(descriptors); clients != want[0] || dials != want[1] {
+			t.Errorf("of %d descriptors: %d and %d, want %d", descriptors, clients, dials, want)
+		}
 	}
 }

@@ -27,6 +27,8 @@ type tally struct {
 	paused [2]atomic.Int64 // that are not read at this moment
 	pauses [2]atomic.Int64 // that began, ever
 	late   atomic.Int64    // see Readings.Late
+	shed   atomic.Int64    // see Readings.Shed
+	rests  atomic.Int64    // see Readings.AcceptPauses
 }
 
 // pauseReads stops reading a leg.
@@ -99,6 +101,9 @@ type Readings struct {
 	ToOrigins  Traffic
 	ToClients  Traffic
 	Late       int64 // connections that were over and were reset because their peers had not read the rest in time, ever
+	Shed       int64 // connections without a session that were reset to make room for new ones, ever
+
+	AcceptPauses int64 // times that a poller did not accept for a while, mostly for want of descriptors, ever
 }
 
 // TypeReadings are those of one unit type.
@@ -141,6 +146,8 @@ func (r *Relay) Readings() Readings {
 	}
 	for _, e := range r.engines {
 		out.Late += e.tally.late.Load()
+		out.Shed += e.tally.shed.Load()
+		out.AcceptPauses += e.tally.rests.Load()
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -11,6 +11,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -55,6 +56,7 @@ type Config struct {
 
 	silence silence       // of a peer that is there; other than the defaults in tests
 	rest    time.Duration // restTimeout; other than that in tests
+	young   time.Duration // likewise
 
 	Limits        limit.Limits  // of connections
 	ProxyProtocol front.Trusted // whose connections have to begin with a PROXY header
@@ -80,6 +82,8 @@ type Relay struct {
 
 	tells bool // see tellsTheRest
 
+	ceilings struct{ clients, dials atomic.Int64 } // see ceilingsOf
+
 	tls        *tls.Config   // of all TLS clients, so that they share the keys of session tickets
 	tlsPermits chan struct{} // one is held by each TLS handshake that computes
 
@@ -90,7 +94,7 @@ type Relay struct {
 
 	admitted atomic.Int64 // sessions counted against Capacity
 	held     atomic.Int64
-	opened   atomic.Int64 // tunnels, ever
+	opened   atomic.Int64            // tunnels, ever
 	changed  chan struct{}
 	emptied  chan struct{} // signalled when an engine that does not accept has lost its last session
 
@@ -138,9 +142,7 @@ func New(cfg Config) (*Relay, error) {
 		cfg.DialBudget = 15 * time.Second
 	}
 	cfg.silence = cfg.silence.withDefaults()
-	if cfg.rest <= 0 {
-		cfg.rest = restTimeout
-	}
+	cfg.rest, cfg.young = cmp.Or(cfg.rest, restTimeout), cmp.Or(cfg.young, young)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -159,6 +161,7 @@ func New(cfg Config) (*Relay, error) {
 		evictions: map[string]*eviction{},
 		verdicts:  map[verdict]*atomic.Int64{},
 	}
+	r.measure()
 	r.prober = probe.New(r.now, r.log)
 	r.life, r.end = context.WithCancel(context.Background())
 	if err := r.startAll(); err != nil {

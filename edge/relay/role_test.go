@@ -31,6 +31,7 @@ type call struct {
 	Bytes    int64
 	Split    uint32
 	Rate     int
+	Young    time.Duration
 }
 
 type answer struct {
@@ -42,6 +43,8 @@ type answer struct {
 	RSS    int64
 	Counts Counts
 	At     []time.Time
+	Shed   int64
+	Rest   int           // engines that do not accept for a while
 	CPU    time.Duration // that the process has used so far
 }
 
@@ -148,14 +151,17 @@ type edgeRole struct {
 func (r *edgeRole) handle(c call) (answer, error) {
 	switch c.Do {
 	case "start":
-		r.f = start(r.t, Config{HandshakeTimeout: time.Hour}, c.Addrs...) // who is silent stays, however slow the machine is
+		if err := limitDescriptors(c.N); err != nil {
+			return answer{}, err
+		}
+		r.f = start(r.t, Config{HandshakeTimeout: time.Hour, young: c.Young}, c.Addrs...) // who is silent stays, however slow the machine is
 		if c.Target == "long" {
 			for _, e := range r.f.engines {
 				e.post(func() { e.adopt.fast = false })
 			}
 		}
 		r.f.own()
-		return answer{Addr: r.f.Addrs()[0]}, limitDescriptors(c.N)
+		return answer{Addr: r.f.Addrs()[0]}, nil
 	case "limit":
 		return answer{}, limitDescriptors(c.N)
 	case "descriptors":
@@ -177,7 +183,13 @@ func (r *edgeRole) handle(c call) (answer, error) {
 		heap, rss, err := footprint()
 		return answer{Heap: heap, RSS: rss, N: r.f.pausedLegs(), Counts: r.f.counts()}, err
 	case "counts":
-		return answer{Counts: r.f.counts(), N: r.f.pausedLegs()}, nil
+		got := r.f.Readings()
+		return answer{Counts: r.f.counts(), N: r.f.pausedLegs(), Shed: got.Shed, Rest: r.f.sum(func(e *engine) int {
+			if e.resting.in != nil {
+				return 1
+			}
+			return 0
+		})}, nil
 	default:
 		return answer{}, fmt.Errorf("what is %q?", c.Do)
 	}
@@ -195,14 +207,20 @@ func limitDescriptors(n int) error {
 	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 }
 
-// freeDescriptors is 0 if the process can have no more of them, else 1.
+// freeDescriptors is how many more the process can have.
 func freeDescriptors() int {
-	fd, err := syscall.Dup(2)
-	if err != nil {
-		return 0
+	var fds []int
+	for {
+		fd, err := syscall.Dup(2)
+		if err != nil {
+			break
+		}
+		fds = append(fds, fd)
 	}
-	_ = syscall.Close(fd)
-	return 1
+	for _, fd := range fds {
+		_ = syscall.Close(fd)
+	}
+	return len(fds)
 }
 
 func cpuTime() time.Duration {
