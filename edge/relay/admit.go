@@ -87,7 +87,7 @@ func (e *engine) takeHead(s *session, b []byte) {
 			h.buf = append([]byte(nil), b...)
 		}
 	default:
-		h.req = req
+		h.req, h.kept = req, int32(len(b)+len(req.Fields)*fieldBytes)
 		if b = b[head:]; len(b) > 0 {
 			b = append([]byte(nil), b...)
 		}
@@ -134,26 +134,44 @@ func (e *engine) decide(s *session) {
 
 // admit counts the session against the capacity, or refuses it.
 func (e *engine) admit(s *session) bool {
+	if e.hasRoom(s) {
+		return true
+	}
+	e.refuseAtCapacity(s)
+	return false
+}
+
+func (e *engine) refuseAtCapacity(s *session) {
+	e.refuseBusy(s, "at_capacity", "this edge is at capacity, try again")
+}
+
+// hasRoom counts the session against the capacity, if that has room for it.
+func (e *engine) hasRoom(s *session) bool {
 	if s.admitted {
 		return true
 	}
 	if n := e.r.admitted.Add(1); e.r.cfg.Capacity > 0 && n > int64(e.r.cfg.Capacity) {
 		e.r.admitted.Add(-1)
-		e.refuseBusy(s, "at_capacity", "this edge is at capacity, try again")
 		return false
 	}
 	s.admitted = true
 	return true
 }
 
+// makeRoom ends what hasRoom has counted.
+func (e *engine) makeRoom(s *session) {
+	if s.admitted {
+		s.admitted = false
+		e.r.admitted.Add(-1)
+	}
+}
+
+// fieldBytes is what a request takes for each header line, beside the line: see handshake.MaxFields.
+const fieldBytes = 50
+
 // hold keeps the client waiting for the next view.
 func (e *engine) hold(s *session, vd *handshake.Verdict) {
-	if !e.admit(s) {
-		return
-	}
-	if n := e.r.held.Add(1); n > int64(e.r.cfg.MaxHeld) {
-		e.r.held.Add(-1)
-		e.refuseBusy(s, "too_many_held", "this user is moving to another unit and too many wait already, try again")
+	if !e.takePlace(s) {
 		return
 	}
 	if !s.hs.wasHeld { // a client that was let in and out again waits no longer than any other
@@ -169,6 +187,39 @@ func (e *engine) hold(s *session, vd *handshake.Verdict) {
 	e.checkLeft(s)
 }
 
+// takePlace gives s a place among the held, and one in the capacity, or refuses it. Where there is none of either, one of
+// the address that has the most of the held gives way, if that has more than the client's.
+func (e *engine) takePlace(s *session) bool {
+	room := e.hasRoom(s)
+	p := &limit.Place[*session]{}
+	lost, ok := e.r.places.Take(p, s, s.hs.peer, int(s.hs.kept), !room)
+	for _, o := range lost {
+		o.e.post(func() { o.e.giveWay(o) })
+	}
+	switch {
+	case !ok && !room:
+		e.refuseAtCapacity(s)
+		return false
+	case !ok:
+		e.refuseBusy(s, "too_many_held", "this user is moving to another unit and too many wait already, try again")
+		return false
+	case !room: // that of the one that gives way, which it leaves in a moment
+		s.admitted = true
+		e.r.admitted.Add(1)
+	}
+	s.hs.place = p
+	e.r.gate.Opened(&s.pass) // its address's share is that of the places
+	return true
+}
+
+// giveWay refuses a held client that has lost its place to one of another address.
+func (e *engine) giveWay(s *session) {
+	if s.state == stHeld && !e.r.places.Has(s.hs.place) { // else it is let go, or held anew, already
+		e.unhold(s)
+		e.refuseBusy(s, "too_many_held_from_address", "this user is moving to another unit and too many wait from this address, try again")
+	}
+}
+
 // unhold takes a session out of the held ones, if it is one.
 func (e *engine) unhold(s *session) {
 	if s.state != stHeld {
@@ -178,7 +229,8 @@ func (e *engine) unhold(s *session) {
 	s.deadline.stop()
 	observe(e.r.cfg.Observers.Held, e.now()-s.hs.since)
 	s.stats.held.Add(-1)
-	e.r.held.Add(-1)
+	e.r.places.Leave(s.hs.place)
+	s.hs.place = nil
 }
 
 // decideHeld decides every held session again, those that waited longest first.

@@ -10,8 +10,9 @@ import "time"
 // at once would turn bytes that nobody has read into a RST, which takes the answer away from its reader.
 func (e *engine) linger(s *session) {
 	s.state, s.hs = stLinger, nil
-	if !s.open {
-		e.unregister(s) // it never became a session, and has no origin any more
+	if !s.open { // it never became a session, and has no origin any more
+		e.unregister(s)
+		e.makeRoom(s)
 	}
 	if s.empty() {
 		e.release(s)

@@ -187,3 +187,20 @@ func TestAddressesOfANameHaveABudget(t *testing.T) {
 		t.Errorf("%d, want 502", code)
 	}
 }
+
+// A client that was refused takes no place in the capacity from then on, read or not.
+func TestUnreadAnswersTakeNoCapacity(t *testing.T) {
+	b := newBackend(t)
+	f := start(t, Config{Capacity: 1}, b.addr())
+	f.own()
+	f.sum(func(e *engine) int { e.bodies.timeout = 20 * time.Millisecond; return 0 })
+	f.stuck(requestFor("7"))
+	o, _ := b.next()
+	o.send([]byte("HTTP/1.1 404 No\r\n\r\n")...)
+	o.send(bytes.Repeat([]byte("x"), 100<<10)...)
+	eventually(t, "it is over", func() bool { return f.Readings().Admitted == 0 })
+	if f.left() != 1 {
+		t.Error("it is gone already")
+	}
+	f.open(b, "8")
+}

@@ -101,8 +101,8 @@ func (e *engine) unansweredInTime(s *session) {
 // says is passed on like an origin's answer: that the unit's origins are down, say, or that the routerId is bad.
 func turnedDown(r *reply) bool {
 	switch r.refused {
-	case handshake.CodeNotOwner, handshake.CodeBadHop, "not_admitting", "no_lease", "shutting_down", "at_capacity", "too_many_held",
-		"too_many_connections", "too_fast", "unknown_host", "unknown_uri", "no_rules":
+	case handshake.CodeNotOwner, handshake.CodeBadHop, "not_admitting", "no_lease", "shutting_down", "at_capacity",
+		"too_many_held", "too_many_held_from_address", "too_many_connections", "too_fast", "unknown_host", "unknown_uri", "no_rules":
 		return r.status >= http.StatusBadRequest
 	}
 	return false

@@ -37,7 +37,7 @@ type Config struct {
 	TLSAddrs         []string      // the same for clients that speak TLS
 	Engines          int           // pollers; default runtime.GOMAXPROCS(0)
 	Capacity         int           // most sessions, dialling and held ones included; 0: no limit
-	MaxHeld          int           // most held handshakes; default 10,000
+	MaxHeld          int           // most held handshakes, in places of limit.PlaceBytes; default 10,000
 	HandshakeTimeout time.Duration // for a client to send its request's head; default 10 s
 	AnswerTimeout    time.Duration // for a client to read an answer that is no session, in all; then it is reset; default 30 s
 	DialTimeout      time.Duration // for one origin to accept, unless the view says otherwise; default 5 s
@@ -92,8 +92,8 @@ type Relay struct {
 	peers  origins.Book // edges of other units, to which clients are passed on
 	prober *probe.Prober
 
-	admitted atomic.Int64 // sessions counted against Capacity
-	held     atomic.Int64
+	places   *limit.Places[*session] // of held handshakes
+	admitted atomic.Int64            // sessions counted against Capacity
 	opened   atomic.Int64            // tunnels, ever
 	changed  chan struct{}
 	emptied  chan struct{} // signalled when an engine that does not accept has lost its last session
@@ -154,6 +154,7 @@ func New(cfg Config) (*Relay, error) {
 		tells: tellsTheRest(),
 		tls:   newTLSConfig(cfg.Certificate), tlsPermits: newTLSPermits(cfg.Engines),
 		gate:      limit.New(cfg.Limits),
+		places:    limit.NewPlaces[*session](cfg.MaxHeld),
 		changed:   make(chan struct{}, 1),
 		emptied:   make(chan struct{}, 1),
 		kick:      make(chan struct{}, 1),

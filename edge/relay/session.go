@@ -139,8 +139,10 @@ type opening struct {
 	refused  limit.Refusal // what its request is answered with
 	buf      []byte        // of the client: a header or a head that is not complete; then what was glued to it
 	req      *handshake.Request
-	id       string        // X-Request-Id, from the first dial on
-	since    time.Duration // when the client was first held
+	id       string                 // X-Request-Id, from the first dial on
+	since    time.Duration          // when the client was first held
+	place    *limit.Place[*session] // in stHeld
+	kept     int32                  // bytes of memory that req and buf take
 	wasHeld  bool
 	glimpse  *glimpse // nil: no span is made of the handshake
 
@@ -252,10 +254,7 @@ func (e *engine) release(s *session) {
 		e.closes(s)
 	}
 	e.unregister(s)
-	if s.admitted {
-		s.admitted = false
-		e.r.admitted.Add(-1)
-	}
+	e.makeRoom(s)
 	e.traceLeft(s)
 	s.hs = nil
 	e.checkDrained()
