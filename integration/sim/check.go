@@ -137,7 +137,7 @@ func (w *world) drained(e *edge, f events.FenceReport) {
 			w.bug("R5", "%s reports drained for the fence at %d while a poller decides by an older state", e.name, f.Fence)
 			return
 		}
-		for _, s := range p.registry.All(unitType) {
+		for _, s := range p.all() {
 			if r := w.journal.routes[f.Fence][s.Value.c.key]; r.Next != "" && r.Unit == e.unit {
 				w.bug("R5", "%s reports drained for the fence at %d with a session or dial of %s", e.name, f.Fence, s.Key.RouterID)
 				return

@@ -39,7 +39,7 @@ func (p *poller) observe() {
 
 // letGo resets every session, drops every dial and sends held handshakes away (R3, R9).
 func (p *poller) letGo() {
-	for _, entry := range p.registry.All(unitType) {
+	for _, entry := range p.all() {
 		c := entry.Value.c
 		entry.Value.end()
 		c.lost()
@@ -68,7 +68,7 @@ func (e *edge) hold(h agent.Hold) {
 	if fresh {
 		e.w.trace("%s serves again", e.name)
 		for _, p := range e.relay.pollers {
-			if len(p.registry.All(unitType)) > 0 {
+			if len(p.all()) > 0 {
 				e.w.bug("R3", "%s has a new lease and legs of the time before", e.name)
 			}
 		}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/unitgate/unitgate/edge/agent"
 	"github.com/unitgate/unitgate/edge/handshake"
 	registry "github.com/unitgate/unitgate/edge/session"
+	"github.com/unitgate/unitgate/events/routing"
 )
 
 // relay models the data path of an edge: pollers that take a new view one after another, sessions with two legs, dials
@@ -71,7 +73,7 @@ func newRelay(e *edge) *relay {
 // die drops everything, as the kernel does when a process is gone.
 func (r *relay) die() {
 	for _, p := range r.pollers {
-		for _, s := range p.registry.All(unitType) {
+		for _, s := range p.all() {
 			c := s.Value.c
 			s.Value.end()
 			c.lost()
@@ -82,6 +84,28 @@ func (r *relay) die() {
 		}
 		p.view, p.answers = nil, nil
 	}
+}
+
+// entries are those in some lists of the registry.
+func (p *poller) entries(lists []routing.Range) (out []*registry.Entry[*session]) {
+	for w := p.registry.Walk(unitType, lists); !w.Done(); {
+		steps := math.MaxInt
+		if e := w.Next(&steps); e != nil {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// all are all of them.
+func (p *poller) all() []*registry.Entry[*session] { return p.entries(registry.Everything()) }
+
+// touched are those about which a change asks.
+func (p *poller) touched(c *registry.Change) []*registry.Entry[*session] {
+	if c.Slotting.Slots > 0 {
+		p.registry.Resort(c.Type, c.Slotting)
+	}
+	return p.entries(c.Lists())
 }
 
 // install makes every poller decide by a view, each at its own moment, and then calls done.
@@ -105,7 +129,7 @@ func (p *poller) install(v *handshake.View, a *answers, changes []registry.Chang
 	p.observe()
 	p.view, p.answers = v, a
 	for i := range changes {
-		for _, entry := range p.registry.Touched(&changes[i]) {
+		for _, entry := range p.touched(&changes[i]) {
 			p.review(entry.Value)
 		}
 	}
