@@ -67,6 +67,7 @@ func TestRoles(t *testing.T) {
 		m := l.open(t, s.NATS, r, seed)
 		mouths = append(mouths, m)
 		speaking.Go(func() { m.speak(fuzzing) })
+		speaking.Go(func() { m.besiege(fuzzing, seed) })
 	}
 	defer func() {
 		stop()
@@ -102,6 +103,9 @@ func TestRoles(t *testing.T) {
 	for _, p := range slices.Concat(s.controls, s.edges) {
 		n, err := p.peak()
 		t.Logf("%s: %d MiB at its peak, %v", p.id, n>>20, err)
+	}
+	for _, e := range s.edges {
+		s.nimble(t, e)
 	}
 	if int(c.moved.Load()) != cutovers*moving {
 		t.Errorf("%d moves, and %d cutovers of %d clients", c.moved.Load(), cutovers, moving)
@@ -148,6 +152,30 @@ func (s *system) healthy(t *testing.T) {
 		if n, err := p.peak(); err != nil || n > mostMemory {
 			t.Errorf("%s: %d MiB at its peak, %v", p.id, n>>20, err)
 		}
+	}
+}
+
+// nimble: no poller of an edge was at one thing for more than 5 ms of a processor. How long
+// it waited for a processor is told and not judged: the machine is busy with other things.
+func (s *system) nimble(t *testing.T, e *process) {
+	t.Helper()
+	page, err := e.get("/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := func(series string) string {
+		for line := range strings.Lines(page) {
+			if v, ok := strings.CutPrefix(strings.TrimSpace(line), series+" "); ok {
+				return v
+			}
+		}
+		return ""
+	}
+	all, short := value("unitgate_edge_poller_slice_seconds_count"), value(`unitgate_edge_poller_slice_seconds_bucket{le="0.005"}`)
+	t.Logf("%s: %s slices of pollers' work; the longest run lately %s s with its waiting, %s ever were over 5 ms",
+		e.id, all, value("unitgate_edge_poller_longest_run_seconds"), value("unitgate_edge_poller_overruns_total"))
+	if all == "" || all != short {
+		t.Errorf("%s: %s of %s slices took at most 5 ms of a processor", e.id, short, all)
 	}
 }
 

@@ -23,6 +23,11 @@ const (
 	burstEvery  = 5 * time.Second
 	burstOf     = 200
 	burstBytes  = 24 << 20
+
+	// A siege is one small message again and again, for longer than a lease lasts.
+	siegePause, siegeLasts = 8 * time.Second, 18 * time.Second
+	siegeEvery, siegeOf    = 20 * time.Millisecond, 12 // messages each time
+	siegeBytes             = 2 << 10
 )
 
 // mouth is a speaker's connection.
@@ -30,7 +35,7 @@ type mouth struct {
 	*speaker
 	nc *nats.Conn
 
-	said, bytes, answers, refusals atomic.Int64
+	said, answers, refusals atomic.Int64
 
 	mu     sync.Mutex
 	newest []string // what was said last, for who looks for the cause
@@ -89,7 +94,7 @@ func (m *mouth) speak(ctx context.Context) {
 	const every = time.Second / perSecond
 	pace := time.NewTicker(every)
 	defer pace.Stop()
-	began, burst := time.Now(), time.Now().Add(burstEvery)
+	began, burst, spent := time.Now(), time.Now().Add(burstEvery), int64(0)
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -98,14 +103,46 @@ func (m *mouth) speak(ctx context.Context) {
 		}
 		if time.Now().After(burst) {
 			m.burst(ctx)
-			burst, began = time.Now().Add(burstEvery), time.Now()
-			m.bytes.Store(0)
+			burst, began, spent = time.Now().Add(burstEvery), time.Now(), 0
 			continue
 		}
-		if allowed := int64(time.Since(began).Seconds()+1) * bytesSecond; m.bytes.Load() < allowed {
-			m.say(m.next())
+		if spent < int64(time.Since(began).Seconds()+1)*bytesSecond {
+			one := m.next()
+			m.say(one)
+			spent += int64(len(one.body))
 		}
 	}
+}
+
+// besiege says one small thing again and again, and another one after a pause.
+func (m *mouth) besiege(ctx context.Context, seed uint64) {
+	s := newSpeaker(m.lab, m.role, seed^0x5eed)
+	tick := time.NewTicker(siegeEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		one := s.next()
+		for !s.worthwhile(one) {
+			one = s.next()
+		}
+		one.kind = "siege"
+		for begin := time.Now().Add(siegePause); time.Now().Before(begin.Add(siegeLasts)); {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if time.Now().After(begin) {
+				for range siegeOf {
+					m.say(one)
+				}
+			}
+		}
+	}
+}
+
+// worthwhile: the control plane or an edge has to look at it, and the bus alone does not.
+func (s *speaker) worthwhile(m message) bool {
+	return len(m.body) <= siegeBytes && m.header.Get("X-Large") == "" && strings.HasPrefix(m.subject, "unitgate.")
 }
 
 // burst says many things at once: one message again and again, or what comes.
@@ -137,10 +174,12 @@ func (m *mouth) say(what message) {
 		m.complain(err)
 	}
 	m.said.Add(1)
-	m.bytes.Add(int64(len(what.body)))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.kinds[what.kind]++
+	if m.kinds[what.kind]%siegeOf > 0 && what.kind == "siege" {
+		return
+	}
 	if m.newest = append(m.newest, fmt.Sprintf("%s %s", time.Now().Format("15:04:05.000"), what)); len(m.newest) > 200 {
 		m.newest = m.newest[100:]
 	}

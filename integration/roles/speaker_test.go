@@ -5,7 +5,6 @@ import (
 	"compress/flate"
 	"crypto/ed25519"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -127,7 +126,7 @@ func (s *speaker) sign(m *message) {
 		by = stolen
 	}
 	expires := pick(s.rng, []string{"", "2099-01-01T00:00:00Z", "60s", "x"})
-	h := signed(by, m.subject, expires, m.body)
+	h := events.SignedHeaders(by, m.subject, expires, m.body)
 	switch s.rng.IntN(6) {
 	case 0: // as another edge's
 		if heard, ok := s.lab.tap.newest(s.foreign()); ok && len(heard.header[events.HeaderKey]) > 0 {
@@ -141,17 +140,6 @@ func (s *speaker) sign(m *message) {
 		h[events.HeaderSignature] = []string{"x"}
 	}
 	maps.Copy(m.header, h)
-}
-
-// signed are the headers that an edge gives what it says.
-func signed(by ed25519.PrivateKey, subject, expires string, body []byte) nats.Header {
-	h := nats.Header{}
-	h[events.HeaderKey] = []string{hex.EncodeToString(by.Public().(ed25519.PublicKey))}
-	h[events.HeaderSignature] = []string{base64.StdEncoding.EncodeToString(events.SignMessage(by, subject, expires, body))}
-	if expires != "" {
-		h[events.HeaderExpires] = []string{expires}
-	}
-	return h
 }
 
 // ofAnother reports whether a body is about an edge that there is, or a unit that is not
