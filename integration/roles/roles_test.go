@@ -224,6 +224,7 @@ func (s *system) unchanged(t *testing.T, before, after []event) {
 	for _, e := range after[len(before):] {
 		if !slices.Contains([]string{
 			"CutoverProposed", "CutoverChecked", "CutoverStarted", "WaveFenced", "WaveCommitted", "CutoverCompleted", "CutoverReported", "ConfigApplied", "OwnershipEstablished",
+			"CommandRefused", // durable ones, see decision record 0008
 		}, e.Type) {
 			t.Errorf("event %d, %s by %q: %.200s", e.Seq, e.Type, e.Actor, e.Data)
 		}
