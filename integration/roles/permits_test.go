@@ -137,7 +137,7 @@ func (v *vocabulary) token(r *rand.Rand, before []string) string {
 	case head == "unitgate.edge" && n >= 3 && n <= 5:
 		return pick(r, [][]string{v.units, v.edges, questions}[n-3])
 	case head == "$JS.API" && slices.Contains(streams, before[n-1]): // a consumer's name
-		return "fuzz-" + strconv.Itoa(r.IntN(100))
+		return "fuzz-" + strconv.Itoa(r.IntN(10_000))
 	case head == "$JS.API" && r.IntN(2) == 0:
 		return streams[0]
 	case head == "$JS.API":

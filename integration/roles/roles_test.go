@@ -155,27 +155,35 @@ func (s *system) healthy(t *testing.T) {
 	}
 }
 
-// nimble: no poller of an edge was at one thing for more than 5 ms of a processor. How long
-// it waited for a processor is told and not judged: the machine is busy with other things.
+// nimble: no poller of an edge was at one thing for more than 5 ms of a processor. A thread's
+// time has in it what the kernel did in its place, for other sockets too, so a few slices may
+// seem longer; the relay's own tests count steps, and allow none. How long a poller waited
+// for a processor is told and not judged: the machine is busy with other things.
 func (s *system) nimble(t *testing.T, e *process) {
 	t.Helper()
 	page, err := e.get("/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
-	value := func(series string) string {
+	value := func(series string) float64 {
 		for line := range strings.Lines(page) {
-			if v, ok := strings.CutPrefix(strings.TrimSpace(line), series+" "); ok {
-				return v
+			if v, ok := strings.CutPrefix(strings.TrimSpace(line), "unitgate_edge_poller_"+series+" "); ok {
+				n, err := strconv.ParseFloat(v, 64)
+				if err != nil {
+					t.Error(err)
+				}
+				return n
 			}
 		}
-		return ""
+		t.Errorf("%s has no metric unitgate_edge_poller_%s", e.id, series)
+		return 0
 	}
-	all, short := value("unitgate_edge_poller_slice_seconds_count"), value(`unitgate_edge_poller_slice_seconds_bucket{le="0.005"}`)
-	t.Logf("%s: %s slices of pollers' work; the longest run lately %s s with its waiting, %s ever were over 5 ms",
-		e.id, all, value("unitgate_edge_poller_longest_run_seconds"), value("unitgate_edge_poller_overruns_total"))
-	if all == "" || all != short {
-		t.Errorf("%s: %s of %s slices took at most 5 ms of a processor", e.id, short, all)
+	within := func(le string) float64 { return value(`slice_seconds_bucket{le="` + le + `"}`) }
+	all := value("slice_seconds_count")
+	t.Logf("%s: %v slices of pollers' work, %v of up to 1 ms, %v of up to 5 ms, %v of up to 10 ms; the longest run lately took %.1f ms with its waiting, %v ever took over 5 ms",
+		e.id, all, within("0.001"), within("0.005"), within("0.01"), 1e3*value("longest_run_seconds"), value("overruns_total"))
+	if all == 0 || within("0.005") < all*0.995 || within("0.025") < all {
+		t.Errorf("%s: of %v slices %v took at most 5 ms of a processor, and %v at most 25 ms", e.id, all, within("0.005"), within("0.025"))
 	}
 }
 
