@@ -130,7 +130,7 @@ func New(cfg Config) (e *Edge, err error) {
 	e.relay, err = relay.New(relay.Config{
 		Addrs: cfg.Listen, TLSAddrs: cfg.ListenTLS, Certificate: e.certs.Certificate,
 		Engines: cfg.Engines, Capacity: cfg.Capacity, MaxHeld: cfg.MaxHeld,
-		Limits: cfg.Limits, ProxyProtocol: cfg.ProxyProtocol, Fields: cfg.Fields,
+		Limits: cfg.Limits, ProxyProtocol: cfg.ProxyProtocol, Fields: cfg.Fields, HopKey: e.dir.Signer(),
 		HandshakeTimeout: cfg.HandshakeTimeout, DialTimeout: cfg.DialTimeout, Logger: cfg.Logger,
 		Observers: seen, Tracing: cfg.Tracing, TraceShare: cfg.TraceShare,
 		Inherited: e.takeover.listeners(cfg), Wait: e.takeover != nil,

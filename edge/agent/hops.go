@@ -2,6 +2,7 @@ package agent
 
 import (
 	"crypto/ecdh"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
@@ -11,45 +12,52 @@ import (
 	"github.com/unitgate/unitgate/events"
 )
 
-// hopKeys knows the secret that an edge shares with each of the others: each can make it of its own private key and the
-// other's public one, which the journal holds. One goroutine owns it.
+// hopKeys knows what an edge shares with each of the others: each can make it of its own private key and the other's
+// public one, which the journal holds. One goroutine owns it.
 type hopKeys struct {
-	own     *ecdh.PrivateKey  // nil: there are none
-	secrets map[string][]byte // by the other's public key, in hex
+	own    *ecdh.PrivateKey     // nil: there are none
+	shared map[string]hopSecret // by the other's public key, in hex
 }
 
-// with is the secret shared with the edge that has this public key, nil if there is none.
-func (k *hopKeys) with(public string) []byte {
-	if s, ok := k.secrets[public]; ok {
+// hopSecret is what an edge knows of another one by its key.
+type hopSecret struct {
+	secret []byte            // that the two share; nil: that is no key
+	key    ed25519.PublicKey // by which the other one is known in TLS; nil: it has none
+}
+
+// with is what this edge shares with the one that has this public key.
+func (k *hopKeys) with(public string) hopSecret {
+	if s, ok := k.shared[public]; ok {
 		return s
 	}
-	var secret []byte
+	var s hopSecret
 	if b, err := hex.DecodeString(public); err == nil && k.own != nil {
 		if key, err := ecdh.X25519().NewPublicKey(b); err == nil {
 			if shared, err := k.own.ECDH(key); err == nil {
 				sum := sha256.Sum256(append([]byte("unitgate hop"), shared...))
-				secret = sum[:]
+				s.secret = sum[:]
+				s.key, _ = events.SigningKey(public) // nil with an error
 			}
 		}
 	}
-	if k.secrets == nil {
-		k.secrets = map[string][]byte{}
+	if k.shared == nil {
+		k.shared = map[string]hopSecret{}
 	}
-	k.secrets[public] = secret
-	return secret
+	k.shared[public] = s
+	return s
 }
 
-// forget drops the secrets of edges that are no peers any more.
+// forget drops what is shared with edges that are no peers any more.
 func (k *hopKeys) forget(peers map[string]*handshake.Peer, s *events.State) {
-	if len(k.secrets) <= 2*len(peers)+8 {
+	if len(k.shared) <= 2*len(peers)+8 {
 		return
 	}
-	kept := map[string][]byte{}
+	kept := map[string]hopSecret{}
 	for id := range peers {
 		public := s.Edges[id].Key
-		kept[public] = k.secrets[public]
+		kept[public] = k.shared[public]
 	}
-	k.secrets = kept
+	k.shared = kept
 }
 
 // hops gives the view the other edges, and each domain that passes handshakes on those of its effective clusters. Without
@@ -62,11 +70,11 @@ func (v *views) hops(s *events.State, view *handshake.View, active []*events.Dom
 	accepting := map[string][]*handshake.Peer{} // by cluster
 	live := s.LiveEdges()
 	for _, e := range live {
-		secret := v.keys.with(e.Key)
-		if e.ID == v.self.ID || secret == nil {
+		shared := v.keys.with(e.Key)
+		if e.ID == v.self.ID || shared.secret == nil {
 			continue
 		}
-		p := &handshake.Peer{ID: e.ID, Address: e.Address, Secret: secret}
+		p := &handshake.Peer{ID: e.ID, Address: e.Address, Secret: shared.secret, Key: shared.key, Sure: e.Signs()}
 		view.Peers[e.ID] = p
 		if e.Accepts() {
 			accepting[e.Cluster] = append(accepting[e.Cluster], p)

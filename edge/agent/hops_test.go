@@ -97,6 +97,22 @@ func TestHops(t *testing.T) {
 	}
 }
 
+// An edge is known in TLS by the twin of its key in the journal; where its directory is the fingerprint of that key, in no
+// other way.
+func TestHopsAreKnownByTheirKeys(t *testing.T) {
+	w, dirs := hopWorld(t)
+	s := w.state.Clone()
+	sealed := s.Edges["hz-2"]
+	sealed.Directory = dirs["hz-2"].Identity()
+	s.Edges["hz-2"] = sealed
+	v := views{self: self("unbj", "bj-1"), keys: hopKeys{own: dirs["bj-1"].Key()}}
+	for id, p := range v.build(s).Peers {
+		if !p.Key.Equal(dirs[id].Signer().Public()) || p.Sure != (id == "hz-2") {
+			t.Errorf("%s is known by %x, surely %v", id, p.Key, p.Sure)
+		}
+	}
+}
+
 // An edge's key outlives its process; a new state directory has another one. One that is damaged is refused.
 func TestKeyOfAnEdge(t *testing.T) {
 	path := t.TempDir()
@@ -149,8 +165,8 @@ func TestHopKeysAreBounded(t *testing.T) {
 		k.with(key)
 		k.forget(map[string]*handshake.Peer{"hz-1": {}}, w.state)
 	}
-	if k.with("no key") != nil || len(k.secrets) > 11 {
-		t.Errorf("%d secrets", len(k.secrets))
+	if k.with("no key").secret != nil || len(k.shared) > 11 {
+		t.Errorf("%d secrets", len(k.shared))
 	}
 }
 

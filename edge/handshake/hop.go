@@ -77,8 +77,8 @@ type Peer struct {
 	ID      string
 	Address string            // HOST:PORT; "": nobody is to connect to it
 	Secret  []byte            // what it shares with this edge
-	Key     ed25519.PublicKey // by which it is known on TLS connections; nil: by none
-	Sure    bool              // it speaks TLS to other edges and nothing else
+	Key     ed25519.PublicKey // by which it is known on TLS connections; nil: it has none
+	Sure    bool              // it is known to speak TLS to other edges, and nothing else
 	Before  *Peer             // the edge whose place it takes, and which accepts at its address until it does; nil: there is none
 }
 

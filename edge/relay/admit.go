@@ -62,6 +62,10 @@ func (e *engine) readHead(s *session) {
 // takeHead adds b to what was received of the request's head, and decides when that is complete.
 func (e *engine) takeHead(s *session, b []byte) {
 	h := s.hs
+	if e.hopBegins(s, b) {
+		e.welcomeHop(s, b)
+		return
+	}
 	if h.buf != nil {
 		h.buf = append(h.buf, b...)
 		b = h.buf

@@ -18,6 +18,7 @@ type reply struct {
 
 	refused  string // of an edge of another unit: why it does not take the handshake
 	sequence uint64 // by which it says so
+	time     int64  // its Unix time then
 }
 
 // replyEnd is the length of the head that b starts with, 0 if its end is not there yet. Lines may end in LF alone
@@ -64,6 +65,8 @@ func parseReply(head []byte) (r reply, ok bool) {
 			r.refused = value
 		case strings.EqualFold(name, handshake.SequenceField):
 			r.sequence, _ = strconv.ParseUint(value, 10, 64) // 0: it says nothing
+		case strings.EqualFold(name, handshake.TimeField):
+			r.time, _ = strconv.ParseInt(value, 10, 64) // likewise
 		case strings.EqualFold(name, "Content-Length") && r.body.kind != chunked:
 			n, err := strconv.ParseInt(value, 10, 64)
 			if err != nil || n < 0 {
@@ -84,7 +87,8 @@ func withoutRefusal(head []byte) []byte {
 	for line := range bytes.Lines(head) {
 		if line[0] != ' ' && line[0] != '\t' { // else the line before goes on
 			name, _, _ := bytes.Cut(line, []byte{':'})
-			dropping = strings.EqualFold(string(name), handshake.RefusedField) || strings.EqualFold(string(name), handshake.SequenceField)
+			dropping = strings.EqualFold(string(name), handshake.RefusedField) || strings.EqualFold(string(name), handshake.SequenceField) ||
+				strings.EqualFold(string(name), handshake.TimeField)
 		}
 		if !dropping {
 			out = append(out, line...)

@@ -18,7 +18,7 @@ import (
 func TestChaos(t *testing.T) {
 	b := newBackend(t)
 	slow := 50 * time.Millisecond
-	if overTLS(t) {
+	if overTLS(t) || throughAnEdge(t) {
 		slow = time.Second
 	}
 	f := start(t, Config{Capacity: 300, MaxHeld: 20, HandshakeTimeout: slow}, b.addr(), refusing(t))

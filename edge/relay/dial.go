@@ -6,7 +6,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"syscall"
 
 	"github.com/lesismal/nbio"
@@ -26,6 +25,7 @@ type attempt struct {
 // dial tries one of the session's origins. Nothing waits for the connect but the kernel and a place in a fifo.
 func (e *engine) dial(s *session) {
 	s.state = stDial
+	s.hs.hop.anew()
 	if !e.pick(s) {
 		e.noneAnswers(s)
 		return
@@ -159,7 +159,11 @@ func (e *engine) connected(s *session) {
 	case e.left(s.legs[client].fd()): // a FIN that came along with the request had no event of its own
 		e.fail(s, client)
 	default:
-		e.request(s)
+		if p := s.reaches(); p != nil && e.r.hops.speaks(p, e.r.now()) {
+			e.secureHop(s, p)
+		} else if e.attach(s) {
+			e.request(s)
+		}
 	}
 }
 
@@ -176,8 +180,8 @@ func (e *engine) connectError(fd int) error {
 	return nil // a reset after the connect, say: reading tells
 }
 
-// request sends the handshake to the origin.
-func (e *engine) request(s *session) {
+// attach makes the connection that was tried for the session's second leg. False: it has gone elsewhere.
+func (e *engine) attach(s *session) bool {
 	c := s.hs.attempt.c
 	took := e.r.now() - s.hs.picked
 	s.origin.Connected(took)
@@ -187,9 +191,14 @@ func (e *engine) request(s *session) {
 	e.settled(s.hs)
 	if err := e.add(c, s); err != nil {
 		e.dialFailed(s, err)
-		return
+		return false
 	}
 	s.legs[origin] = leg{c: c}
+	return true
+}
+
+// request sends the handshake to the origin.
+func (e *engine) request(s *session) {
 	s.state = stReply
 	e.start(e.repliesTo(s), s)
 	e.out = s.hs.req.AppendOrigin(e.out[:0], s.forward())
@@ -204,11 +213,14 @@ func (s *session) forward() *handshake.Forward {
 			h.id = newRequestID()
 		}
 	}
-	fw := &handshake.Forward{Peer: h.peer, TLS: s.secure(), UnitType: s.entry.Key.Type, RequestID: h.id, Epoch: s.e.view.Epoch, Fields: s.e.r.cfg.Fields}
+	r := s.e.r
+	fw := &handshake.Forward{Peer: h.peer, TLS: s.secure(), UnitType: s.entry.Key.Type, RequestID: h.id, Epoch: s.e.view.Epoch, Fields: r.cfg.Fields}
 	if h.edges != nil {
-		fw.To, fw.From = h.edges.At(s.origin.Address()), s.e.view.ID
-		if fw.To != nil && fw.To.Before != nil && slices.Contains(h.before, s.origin) {
-			fw.To = fw.To.Before
+		fw.From = s.e.view.ID
+		if fw.To = h.hop.to; fw.To != nil {
+			fw.Binding, fw.Now = h.hop.binding, r.clock()
+		} else {
+			fw.To = s.reaches()
 		}
 		return fw
 	}
@@ -276,7 +288,7 @@ func (e *engine) stillServed(s *session) bool {
 	return ok
 }
 
-// decideAgain takes the client from a session in stDial or stReply and decides its handshake anew. Nothing of the old
+// decideAgain takes the client from a session in stDial, stHop or stReply and decides its handshake anew. Nothing of the old
 // session reaches the client, and its leg to the origin is closed.
 func (e *engine) decideAgain(s *session) { e.decide(e.takeBack(s)) }
 
@@ -287,7 +299,7 @@ func (e *engine) takeBack(s *session) *session {
 	fresh.hs, fresh.legs[client], fresh.tls = s.hs, s.legs[client], s.tls
 	fresh.admitted, s.admitted = s.admitted, false
 	fresh.pass, s.pass = s.pass, limit.Pass{}
-	fresh.hs.attempt, fresh.hs.reply, fresh.hs.edges = attempt{}, nil, nil
+	fresh.hs.attempt, fresh.hs.reply, fresh.hs.edges, fresh.hs.hop = attempt{}, nil, nil, nil
 	s.hs, s.legs[client], s.tls = nil, leg{}, nil
 	if c := fresh.legs[client].c; c != nil {
 		c.SetSession(fresh)
@@ -296,7 +308,7 @@ func (e *engine) takeBack(s *session) *session {
 	return fresh
 }
 
-// abandon ends a session in stDial or stReply whose client left.
+// abandon ends a session in stDial, stHop or stReply whose client left.
 func (e *engine) abandon(s *session) {
 	e.blameLeft(s)
 	e.counter(verdict{unitType: s.stats.name, code: verdictLeft}).Add(1)

@@ -93,7 +93,7 @@ func (e *engine) refuseAll() {
 		case stHeld:
 			e.unhold(s)
 			e.decide(s)
-		case stDial, stReply:
+		case stDial, stHop, stReply:
 			e.decideAgain(s)
 		}
 	}

@@ -50,6 +50,8 @@ type engine struct {
 
 	glimpses glimpses
 
+	hops map[*session]*tlsLeg // the TLS of legs to other edges
+
 	in        *receiver
 	buf       []byte // for reads; valid until the next read
 	out       []byte // for building heads and frames; valid until the next use
@@ -116,6 +118,7 @@ func newEngine(r *Relay, index int) (*engine, error) {
 		cohorts:  map[string][]*cohort{},
 		buf:      make([]byte, readSize),
 		units:    make([]string, 1),
+		hops:     map[*session]*tlsLeg{},
 		drained:  make(chan struct{}),
 
 		glimpses: newGlimpses(r.cfg.Tracing, r.cfg.TraceShare),

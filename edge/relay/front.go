@@ -47,7 +47,7 @@ func (e *engine) enter(s *session) bool {
 	}
 	s.state = stHead
 	if h.overTLS {
-		e.beginTLS(s)
+		e.beginTLS(s, e.r.tls)
 	}
 	return true
 }
@@ -86,6 +86,10 @@ func (e *engine) takeFront(s *session, b []byte) {
 		e.takeHead(s, b)
 		e.readHead(s)
 		return
+	case err != nil && e.r.hops.isOpen() && b[0] == recordHandshake:
+		h.headless, h.buf = err, nil
+		e.welcomeHop(s, b) // likewise; a client gets no further
+		return
 	case err != nil:
 		e.refuseFront(s, b[0], err)
 		return
@@ -103,8 +107,8 @@ func (e *engine) takeFront(s *session, b []byte) {
 		return
 	}
 	if s.state == stTLS {
-		if len(b) == 0 || e.fedTLS(s, b) {
-			e.readTLS(s)
+		if len(b) == 0 || e.fedTLS(s, client, b) {
+			e.readTLS(s, client)
 		}
 		return
 	}
@@ -157,5 +161,5 @@ func (e *engine) refuseByLimit(s *session) {
 	e.answer(s, &vd)
 }
 
-// secure reports whether the client came over TLS, to here or to the load balancer before.
-func (s *session) secure() bool { return s.tls != nil || s.hs.secure }
+// secure reports whether the client came over TLS, to here, or to the load balancer or the edge before.
+func (s *session) secure() bool { return s.tls != nil && !s.tls.hop || s.hs.secure }

@@ -2,6 +2,8 @@ package relay
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
 	"os"
@@ -38,6 +40,13 @@ type fixture struct {
 	id      string         // of this edge
 	peers   []*fixture     // other edges, to which clients are passed on
 	before  string         // as a peer: the edge whose place it takes
+
+	beforeOlder bool // that one is of a version before
+
+	advertise string // where other edges find it; "": its first address without TLS
+	older     bool   // its state directory is older than keys that sign: the journal does not show that it speaks TLS
+
+	front *fixture // the edge of another unit to which clients come; nil: they come to this one
 }
 
 func start(t *testing.T, cfg Config, origins ...string) *fixture {
@@ -53,11 +62,18 @@ func start(t *testing.T, cfg Config, origins ...string) *fixture {
 	if overTLS(t) {
 		secure = useTLS(t, &cfg, certstest.New(t))
 	}
+	through := throughAnEdge(t) && cfg.HopKey == nil
+	if through {
+		cfg.HopKey = hopKeyOf("edge-here")
+	}
 	r, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := &fixture{Relay: r, t: t, origins: origins, hold: patience, secure: secure, unit: "here", id: "edge-here"}
+	if through {
+		defer f.startFront()
+	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -167,9 +183,11 @@ func (f *fixture) view(table *routing.Table) *handshake.View {
 	peers := map[string]*handshake.Peer{}
 	for _, p := range f.peers {
 		// What two edges share, in these tests, is what their ids are in order.
-		peer := &handshake.Peer{ID: p.id, Address: p.Addrs()[0], Secret: []byte(min(f.id, p.id) + max(f.id, p.id))}
+		peer := f.knows(p.id)
+		peer.Address, peer.Sure = p.advertised(), f.cfg.HopKey != nil && p.cfg.HopKey != nil && !p.older
 		if b := p.before; b != "" {
-			peer.Before = &handshake.Peer{ID: b, Secret: []byte(min(f.id, b) + max(f.id, b))}
+			peer.Before = f.knows(b)
+			peer.Before.Sure = peer.Sure && !p.beforeOlder
 		}
 		if peers[p.id] = peer; p.unit == f.unit {
 			continue
@@ -190,12 +208,34 @@ func (f *fixture) view(table *routing.Table) *handshake.View {
 	}
 }
 
+// knows is another edge by its id.
+func (f *fixture) knows(id string) *handshake.Peer {
+	return &handshake.Peer{ID: id, Secret: []byte(min(f.id, id) + max(f.id, id)), Key: hopKeyOf(id).Public().(ed25519.PublicKey)}
+}
+
+// hopKeyOf is an edge's private key.
+func hopKeyOf(id string) ed25519.PrivateKey {
+	seed := sha256.Sum256([]byte(id))
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+// advertised is where other edges find this one.
+func (f *fixture) advertised() string {
+	if f.advertise != "" {
+		return f.advertise
+	}
+	return f.Addrs()[0]
+}
+
 func (f *fixture) install(table *routing.Table) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := f.Install(ctx, f.view(table)); err != nil {
 		f.t.Fatal(err)
+	}
+	if f.front != nil {
+		f.front.install(table)
 	}
 }
 

@@ -59,6 +59,7 @@ func (r *Relay) Install(ctx context.Context, v *handshake.View) error {
 	r.installing.Lock()
 	defer r.installing.Unlock()
 	in := r.prepare(v)
+	r.hops.install(v)
 	r.view = v
 	r.newest.Store(v)
 	r.mu.Lock()
@@ -140,7 +141,7 @@ func (e *engine) review(s *session, steps *int) {
 		return
 	}
 	e.accuse(s)
-	if s.state == stDial || s.state == stReply {
+	if s.state == stDial || s.state == stHop || s.state == stReply {
 		*steps -= stepDecide
 		e.decideAgain(s)
 	}

@@ -90,7 +90,7 @@ func (e *engine) letGoOfAll() {
 		case stHeld:
 			e.unhold(s)
 			e.decide(s)
-		case stDial, stReply:
+		case stDial, stHop, stReply:
 			e.decideAgain(s)
 		case stLinger, stAnswer, stFinish:
 			if s.open { // else it is only told something

@@ -56,7 +56,7 @@ func (r *Relay) edgesOf(v *handshake.View) map[*handshake.Edges]group {
 func (e *engine) passOn(s *session, edges *handshake.Edges) {
 	h := s.hs
 	s.via, h.edges, h.group, h.tried, h.answered = e.numberOf(edges.Unit), edges, e.edges[edges], nil, false
-	h.before = nil
+	h.hop = &hopDial{}
 	e.dial(s)
 }
 
@@ -101,7 +101,7 @@ func (e *engine) unansweredInTime(s *session) {
 // says is passed on like an origin's answer: that the unit's origins are down, say, or that the routerId is bad.
 func turnedDown(r *reply) bool {
 	switch r.refused {
-	case handshake.CodeNotOwner, handshake.CodeBadHop, "not_admitting", "no_lease", "shutting_down", "at_capacity",
+	case handshake.CodeNotOwner, handshake.CodeBadHop, handshake.CodeClockSkew, "not_admitting", "no_lease", "shutting_down", "at_capacity",
 		"too_many_held", "too_many_held_from_address", "too_many_connections", "too_fast", "unknown_host", "unknown_uri", "no_rules":
 		return r.status >= http.StatusBadRequest
 	}
@@ -123,22 +123,40 @@ func (e *engine) tryElsewhere(s *session, r *reply) {
 		e.decide(fresh)
 		return
 	}
-	p := h.edges.At(edge.Address())
+	p, sealed := s.reaches(), h.hop.to != nil
+	if r.refused == handshake.CodeClockSkew {
+		e.blame(s, "its clock and this one's are more than 30 s apart")
+		e.r.sayClockSkew(p, r.time)
+	}
 	s.deadline.stop()
 	e.close(s, origin)
-	if r.refused == handshake.CodeBadHop && p != nil && p.Before != nil && !slices.Contains(h.before, edge) {
-		// An edge that takes another one's sockets over joins before it accepts: until then the other one answers there.
-		h.before = append(h.before, edge)
-		e.tryAgain(s)
-		return
+	if r.refused == handshake.CodeBadHop && p != nil && !sealed {
+		e.r.hops.ask(p)
+		if p.Before != nil && !slices.Contains(h.hop.before, edge) {
+			// An edge that takes another one's sockets over joins before it accepts: until then the other one answers there.
+			h.hop.before = append(h.hop.before, edge)
+			e.tryAgain(s)
+			return
+		}
 	}
 	e.tryAfter(s, edge)
+}
+
+// sayClockSkew tells an operator why clients are not passed on to an edge whose Unix time is another one, once a minute.
+func (r *Relay) sayClockSkew(p *handshake.Peer, theirs int64) {
+	now := r.now()
+	if last := r.skewSaid.Load(); p == nil || last != 0 && now-time.Duration(last) < time.Minute || !r.skewSaid.CompareAndSwap(last, int64(now)) {
+		return
+	}
+	ours := r.clock()
+	r.log.Warn("another unit's edge does not take what this one passes on: the clocks of the two are more than 30 s apart; synchronize them",
+		"code", handshake.CodeClockSkew, "edge", p.ID, "its", time.Unix(theirs, 0).UTC(), "ours", ours.UTC().Truncate(time.Second))
 }
 
 // recognize takes the address of a client whom another edge has passed on from that edge's word, if it is one's of the
 // namespace. Limits count such a connection for its client: the edge's address would soon have too many.
 func (e *engine) recognize(s *session, req *handshake.Request) {
-	hop := req.Recognize(e.view, nil, time.Now())
+	hop := req.Recognize(e.view, s.hs.binding, e.r.clock())
 	if hop == nil {
 		return
 	}

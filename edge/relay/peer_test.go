@@ -3,6 +3,8 @@ package relay
 import (
 	"bufio"
 	"bytes"
+	"crypto/ed25519"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -225,5 +227,25 @@ func (b *backend) next() (*peer, string) {
 	case <-time.After(patience):
 		b.t.Fatal("the origin was not dialled")
 		return nil, ""
+	}
+}
+
+// nextHop is the next connection, on which another edge begins TLS.
+func (b *backend) nextHop(key ed25519.PrivateKey) *peer {
+	b.t.Helper()
+	select {
+	case p := <-b.conns:
+		x, err := newHopTLS(key)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		c := tls.Server(p.Conn, x.server)
+		if err := c.Handshake(); err != nil {
+			b.t.Fatal(err)
+		}
+		return newPeer(b.t, &tlsTransport{c, p.Conn.(*net.TCPConn)})
+	case <-time.After(patience):
+		b.t.Fatal("the edge was not dialled")
+		return nil
 	}
 }

@@ -13,6 +13,7 @@ package relay
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -63,6 +64,11 @@ type Config struct {
 
 	Fields *handshake.Fields // of clients that reach origins, or do not; nil: as is always so
 
+	// HopKey is the private half of the key by which other edges know this one, as a view's Peers have theirs; nil: this
+	// edge speaks no TLS to others.
+	HopKey ed25519.PrivateKey
+	clock  func() time.Time // of marks; default time.Now
+
 	// Certificate chooses the certificate for a TLS client; needed with TLSAddrs. It is called by any goroutine, and what
 	// it returns must not change any more.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
@@ -85,6 +91,8 @@ type Relay struct {
 	ceilings struct{ clients, dials atomic.Int64 } // see ceilingsOf
 
 	tls        *tls.Config   // of all TLS clients, so that they share the keys of session tickets
+	hops       *hopTLS       // nil without Config.HopKey
+	skewSaid   atomic.Int64  // when a log line last told of clocks that are apart, by now; 0: never
 	tlsPermits chan struct{} // one is held by each TLS handshake that computes
 
 	gate   *limit.Gate
@@ -149,10 +157,17 @@ func New(cfg Config) (*Relay, error) {
 	if len(cfg.TLSAddrs) > 0 && cfg.Certificate == nil {
 		return nil, errors.New("listening for TLS needs a certificate")
 	}
+	if cfg.clock == nil {
+		cfg.clock = time.Now
+	}
+	hops, err := newHopTLS(cfg.HopKey)
+	if err != nil {
+		return nil, err
+	}
 	r := &Relay{
 		cfg: cfg, log: cfg.Logger, epoch: time.Now(),
 		tells: tellsTheRest(),
-		tls:   newTLSConfig(cfg.Certificate), tlsPermits: newTLSPermits(cfg.Engines),
+		hops:  hops, tls: newTLSConfig(cfg.Certificate, hops), tlsPermits: newTLSPermits(cfg.Engines),
 		gate:      limit.New(cfg.Limits),
 		places:    limit.NewPlaces[*session](cfg.MaxHeld),
 		changed:   make(chan struct{}, 1),
@@ -202,6 +217,9 @@ func (r *Relay) startAll() error {
 	go r.runTidying()
 	return nil
 }
+
+// clock is the time of day, by which marks between edges are dated.
+func (r *Relay) clock() time.Time { return r.cfg.clock() }
 
 // Addrs are the addresses listened on, with the ports that were taken for 0, in Config's order.
 func (r *Relay) Addrs() []string { return r.addrs }
@@ -264,7 +282,7 @@ func (e *engine) shutDown() {
 		case stHeld:
 			e.unhold(s)
 			e.decide(s)
-		case stDial, stReply:
+		case stDial, stHop, stReply:
 			e.decideAgain(s)
 		default:
 			e.evict(s, becauseShutdown)

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"io"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -31,7 +32,8 @@ import (
 //	           │ Serve   │ a new View serves it                      │
 //	           ▼         ▼                                           │
 //	          dial ◄─────┘ ── every origin has failed: 502 ──────────┤
-//	           │ connected, still served: the request goes out       │
+//	           │ connected; to another unit's edge: hop, its TLS     │
+//	           │ still served: the request goes out                  │
 //	           ▼                                                     ▼
 //	          reply ── not 101 ─► pass ── end of the body ───────► linger ── EOF ─► gone
 //	           │ 101, still served                                   ▲
@@ -67,6 +69,7 @@ const (
 	stDropped              // nothing is left
 	stTLS                  // the TLS handshake; its time counts as that of stHead
 	stFront                // reading a load balancer's PROXY header; likewise
+	stHop                  // the TLS handshake with another unit's edge
 )
 
 // How long the states last at most, whatever the peers do. A time is counted from the moment at which the state began,
@@ -75,6 +78,7 @@ const (
 //	front, tls, head   Config.HandshakeTimeout in all, from the accept on
 //	held               View.Hold in all, from the moment on at which the client was first held
 //	dial               connectTimeout for each address, and no further one once Config.DialBudget has passed
+//	hop                Config.DialTimeout, likewise
 //	reply              replyTimeout; View.Hold and replyTimeout for another unit's edge, which may hold the handshake
 //	pass               replyTimeout: an answer other than 101 has no more, long polling and streams of events included
 //	tunnel             for ever: the peers end it, or the rules; see silence.go for peers that vanish
@@ -146,10 +150,11 @@ type opening struct {
 	wasHeld  bool
 	glimpse  *glimpse // nil: no span is made of the handshake
 
+	binding  []byte            // of marks to the TLS connection, if an edge is at its other end
 	edges    *handshake.Edges  // to which the client is passed on; nil: it is served here
+	hop      *hopDial          // how; with edges
 	group    group             // of origins, or of edges, to try
 	tried    []*origins.Origin // those that failed
-	before   []*origins.Origin // of edges: to be asked as those whose place they take, see handshake.Peer
 	began    time.Duration     // when the first one was picked, by Relay.now
 	picked   time.Duration     // when the present one was
 	answered bool              // some of an answer came
@@ -266,8 +271,8 @@ func (e *engine) shutdown(s *session, i int) {
 	if l.c == nil || l.is(finish) {
 		return
 	}
-	if i == client && s.tls != nil {
-		if e.writeRaw(s, client, e.closeNotify(s.tls)); l.c == nil {
+	if t := e.tlsOf(s, i); t != nil {
+		if e.writeRaw(s, i, e.closeNotify(t)); l.c == nil {
 			return
 		}
 	}
@@ -330,12 +335,14 @@ func (e *engine) forget(s *session, i int) {
 	l.c.SetSession(nil)
 	l.c, l.pending = nil, 0
 	e.endPause(s, i)
+	if t := e.tlsOf(s, i); t != nil {
+		t.abortTLS()
+	}
 	if i == client {
 		e.r.gate.Leave(&s.pass)
-		if s.tls != nil {
-			s.tls.abortTLS()
-			s.tls = nil
-		}
+		s.tls = nil
+	} else if s.via != 0 {
+		delete(e.hops, s)
 	}
 }
 
@@ -348,7 +355,13 @@ func (e *engine) readable(s *session, i int) {
 	case stFront:
 		e.readFront(s)
 	case stTLS:
-		e.readTLS(s)
+		e.readTLS(s, client)
+	case stHop:
+		if i == client {
+			e.checkLeft(s)
+			return
+		}
+		e.readTLS(s, origin)
 	case stHead:
 		e.readHead(s)
 	case stHeld, stDial:
@@ -377,10 +390,13 @@ func (e *engine) lost(s *session, i int) {
 	case stHeld:
 		e.unhold(s)
 		e.counter(verdict{unitType: s.stats.name, code: verdictLeft}).Add(1)
-	case stDial, stReply:
-		if i == client {
+	case stDial, stHop, stReply:
+		switch {
+		case i == client:
 			e.abandon(s)
-		} else {
+		case s.state == stHop:
+			e.hopFailed(s, io.ErrUnexpectedEOF)
+		default:
 			e.unanswered(s)
 		}
 	case stPass:
@@ -414,6 +430,8 @@ func (e *engine) expired(s *session) {
 		}
 		e.hangUp(s.hs)
 		e.dialFailed(s, syscall.ETIMEDOUT)
+	case stHop:
+		e.hopFailed(s, syscall.ETIMEDOUT)
 	case stReply:
 		if !e.inTime(s) {
 			e.unansweredInTime(s)

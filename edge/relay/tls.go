@@ -22,25 +22,38 @@ import (
 const (
 	maxSealed = 16<<10 + 2048 + 5 // the longest record, its header included (RFC 5246 section 6.2.3)
 
-	// maxAnswers bounds what may wait for a client: the origin's bytes alone stop at one read. A client that asks for a
+	// maxAnswers bounds what may wait for a peer: the other leg's bytes alone stop at one read. A peer that asks for a
 	// key update again and again (RFC 8446 section 4.6.3) and reads no answer comes to more.
 	maxAnswers = 256 << 10
 )
 
-// tlsLeg is the TLS of a client's leg, and the net.Conn that its tls.Conn works on. The poller owns it, except for what
-// a handshake in progress uses.
+// tlsLeg is the TLS of a leg, and the net.Conn that its tls.Conn works on. The poller owns it, except for what a handshake
+// in progress uses.
 type tlsLeg struct {
 	conn   *tls.Conn
 	e      *engine
 	hs     *tlsHandshake // nil once it is done
 	record recordEnd
 	failed bool // no TLS is spoken any more: what still comes is discarded
+	hop    bool // at its other end is an edge, not a client
+}
+
+// tlsOf is the TLS of leg i; nil if that is gone, or speaks none. Of the legs to origins only those to other edges do: a
+// session keeps no place for it.
+func (e *engine) tlsOf(s *session, i int) *tlsLeg {
+	switch {
+	case i == client:
+		return s.tls
+	case s.via == 0:
+		return nil
+	}
+	return e.hops[s]
 }
 
 // tlsBuffers are shared by all sessions of an engine. Nothing in them is valid for longer than one call.
 type tlsBuffers struct {
 	in    []byte // ciphertext that Read may have
-	ended bool   // behind it comes the client's FIN
+	ended bool   // behind it comes the peer's FIN
 	out   []byte // what was sealed
 	plain []byte // what was opened
 }
@@ -108,11 +121,11 @@ func readAll(r io.Reader, buf []byte) (n int, err error) {
 	}
 }
 
-// decrypt opens what the client sent, or with ended its FIN, and sends what that calls for. The plaintext is valid until
-// the next decrypt, whatever err is: io.EOF for the end of what the client says; anything else means that it speaks no TLS,
+// decrypt opens what came from leg i, or with ended its FIN, and sends what that calls for. The plaintext is valid until
+// the next decrypt, whatever err is: io.EOF for the end of what the peer says; anything else means that it speaks no TLS,
 // was tampered with or cut short, or that the leg is gone.
-func (e *engine) decrypt(s *session, b []byte, ended bool) (plain []byte, err error) {
-	x, t := &e.tls, s.tls
+func (e *engine) decrypt(s *session, i int, b []byte, ended bool) (plain []byte, err error) {
+	x, t := &e.tls, e.tlsOf(s, i)
 	if x.plain == nil {
 		x.plain = make([]byte, readSize+2*maxSealed)
 	}
@@ -121,14 +134,14 @@ func (e *engine) decrypt(s *session, b []byte, ended bool) (plain []byte, err er
 	answers := x.out
 	x.in, x.ended, x.out = nil, false, x.out[:0]
 	t.failed = err != nil && !errors.Is(err, io.EOF)
-	e.writeRaw(s, client, answers)
-	if s.legs[client].pending > maxAnswers {
+	e.writeRaw(s, i, answers)
+	if s.legs[i].pending > maxAnswers {
 		t.failed, err = true, errors.New("too many key updates without reading the answers")
 	}
 	return x.plain[:n], err
 }
 
-// encrypt seals b for the client. The result is valid until the next encrypt or decrypt.
+// encrypt seals b for the peer. The result is valid until the next encrypt or decrypt.
 func (e *engine) encrypt(t *tlsLeg, b []byte) []byte {
 	x := &e.tls
 	x.out = x.out[:0]
@@ -138,7 +151,7 @@ func (e *engine) encrypt(t *tlsLeg, b []byte) []byte {
 	return sealed
 }
 
-// closeNotify is what tells the client that nothing more comes: close_notify (RFC 8446 section 6.1).
+// closeNotify is what tells the peer that nothing more comes: close_notify (RFC 8446 section 6.1).
 func (e *engine) closeNotify(t *tlsLeg) []byte {
 	if t.hs != nil || t.failed {
 		return nil
@@ -151,49 +164,49 @@ func (e *engine) closeNotify(t *tlsLeg) []byte {
 	return sealed
 }
 
-// receivedTLS handles bytes read from a TLS client's leg: received and eof for what is in them.
-func (e *engine) receivedTLS(s *session, b []byte) {
-	if s.tls.failed {
+// receivedTLS handles bytes read from leg i, which speaks TLS: received and eof for what is in them.
+func (e *engine) receivedTLS(s *session, i int, b []byte) {
+	if e.tlsOf(s, i).failed {
 		return
 	}
-	c := s.legs[client].c
-	plain, err := e.decrypt(s, b, false)
-	if len(plain) > 0 && s.legs[client].c == c {
-		e.received(s, client, plain)
+	c := s.legs[i].c
+	plain, err := e.decrypt(s, i, b, false)
+	if len(plain) > 0 && s.legs[i].c == c {
+		e.received(s, i, plain)
 	}
 	switch {
-	case s.legs[client].c != c || err == nil:
+	case s.legs[i].c != c || err == nil:
 	case errors.Is(err, io.EOF):
-		s.legs[client].flags |= ended
-		e.eof(s, client)
+		s.legs[i].flags |= ended
+		e.eof(s, i)
 	default:
-		e.failTLS(s, err)
+		e.failTLS(s, i, err)
 	}
 }
 
-// endsWell reports whether the FIN of a TLS client stands between two records. Then it counts as the end of what the
-// client says even without close_notify, which many leave out: frames have lengths of their own, so that nothing can be
+// endsWell reports whether the FIN of a peer that speaks TLS stands between two records. Then it counts as the end of what
+// the peer says even without close_notify, which many leave out: frames have lengths of their own, so that nothing can be
 // cut off unseen.
-func (e *engine) endsWell(s *session) bool {
-	if s.tls.failed {
+func (e *engine) endsWell(s *session, i int) bool {
+	if e.tlsOf(s, i).failed {
 		return true
 	}
-	_, err := e.decrypt(s, nil, true)
-	return errors.Is(err, io.EOF) && s.legs[client].c != nil
+	_, err := e.decrypt(s, i, nil, true)
+	return errors.Is(err, io.EOF) && s.legs[i].c != nil
 }
 
-// failTLS ends a leg whose client has broken the protocol; an alert has told it so.
-func (e *engine) failTLS(s *session, err error) {
-	e.r.log.Debug("TLS failed", "error", err)
+// failTLS ends a leg whose peer has broken the protocol; an alert has told it so.
+func (e *engine) failTLS(s *session, i int, err error) {
+	e.r.log.Debug("TLS failed", "leg", i, "error", err)
 	// Bytes that nobody has read would turn the end into a RST, which takes the alert away from its reader.
 	for range maxReads {
-		if c := s.legs[client].c; c == nil {
+		if c := s.legs[i].c; c == nil {
 			return
 		} else if n, _ := c.Read(e.buf); n <= 0 {
 			break
 		}
 	}
-	e.fail(s, client)
+	e.fail(s, i)
 }
 
 // recordEnd follows record headers (RFC 8446 section 5.1) in what is handed to crypto/tls.

@@ -95,6 +95,9 @@ func (c *tlsTransport) CloseWrite() error {
 
 // dial connects to the relay as its fixture's clients do.
 func (f *fixture) dial() (transport, error) {
+	if f.front != nil {
+		return f.front.dial()
+	}
 	if f.secure == nil {
 		c, err := net.Dial("tcp", f.Addrs()[0])
 		if err != nil {

@@ -21,7 +21,6 @@ import (
 
 // Content types of records, and messages (RFC 8446 section 5.1 and appendix B.3).
 const (
-	recordAlert       = 21
 	recordApplication = 23
 	msgTicket         = 4
 	msgKeyUpdate      = 24

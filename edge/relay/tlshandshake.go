@@ -6,49 +6,62 @@ import (
 	"errors"
 	"io"
 	"sync"
+
+	"github.com/unitgate/unitgate/edge/handshake"
 )
 
 const (
-	recordHandshake = 22 // first byte of a record with handshake messages (RFC 8446 section 5.1)
+	recordAlert     = 21 // first byte of a record with an alert (RFC 8446 section 5.1)
+	recordHandshake = 22 // with handshake messages
 
-	// tlsAhead is how much of a client may wait for its handshake to take it. What does not fit stays in the kernel.
+	// tlsAhead is how much of a peer may wait for its handshake to take it. What does not fit stays in the kernel.
 	tlsAhead = 8 << 10
-	// maxTLSHandshake is how much a client's part of the handshake may be: hellos of browsers have 2 KiB, and we ask for no
+	// maxTLSHandshake is how much a peer's part of the handshake may be: hellos of browsers have 2 KiB, and we ask for no
 	// certificate. crypto/tls alone would take 64 KiB for each message.
 	maxTLSHandshake = 32 << 10
 )
 
 var (
-	errClientGone = errors.New("the client is gone")
-	errTooLong    = errors.New("the client's part of the TLS handshake is longer than 32 KiB")
+	errPeerGone = errors.New("the peer is gone")
+	errTooLong  = errors.New("the peer's part of the TLS handshake is longer than 32 KiB")
 )
 
 // tlsHandshake is a handshake in progress. A goroutine of its own runs it, because handshake errors of crypto/tls stay,
-// also "come back later": its reads must wait. The poller brings what the client sends and sends what comes out, so that
-// it stays the only one to touch the socket.
+// also "come back later": its reads must wait. The poller brings what the peer sends and sends what comes out, so that it
+// stays the only one to touch the socket.
 //
-// The goroutine holds one of the relay's permits while it computes and gives it back while it waits for the client: slow
-// clients take no turn from others.
+// The goroutine holds one of the relay's permits while it computes and gives it back while it waits for the peer: slow
+// ones take no turn from others.
 type tlsHandshake struct {
 	s       *session // stays the same until the handshake is done
+	side    int      // the leg
 	permits chan struct{}
+	config  *tls.Config // for a client that has not begun yet
+
+	// What the goroutine finds, to be read when it has ended.
+	found   *handshake.Peer // as a client: the edge at the other end
+	binding []byte          // of marks to this connection, if it is one between edges
 
 	mu      sync.Mutex // guards what follows
 	more    sync.Cond  // in or end has changed
-	in      []byte     // from the client
-	end     error      // what comes after in: io.EOF, or errClientGone at once
-	out     []byte     // for the client
+	in      []byte     // from the peer
+	end     error      // what comes after in: io.EOF, or errPeerGone at once
+	out     []byte     // for the peer
 	taken   int        // bytes that crypto/tls has got
 	started bool
+	heard   bool // something came
 	paused  bool // the poller has stopped reading until in is empty
 }
 
-func newTLSConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+func newTLSConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), hops *hopTLS) *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		CipherSuites:   suites(),
 		NextProtos:     []string{"http/1.1"},
 		GetCertificate: certificate,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			return hops.forEdge(hello), nil // nil: this one
+		},
 	}
 }
 
@@ -67,26 +80,31 @@ func suites() []uint16 {
 // of the sessions that are there already.
 func newTLSPermits(pollers int) chan struct{} { return make(chan struct{}, max(1, pollers-1)) }
 
-// beginTLS expects a TLS handshake of a new client.
-func (e *engine) beginTLS(s *session) {
-	s.state = stTLS
-	h := &tlsHandshake{s: s, permits: e.r.tlsPermits}
+func newTLSHandshake(s *session, side int) *tlsHandshake {
+	h := &tlsHandshake{s: s, side: side, permits: s.e.r.tlsPermits}
 	h.more.L = &h.mu
-	s.tls = &tlsLeg{e: e, hs: h}
+	return h
 }
 
-// readTLS takes what a client sends during its handshake.
-func (e *engine) readTLS(s *session) {
-	h := s.tls.hs
+// beginTLS expects a TLS handshake of a new client, or of another edge.
+func (e *engine) beginTLS(s *session, config *tls.Config) {
+	s.state = stTLS
+	s.tls = &tlsLeg{e: e, hs: newTLSHandshake(s, client)}
+	s.tls.hs.config = config
+}
+
+// readTLS takes what the peer of leg i sends during its handshake.
+func (e *engine) readTLS(s *session, i int) {
+	h := e.tlsOf(s, i).hs
 	for {
 		room := h.room()
 		if room <= 0 {
 			return
 		}
-		n, err := s.legs[client].c.Read(e.buf[:room])
+		n, err := s.legs[i].c.Read(e.buf[:room])
 		switch again, later := readAgain(err); {
 		case n > 0:
-			if !e.fedTLS(s, e.buf[:n]) {
+			if !e.fedTLS(s, i, e.buf[:n]) {
 				return
 			}
 		case err != nil && again:
@@ -95,7 +113,7 @@ func (e *engine) readTLS(s *session) {
 		case err == nil && h.ends(io.EOF):
 			return // it fails, unless all that it needs is there already
 		default:
-			e.close(s, client)
+			e.fail(s, i)
 			return
 		}
 	}
@@ -103,9 +121,15 @@ func (e *engine) readTLS(s *session) {
 
 // fedTLS hands bytes to a handshake, which starts as soon as the client's first record is there: whoever connects and
 // says nothing costs no goroutine. It reports whether there is a handshake.
-func (e *engine) fedTLS(s *session, b []byte) bool {
-	h := s.tls.hs
+func (e *engine) fedTLS(s *session, i int, b []byte) bool {
+	t := e.tlsOf(s, i)
+	h := t.hs
+	if i == origin && !h.heard && b[0] != recordHandshake && b[0] != recordAlert {
+		e.hopFailed(s, errPlain)
+		return false
+	}
 	h.mu.Lock()
+	h.heard = true
 	h.in = append(h.in, b...)
 	first, start := h.in[:min(len(h.in), 5)], false
 	if h.started {
@@ -118,7 +142,8 @@ func (e *engine) fedTLS(s *session, b []byte) bool {
 	h.mu.Unlock()
 	switch {
 	case start:
-		e.startTLS(s)
+		t.conn = tls.Server(t, h.config)
+		e.shakeHands(t)
 	case !started && first[0] != recordHandshake:
 		e.refusePlain(s, first[0])
 		return false
@@ -136,32 +161,46 @@ func (e *engine) refusePlain(s *session, first byte) {
 	e.refuse(s, 400, "not_tls", "this port speaks TLS only: use https or wss")
 }
 
-func (e *engine) startTLS(s *session) {
-	t := s.tls
-	t.conn = tls.Server(t, e.r.tls)
+// shakeHands runs a handshake.
+func (e *engine) shakeHands(t *tlsLeg) {
+	h := t.hs
 	e.r.running.Add(1)
 	go func() {
 		defer e.r.running.Done()
-		t.hs.permits <- struct{}{}
+		h.permits <- struct{}{}
 		err := t.conn.Handshake()
-		<-t.hs.permits
-		e.post(func() { e.secured(s, err) })
+		if err == nil {
+			h.binding, err = bindingOf(t.conn)
+		}
+		<-h.permits
+		e.post(func() { e.secured(t, h, err) })
 	}()
 }
 
-// secured takes the result of a handshake.
-func (e *engine) secured(s *session, err error) {
-	if s.state != stTLS {
-		return // the client left, or was too slow
+// bindingOf is what binds a mark to a connection between edges; nil of another one.
+func bindingOf(c *tls.Conn) ([]byte, error) {
+	state := c.ConnectionState()
+	if state.NegotiatedProtocol != handshake.HopProtocol {
+		return nil, nil
 	}
-	h := s.tls.hs
-	s.tls.hs = nil // its goroutine has ended: from here on the poller has conn for itself
-	s.tls.failed = err != nil
-	e.writeRaw(s, client, h.out)
+	return state.ExportKeyingMaterial(handshake.HopExporter, nil, handshake.HopBinding)
+}
+
+// secured takes the result of a handshake.
+func (e *engine) secured(t *tlsLeg, h *tlsHandshake, err error) {
+	s := h.s
+	if e.tlsOf(s, h.side) != t {
+		return // the peer left, or was too slow
+	}
+	t.hs = nil // its goroutine has ended: from here on the poller has conn for itself
+	t.failed, t.hop = err != nil, h.binding != nil
+	e.writeRaw(s, h.side, h.out)
 	switch {
+	case h.side == origin:
+		e.hopSecured(s, h, err)
 	case s.legs[client].c == nil:
 	case err == nil:
-		s.state = stHead
+		s.state, s.hs.binding = stHead, h.binding
 		// At once, even without bytes: what crypto/tls or the handshake has taken already comes with no event.
 		e.openHead(s, h.in)
 		e.readHead(s)
@@ -176,22 +215,22 @@ func (e *engine) secured(s *session, err error) {
 // openHead is takeHead for bytes of a TLS client.
 func (e *engine) openHead(s *session, b []byte) {
 	c := s.legs[client].c
-	plain, err := e.decrypt(s, b, false)
+	plain, err := e.decrypt(s, client, b, false)
 	switch {
 	case s.legs[client].c != c:
 	case errors.Is(err, io.EOF): // it will never read our answer
 		e.fail(s, client)
 	case err != nil:
-		e.failTLS(s, err)
+		e.failTLS(s, client, err)
 	case len(plain) > 0:
 		e.takeHead(s, plain)
 	}
 }
 
-// abortTLS ends a handshake whose client is gone; its goroutine comes back with an error that nobody looks at.
+// abortTLS ends a handshake whose peer is gone; its goroutine comes back with an error that nobody looks at.
 func (t *tlsLeg) abortTLS() {
 	if t.hs != nil {
-		t.hs.ends(errClientGone)
+		t.hs.ends(errPeerGone)
 	}
 }
 
@@ -221,7 +260,7 @@ func (h *tlsHandshake) read(record *recordEnd, p []byte) (int, error) {
 		h.wait()
 	}
 	switch {
-	case errors.Is(h.end, errClientGone) || len(h.in) == 0:
+	case errors.Is(h.end, errPeerGone) || len(h.in) == 0:
 		return 0, h.end
 	case h.taken > maxTLSHandshake:
 		return 0, errTooLong
@@ -236,7 +275,7 @@ func (h *tlsHandshake) read(record *recordEnd, p []byte) (int, error) {
 	return n, nil
 }
 
-// wait has what was written sent, and waits for the client without a permit.
+// wait has what was written sent, and waits for the peer without a permit.
 func (h *tlsHandshake) wait() {
 	if len(h.out) > 0 {
 		h.post((*engine).sendFlight)
@@ -259,21 +298,21 @@ func (h *tlsHandshake) write(p []byte) (int, error) {
 }
 
 // post has the poller do something for the handshake if it is still running then.
-func (h *tlsHandshake) post(f func(*engine, *session)) {
+func (h *tlsHandshake) post(f func(*engine, *session, int)) {
 	s := h.s
 	s.e.post(func() {
-		if s.state == stTLS && s.tls.hs == h {
-			f(s.e, s)
+		if t := s.e.tlsOf(s, h.side); t != nil && t.hs == h {
+			f(s.e, s, h.side)
 		}
 	})
 }
 
 // sendFlight sends what a handshake has written so far.
-func (e *engine) sendFlight(s *session) {
-	h := s.tls.hs
+func (e *engine) sendFlight(s *session, i int) {
+	h := e.tlsOf(s, i).hs
 	h.mu.Lock()
 	out := h.out
 	h.out = nil
 	h.mu.Unlock()
-	e.writeRaw(s, client, out)
+	e.writeRaw(s, i, out)
 }

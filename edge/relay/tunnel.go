@@ -30,8 +30,8 @@ func (e *engine) pump(s *session, i int) {
 		}
 		k, last, err := e.in.receive(src.fd(), e.buf[:e.appetite(s, i, n)])
 		if k > 0 {
-			if i == client && s.tls != nil {
-				e.receivedTLS(s, e.buf[:k])
+			if e.tlsOf(s, i) != nil {
+				e.receivedTLS(s, i, e.buf[:k])
 			} else {
 				e.received(s, i, e.buf[:k])
 			}
@@ -41,7 +41,7 @@ func (e *engine) pump(s *session, i int) {
 			continue
 		}
 		if k == 0 && err == nil {
-			if i == client && s.tls != nil && !e.endsWell(s) {
+			if e.tlsOf(s, i) != nil && !e.endsWell(s, i) {
 				e.fail(s, i)
 				return
 			}
@@ -148,11 +148,11 @@ func (e *engine) eof(s *session, i int) {
 
 // write sends b to leg i.
 func (e *engine) write(s *session, i int, b []byte) {
-	if i == client && s.tls != nil && len(b) > 0 {
+	if t := e.tlsOf(s, i); t != nil && len(b) > 0 {
 		if l := &s.legs[i]; l.fd() < 0 || l.is(broken|finish) {
 			return
 		}
-		b = e.encrypt(s.tls, b)
+		b = e.encrypt(t, b)
 	}
 	e.writeRaw(s, i, b)
 }
