@@ -124,6 +124,8 @@ func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 
 // status is what the edge says of itself on the bus, and its origins, which can be too many for a message.
 func (a *admin) status(w http.ResponseWriter, r *http.Request) {
+	status := a.edge.agent.Status(r.Context())
+	status.Directory = "" // an edge of a version before signatures proves by it that it is the edge
 	b, err := json.Marshal(struct {
 		agent.Status
 		Draining   bool            `json:"draining"`
@@ -131,7 +133,7 @@ func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 		Clients    limit.Counts    `json:"clients"`
 		Origins    []origin.Status `json:"origins"`
 		Peers      []origin.Status `json:"peers,omitempty"` // edges of other units, to which clients are passed on
-	}{a.edge.agent.Status(r.Context()), a.edge.draining.Load(), a.edge.handed.Load(), a.edge.relay.Clients(), a.edge.relay.Origins(), a.edge.relay.Peers()})
+	}{status, a.edge.draining.Load(), a.edge.handed.Load(), a.edge.relay.Clients(), a.edge.relay.Origins(), a.edge.relay.Peers()})
 	if err != nil {
 		text(w, http.StatusInternalServerError, err.Error())
 		return

@@ -22,9 +22,8 @@ type Envelope struct {
 	// Signer is the Ed25519 public key, in hex, whose signature the command came with, as the
 	// receiver has verified it; "" without one. Edges sign what they say of themselves.
 	Signer string
-	// SignedOnly refuses edges that do not sign, although their state directories are of a
-	// version that did not: the operator has said that none of these runs any more.
-	SignedOnly bool
+	// Signatures is what the operator demands of edges.
+	Signatures Signatures
 }
 
 // why is the reason, wherever the caller wrote it.

@@ -32,7 +32,7 @@ func (s *State) decideJoin(c JoinEdge, env Envelope) (Event, error) {
 	}
 	old, known := s.Edges[c.ID]
 	if !known {
-		if err := checkFirstSigner(c, env); err != nil {
+		if err := s.checkFirstSigner(c, env); err != nil {
 			return nil, err
 		}
 		if n := s.registered(c.Cluster); n >= MaxEdges {
@@ -72,6 +72,23 @@ func (s *State) decideJoin(c JoinEdge, env Envelope) (Event, error) {
 	return EdgeJoined(c), nil
 }
 
+// Signatures is what is demanded of edges whose state directories are of a version without
+// signatures. Those of later ones sign in any case.
+type Signatures string
+
+// The demands.
+const (
+	// SignaturesAuto lets registered edges go on without, and new ones join without as long as
+	// no registered edge of the namespace signs: so an upgrade needs no setting, and a new
+	// installation has no exception.
+	SignaturesAuto Signatures = ""
+	// SignaturesRequired makes no exception: once none of the older version runs.
+	SignaturesRequired Signatures = "required"
+	// SignaturesOptional lets new edges join without at any time: for the way back to the
+	// older version in the midst of an upgrade.
+	SignaturesOptional Signatures = "optional"
+)
+
 // registered counts the edges of a cluster that are not gone.
 func (s *State) registered(cluster string) int {
 	n := 0
@@ -88,11 +105,11 @@ func (s *State) registered(cluster string) int {
 //
 // An edge that Signs never changes its key. Of one with an older directory the key may be
 // new, because the version that signs draws it; what it says may be unsigned, unless the
-// operator has ended that (Envelope.SignedOnly).
+// operator has ended that (SignaturesRequired).
 func (e Edge) checkSigner(env Envelope, key string) error {
 	own := signedBy(e.Key, env.Signer)
 	switch {
-	case e.Signs() || env.SignedOnly:
+	case e.Signs() || env.Signatures == SignaturesRequired:
 		if key != "" && key != e.Key {
 			return ErrBadSignature.With("edge %q has another key: its state directory was replaced, or another process speaks in its name; "+
 				"start with a new id and a new state directory, and retire %[1]q once it serves no client", e.ID).At("key")
@@ -106,11 +123,21 @@ func (e Edge) checkSigner(env Envelope, key string) error {
 	return nil
 }
 
-// checkFirstSigner refuses a first join in whose directory the key's fingerprint stands, or
-// that is signed at all, unless the key itself has signed it.
-func checkFirstSigner(c JoinEdge, env Envelope) error {
-	sealed := Edge{Key: c.Key, Directory: c.Directory}.Signs()
-	if (sealed || env.SignedOnly || env.Signer != "") && !signedBy(c.Key, env.Signer) {
+// checkFirstSigner refuses a first join that its own key has not signed, where a signature is
+// demanded: in whose directory the key's fingerprint stands, that is signed at all, or beside
+// edges that sign, see Signatures.
+func (s *State) checkFirstSigner(c JoinEdge, env Envelope) error {
+	demanded := Edge{Key: c.Key, Directory: c.Directory}.Signs() || env.Signer != ""
+	switch env.Signatures {
+	case SignaturesRequired:
+		demanded = true
+	case SignaturesAuto:
+		for _, e := range s.Edges {
+			demanded = demanded || e.Gone == "" && e.Signs()
+		}
+	case SignaturesOptional:
+	}
+	if demanded && !signedBy(c.Key, env.Signer) {
 		return unsigned(c.ID, env)
 	}
 	return nil
@@ -153,7 +180,7 @@ func (s *State) decideSuccession(c JoinEdge, env Envelope) error {
 		return err
 	}
 	old := s.Edges[c.Succeeds]
-	if !old.Signs() && !env.SignedOnly {
+	if !old.Signs() && env.Signatures != SignaturesRequired {
 		return nil // it may run a version that gives no such word
 	}
 	key, err := SigningKey(old.Key)

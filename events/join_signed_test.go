@@ -117,7 +117,7 @@ func TestEdgeOfAVersionWithoutSignatures(t *testing.T) {
 
 	strict := func(signer string, c Command) error {
 		env := w.envelope(c)
-		env.Signer, env.SignedOnly = signer, true
+		env.Signer, env.Signatures = signer, SignaturesRequired
 		_, err := w.tryEnvelope(env)
 		return err
 	}
@@ -148,4 +148,35 @@ func TestClusterIsFull(t *testing.T) {
 	w.do(joinOf("bj-7")) // another cluster has room
 	w.do(RetireEdge{ID: "hz-000", Reason: "a ghost"})
 	w.do(join(n))
+}
+
+// Beside an edge that signs, no new one joins without a signature, unless the operator lets
+// it; where none signs yet, an upgrade needs no setting. S2: a ghost needs no more than this.
+func TestUnsignedFirstJoins(t *testing.T) {
+	own := identityOf(t, "bj-5", 0)
+	ghost := joinOf("hz-7") // with a random directory, as a version without signatures has
+	ghost.Key = identityOf(t, "hz-7", 1).join.Key
+	try := func(w *world, demand Signatures) error {
+		env := w.envelope(ghost)
+		env.Signatures = demand
+		_, err := Decide(w.s, "shop", env, w.now)
+		return err
+	}
+	w := shop(t)
+	for demand, want := range map[Signatures]bool{SignaturesAuto: true, SignaturesOptional: true, SignaturesRequired: false} {
+		if err := try(w, demand); (err == nil) != want {
+			t.Errorf("%q, no edge signs: %v", demand, err)
+		}
+	}
+	w.mustAs(own.public, own.join)
+	for demand, want := range map[Signatures]bool{SignaturesAuto: false, SignaturesOptional: true, SignaturesRequired: false} {
+		if err := try(w, demand); (err == nil) != want {
+			t.Errorf("%q, an edge signs: %v", demand, err)
+		}
+	}
+	w.do(func() JoinEdge { j := joinOf("hz-1"); j.Address = "moved.example:1"; return j }()) // registered before
+	w.mustAs(own.public, LeaveEdge{ID: "bj-5", Directory: own.join.Directory})
+	if err := try(w, SignaturesAuto); err != nil {
+		t.Errorf("the only edge that signs is gone: %v", err)
+	}
 }

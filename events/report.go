@@ -18,19 +18,19 @@ func EdgeSubject(namespace, unit, edge, what string) string {
 // signed by the edge's key (SignMessage).
 type EdgeReport struct {
 	Namespace   string         `json:"namespace"`
-	Epoch       string         `json:"epoch"`             // of the journal that Applied counts in
-	Edge        string         `json:"edge"`              // id
-	Directory   string         `json:"directory"`         // UUID of its state directory, see Edge; only that of its join is heard
-	Unit        string         `json:"unit"`              //
-	Cluster     string         `json:"cluster"`           //
-	Incarnation string         `json:"incarnation"`       // UUID of the process; a restarted edge has another
-	Version     string         `json:"version,omitempty"` // of its binary, for people
-	Serial      uint64         `json:"serial,omitempty"`  // counts this incarnation's reports from 1; 0: in a LeaseRequest, and of versions that do not sign
-	Applied     uint64         `json:"applied"`           // every poller decides by this sequence, and it is stored
-	StateHash   string         `json:"stateHash"`         // State.Hash at Applied
-	Fences      []FenceReport  `json:"fences"`            // one for each fenced wave that the edge has applied
-	Sessions    map[string]int `json:"sessions"`          // live sessions by unit type
-	Moved       []MovedReport  `json:"moved"`             // what the edge did for running and just completed cutovers
+	Epoch       string         `json:"epoch"`               // of the journal that Applied counts in
+	Edge        string         `json:"edge"`                // id
+	Directory   string         `json:"directory,omitempty"` // UUID of its state directory, see Edge; only that of its join is heard
+	Unit        string         `json:"unit"`                //
+	Cluster     string         `json:"cluster"`             //
+	Incarnation string         `json:"incarnation"`         // UUID of the process; a restarted edge has another
+	Version     string         `json:"version,omitempty"`   // of its binary, for people
+	Serial      uint64         `json:"serial,omitempty"`    // counts this incarnation's reports from 1; 0: in a LeaseRequest, and of versions that do not sign
+	Applied     uint64         `json:"applied"`             // every poller decides by this sequence, and it is stored
+	StateHash   string         `json:"stateHash"`           // State.Hash at Applied
+	Fences      []FenceReport  `json:"fences"`              // one for each fenced wave that the edge has applied
+	Sessions    map[string]int `json:"sessions"`            // live sessions by unit type
+	Moved       []MovedReport  `json:"moved"`               // what the edge did for running and just completed cutovers
 
 	Counters map[string]Counters `json:"counters,omitempty"` // by unit type, since the process started
 	Proxied  map[string]Proxied  `json:"proxied,omitempty"`  // by unit type, those that have any; counted nowhere else

@@ -21,7 +21,17 @@ const (
 	HeaderKey       = "Unitgate-Key"       // public key, 32 bytes in hex, in lower case
 	HeaderSignature = "Unitgate-Signature" // of SignMessage, in base64
 	HeaderExpires   = "Unitgate-Expires"   // RFC 3339; part of what is signed, "" without one
+	// HeaderQuestion is a question's number, drawn by who asks: an answer is signed for
+	// AnswerSubject, so that one which was given before answers nothing.
+	HeaderQuestion = "Unitgate-Question"
 )
+
+// MaxQuestion bounds HeaderQuestion, in bytes.
+const MaxQuestion = 64
+
+// AnswerSubject is what the signature of an answer names in place of a subject: it travels on
+// an inbox, whose name changes on the way.
+func AnswerSubject(subject, question string) string { return subject + ".answer." + question }
 
 // SigningKey is the Ed25519 public key that belongs to an edge's key (Edge.Key), which is
 // the X25519 one in hex. Both halves of an edge's identity follow from one seed (DeriveKeys),

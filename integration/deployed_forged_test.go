@@ -30,13 +30,19 @@ type attacker struct {
 func (d *deployed) attacker(t *testing.T, role string) *attacker {
 	a := &attacker{t: t, denied: make(chan error, 16)}
 	a.nc = d.connect(t, role, a.denied)
-	for i := 0; a.signer == nil; i++ {
-		seed := sha256.Sum256(fmt.Appendf(nil, "attacker %d", i))
+	a.keys("attacker")
+	return a
+}
+
+// keys makes keys that it signs with from now on.
+func (a *attacker) keys(of string) {
+	for i := 0; ; i++ {
+		seed := sha256.Sum256(fmt.Appendf(nil, "%s %d", of, i))
 		if signer, agree, err := events.DeriveKeys(seed[:]); err == nil {
 			a.signer, a.key = signer, hex.EncodeToString(agree.PublicKey().Bytes())
+			return
 		}
 	}
-	return a
 }
 
 // command gives a command about an edge on a subject, signed or not, and returns the code of
@@ -165,7 +171,7 @@ func TestDeployedForgers(t *testing.T) {
 			next.SucceedsProof = ""
 			refused("succession without a word for it", a.command(subject(unit, "mine", "join"), true, next), "wrong_subject", "bad_signature")
 			next.Succeeds, next.SucceedsDirectory, next.Directory = "", "", e.Directory
-			refused("a directory of another edge", a.command(subject(unit, "mine", "join"), false, next), "wrong_subject", "address_taken")
+			refused("a directory of another edge", a.command(subject(unit, "mine", "join"), false, next), "wrong_subject", "bad_signature")
 			refused("another unit's subject", a.command(subject(e.Unit, "mine", "join"), true, next), "denied", "address_taken")
 		}
 	}
@@ -275,12 +281,17 @@ func TestDeployedGhosts(t *testing.T) {
 	t.Parallel()
 	d := startDeployed(t, "single.conf", 1, 1)
 	a := d.attacker(t, "edge-unbj")
+	unsigned := events.JoinEdge{ID: "ghost", Directory: uuid.NewString(), Unit: "unbj", Cluster: d.units[1].Cluster(), Address: "127.9.9.9:1", Key: a.key}
+	if code := a.command(events.EdgeSubject("shop", "unbj", "ghost", "join"), false, unsigned); code != "bad_signature" {
+		t.Errorf("an unsigned ghost beside edges that sign: %q", code)
+	}
 	codes := map[string]int{}
 	var ghosts []string
 	for i := range 2000 {
 		id := "ghost-" + strconv.Itoa(i)
-		j := events.JoinEdge{ID: id, Directory: uuid.NewString(), Unit: "unbj", Cluster: d.units[1].Cluster(), Address: fmt.Sprintf("127.9.%d.%d:1", i/250, i%250)}
-		code := a.command(events.EdgeSubject("shop", "unbj", id, "join"), false, j)
+		a.keys(id)
+		j := events.JoinEdge{ID: id, Directory: events.Fingerprint(a.key), Key: a.key, Unit: "unbj", Cluster: d.units[1].Cluster(), Address: fmt.Sprintf("127.9.%d.%d:1", i/250, i%250)}
+		code := a.command(events.EdgeSubject("shop", "unbj", id, "join"), true, j)
 		if codes[code]++; code == "" {
 			ghosts = append(ghosts, id)
 		}

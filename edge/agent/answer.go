@@ -102,6 +102,7 @@ func (a *answers) take(m *nats.Msg, f func([]byte) (any, error)) {
 			v = map[string]any{"error": e}
 		}
 		if reply.Data, err = json.Marshal(v); err == nil {
+			a.r.speaker.sign(reply, m)
 			err = m.RespondMsg(reply)
 		}
 		if err != nil && a.ctx.Err() == nil {

@@ -54,6 +54,17 @@ func (s speaker) say(what, reply string, body []byte) error {
 	return s.nc.PublishMsg(msg)
 }
 
+// sign signs an answer, if the question has a number.
+func (s speaker) sign(answer, question *nats.Msg) {
+	n := question.Header.Get(events.HeaderQuestion)
+	if n == "" || len(n) > events.MaxQuestion {
+		return
+	}
+	for k, v := range events.SignedHeaders(s.signer, events.AnswerSubject(question.Subject, n), "", answer.Data) {
+		answer.Header[k] = v
+	}
+}
+
 // command sends one command about the edge, on a subject that only its unit may use. A control
 // plane of a version without signatures listens on the api's: it is tried where nothing
 // answers, as the same command. An error means that there was no usable answer.

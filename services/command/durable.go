@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unitgate/unitgate/events"
 )
 
 // Bounds of taking durable commands.
@@ -27,8 +29,8 @@ type DurableConfig struct {
 	Replicas   int              // of both streams, when this process makes them; 0 counts as 1
 	Now        func() time.Time // decides about expiry; nil: time.Now
 	Log        *slog.Logger
-	Meters     *Meters // nil: nothing is counted
-	SignedOnly bool    // see events.Envelope
+	Meters     *Meters           // nil: nothing is counted
+	Signatures events.Signatures // what is demanded of edges
 }
 
 // Durable takes commands from the stream UNITGATE_CMD and leaves their outcomes in UNITGATE_OUTCOME. Any number of
@@ -64,7 +66,7 @@ func ServeDurable(ctx context.Context, cfg DurableConfig) (*Durable, error) {
 	if err != nil {
 		return nil, fmt.Errorf("take durable commands: %w", err)
 	}
-	d := &Durable{cfg: cfg, taker: newTaker(cfg.Namespaces, cfg.Meters, cfg.SignedOnly), hands: make(chan struct{}, durableWorkers)}
+	d := &Durable{cfg: cfg, taker: newTaker(cfg.Namespaces, cfg.Meters, cfg.Signatures), hands: make(chan struct{}, durableWorkers)}
 	d.working, d.stopWork = context.WithCancel(context.WithoutCancel(ctx))
 	pulling, stop := context.WithCancel(d.working)
 	d.stopPulling = stop

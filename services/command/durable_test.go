@@ -77,7 +77,7 @@ func control(t *testing.T, s *journaltest.Server, opts ...func(*controller)) *co
 	if c.traced != nil {
 		c.handler.Traced(c.traced)
 	}
-	if c.service, err = command.Serve(c.nc, c, nil, false, log); err != nil {
+	if c.service, err = command.Serve(c.nc, c, nil, "", log); err != nil {
 		t.Fatal(err)
 	}
 	if c.durable, err = command.ServeDurable(t.Context(), command.DurableConfig{JS: js, Namespaces: c, Now: c.now, Log: log}); err != nil {

@@ -22,7 +22,7 @@ func TestLabelsOfCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := &memoryNamespaces{t: t, js: map[string]*journal.Memory{}, hs: map[string]*command.Handler{}}
-	s, err := command.Serve(nc, m, meters, false, slog.New(slog.DiscardHandler))
+	s, err := command.Serve(nc, m, meters, "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+
+	"github.com/unitgate/unitgate/events"
 )
 
 // Prefix is where the api's subjects begin: unitgate.api.<namespace>.<entity>.<verb>.
@@ -35,10 +37,10 @@ type Service struct {
 	stop  context.CancelFunc
 }
 
-// Serve starts the service on a connection. m may be nil. signedOnly is events.Envelope.SignedOnly of every command.
-func Serve(nc *nats.Conn, n Namespaces, m *Meters, signedOnly bool, log *slog.Logger) (*Service, error) {
+// Serve starts the service on a connection. m may be nil. signatures is what is demanded of edges.
+func Serve(nc *nats.Conn, n Namespaces, m *Meters, signatures events.Signatures, log *slog.Logger) (*Service, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Service{nc: nc, taker: newTaker(n, m, signedOnly), log: log, slots: make(chan struct{}, maxInFlight), stop: stop}
+	s := &Service{nc: nc, taker: newTaker(n, m, signatures), log: log, slots: make(chan struct{}, maxInFlight), stop: stop}
 	svc, err := micro.AddService(nc, micro.Config{Name: "unitgate-control", Version: "0.1.0", Description: "commands and queries of unitgate"})
 	if err == nil {
 		s.micro = svc

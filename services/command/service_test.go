@@ -77,7 +77,7 @@ func serve(t *testing.T) (*nats.Conn, *memoryNamespaces) {
 	t.Helper()
 	nc := connect(t)
 	m := &memoryNamespaces{t: t, js: map[string]*journal.Memory{}, hs: map[string]*command.Handler{}}
-	s, err := command.Serve(nc, m, nil, false, slog.New(slog.DiscardHandler))
+	s, err := command.Serve(nc, m, nil, "", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

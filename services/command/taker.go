@@ -76,14 +76,14 @@ func (c *call) subject() string {
 type taker struct {
 	namespaces Namespaces
 	meters     *Meters
-	signedOnly bool
+	signatures events.Signatures
 }
 
-func newTaker(n Namespaces, m *Meters, signedOnly bool) taker {
+func newTaker(n Namespaces, m *Meters, signatures events.Signatures) taker {
 	if m == nil {
 		m = noMeters()
 	}
-	return taker{n, m, signedOnly}
+	return taker{n, m, signatures}
 }
 
 // take has a call answered, and counts it if it is none of the questions.
@@ -127,7 +127,7 @@ func (t taker) answer(ctx context.Context, c call, ns Namespace, err error) Outc
 	if cerr != nil {
 		return t.refuse(ctx, c, cerr)
 	}
-	env := events.Envelope{ID: c.ID, Actor: c.Actor, Reason: c.Reason, Traceparent: traceparent(c.header), Command: cmd, Signer: c.signer, SignedOnly: t.signedOnly}
+	env := events.Envelope{ID: c.ID, Actor: c.Actor, Reason: c.Reason, Traceparent: traceparent(c.header), Command: cmd, Signer: c.signer, Signatures: t.signatures}
 	if c.about != nil && err == nil {
 		if err := c.about.check(cmd, ns.Handler.projector.State()); err != nil {
 			return rejected(err)

@@ -72,13 +72,12 @@ type Driver struct {
 
 // DriverConfig is what a Driver is told once.
 type DriverConfig struct {
-	Epoch    string                // of the journal; reports that count in another one are not heard
-	Holder   string                // this process incarnation, different from every other's
-	Key      string                // of the office's beacons, see events.Office; "": it sends none
-	ID       func(n uint64) string // the n-th command id, a UUID; distinct incarnations must give distinct ids
-	Patience time.Duration         // 0: Patience
-	// SignedOnly: no edge is heard without a signature, see events.Envelope.
-	SignedOnly bool
+	Epoch      string                // of the journal; reports that count in another one are not heard
+	Holder     string                // this process incarnation, different from every other's
+	Key        string                // of the office's beacons, see events.Office; "": it sends none
+	ID         func(n uint64) string // the n-th command id, a UUID; distinct incarnations must give distinct ids
+	Patience   time.Duration         // 0: Patience
+	Signatures events.Signatures     // what is demanded of edges
 	// LeaseMargin is m of the lease protocol; 0: events.LeaseMargin.
 	LeaseMargin time.Duration
 }

@@ -2,6 +2,7 @@ package cutover
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -134,7 +135,8 @@ func each[T any](ctx context.Context, edges []events.Edge, wait time.Duration, p
 }
 
 func (f *Fleet) one(ctx context.Context, e events.Edge, what string, question []byte, answer any) error {
-	m, err := f.nc.RequestWithContext(ctx, fmt.Sprintf("unitgate.edge.%s.%s.%s.%s", f.namespace, e.Unit, e.ID, what), question)
+	subject, number := events.EdgeSubject(f.namespace, e.Unit, e.ID, what), rand.Text()
+	m, err := f.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Data: question, Header: nats.Header{events.HeaderQuestion: {number}}})
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("edge %s is not connected", e.ID)
@@ -142,6 +144,13 @@ func (f *Fleet) one(ctx context.Context, e events.Edge, what string, question []
 		return fmt.Errorf("edge %s does not answer: %w", e.ID, err)
 	case m.Header.Get("Nats-Service-Error") != "":
 		return fmt.Errorf("edge %s: %s", e.ID, m.Header.Get("Nats-Service-Error"))
+	}
+	signer, err := events.VerifySigner(m.Header, events.AnswerSubject(subject, number), m.Data)
+	if err == nil && (signer != "" || e.Signs()) && signer != e.Signer() {
+		err = events.ErrBadSignature.With("the answer is not signed by its key: another process answers in its name, or it runs a version before signatures from a newer state directory")
+	}
+	if err != nil {
+		return fmt.Errorf("edge %s: %w", e.ID, err)
 	}
 	if err := json.Unmarshal(m.Data, answer); err != nil {
 		return fmt.Errorf("edge %s answers %q: %w", e.ID, what, err)

@@ -23,11 +23,13 @@ const (
 // mailbox keeps the newest message of each registered edge and kind until the manager has
 // time for it, because an edge repeats all that counts (R6). So an edge that floods its
 // subjects takes the place of its own messages only, and no memory: beyond edgeBurst, one of
-// its messages is read every edgeEvery. What no registered edge sends is dropped unread.
+// its messages is read every edgeEvery. What no registered edge of that unit sends is dropped
+// unread. (Whoever may publish in an edge's name can still take its place here: NATS permits
+// that to the edge's own user only, where each has one.)
 //
 // put may be called from any goroutine; one goroutine runs.
 type mailbox struct {
-	known func(edge string) bool
+	known func(unit, edge string) bool
 	clock func() time.Duration // never goes back
 
 	mu    sync.Mutex // guards the rest
@@ -38,7 +40,7 @@ type mailbox struct {
 	dropped map[string]uint64 // messages that were not read, by why
 }
 
-type boxKey struct{ edge, kind string }
+type boxKey struct{ unit, edge, kind string }
 
 // box is one edge's place.
 type box struct {
@@ -56,27 +58,29 @@ const (
 	droppedUnsigned = "bad_signature"
 )
 
-func newMailbox(known func(edge string) bool, clock func() time.Duration) *mailbox {
+func newMailbox(known func(unit, edge string) bool, clock func() time.Duration) *mailbox {
 	return &mailbox{known: known, clock: clock, boxes: map[boxKey]*box{}, more: make(chan struct{}, 1), dropped: map[string]uint64{}}
 }
 
 // put takes a message of "unitgate.edge.<namespace>.<unit>.<edge>.<kind>". It costs little,
 // whatever comes: it runs for every message of every edge.
 func (b *mailbox) put(m *nats.Msg) {
-	kind := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
-	rest := m.Subject[:len(m.Subject)-len(kind)-1]
-	edge := rest[strings.LastIndexByte(rest, '.')+1:]
+	t := strings.Split(m.Subject, ".")
+	if len(t) != 6 {
+		b.drop(droppedForm)
+		return
+	}
+	k := boxKey{t[3], t[4], t[5]}
 	switch {
 	case len(m.Data) > maxEdgeMessage:
 		b.drop(droppedLarge)
 		return
-	case !b.known(edge):
+	case !b.known(k.unit, k.edge):
 		b.drop(droppedUnknown)
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	k := boxKey{edge, kind}
 	x := b.boxes[k]
 	if x == nil {
 		x = &box{credit: edgeBurst * edgeEvery, at: b.clock()}
@@ -127,7 +131,7 @@ func (b *mailbox) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for k, x := range b.boxes {
-		if x.msg == nil && !b.known(k.edge) {
+		if x.msg == nil && !b.known(k.unit, k.edge) {
 			delete(b.boxes, k)
 		}
 	}

@@ -17,7 +17,9 @@ type mail struct {
 
 func newMail(edges ...string) *mail {
 	m := &mail{}
-	m.mailbox = newMailbox(func(e string) bool { return strings.Contains(" "+strings.Join(edges, " ")+" ", " "+e+" ") }, func() time.Duration { return m.now })
+	m.mailbox = newMailbox(func(unit, e string) bool {
+		return unit == "unbj" && strings.Contains(" "+strings.Join(edges, " ")+" ", " "+e+" ")
+	}, func() time.Duration { return m.now })
 	return m
 }
 
@@ -86,15 +88,17 @@ func TestNewestOfEach(t *testing.T) {
 func TestMailThatIsNotRead(t *testing.T) {
 	m := newMail("b1")
 	m.from("ghost", "report", "x")
+	m.put(&nats.Msg{Subject: "unitgate.edge.shop.center.b1.report"}) // another unit's, under its own subject
+	m.put(&nats.Msg{Subject: "unitgate.edge"})
 	m.from("b1", "report", strings.Repeat("x", maxEdgeMessage+1))
 	m.from("b1", "report", strings.Repeat("x", maxEdgeMessage))
 	if got := m.all(); len(got) != 1 {
 		t.Errorf("%d were read", len(got))
 	}
-	if c := m.counts(); c[droppedUnknown] != 1 || c[droppedLarge] != 1 || len(m.boxes) != 1 {
+	if c := m.counts(); c[droppedUnknown] != 2 || c[droppedForm] != 1 || c[droppedLarge] != 1 || len(m.boxes) != 1 {
 		t.Errorf("%v, %d places", c, len(m.boxes))
 	}
-	m.known = func(string) bool { return false }
+	m.known = func(string, string) bool { return false }
 	m.forget()
 	if len(m.boxes) != 0 {
 		t.Error("the place of an edge that is gone stays")

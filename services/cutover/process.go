@@ -39,7 +39,7 @@ type Submitter interface {
 	Do(ctx context.Context, env events.Envelope) command.Outcome
 }
 
-// Config of a Manager. All fields but Replicas, Key, SignedOnly, Clock, Hooks and Tracing are required.
+// Config of a Manager. All fields but Replicas, Key, Signatures, Clock, Hooks and Tracing are required.
 type Config struct {
 	NC        *nats.Conn
 	JS        jetstream.JetStream
@@ -52,7 +52,7 @@ type Config struct {
 	// Key signs what the office says: beacons and grants. It is this process's alone and never stored; its fingerprint
 	// is the incarnation under which the process holds the office. nil: a fresh one.
 	Key        ed25519.PrivateKey
-	SignedOnly bool                 // no edge is heard without a signature, see events.Envelope
+	Signatures events.Signatures    // what is demanded of edges
 	Clock      func() time.Duration // CLOCK_BOOTTIME; nil: that
 	Meters     *Meters              // nil: nothing is measured
 	Hooks      *HookCaller          // nil: there is no secret to sign calls with, so that every hook fails
@@ -107,9 +107,9 @@ func New(cfg Config) *Manager {
 		cfg: cfg, public: publicHalf(cfg.Key), holder: Incarnation(cfg.Key), start: cfg.Clock(),
 		inputs: make(chan func(At) Input, 256), fleet: NewFleet(cfg.NC, cfg.Namespace), reports: map[string]Voice{}, newer: make(chan struct{}),
 	}
-	m.mail = newMailbox(func(edge string) bool {
+	m.mail = newMailbox(func(unit, edge string) bool {
 		e, ok := cfg.States.State().Edges[edge]
-		return ok && e.Gone == ""
+		return ok && e.Gone == "" && e.Unit == unit
 	}, m.clock)
 	return m
 }
@@ -203,7 +203,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer m.vouch(0)
 
 	l := &loop{Manager: m, io: io, seen: watcher{meters: m.cfg.Meters, namespace: m.cfg.Namespace}, driver: NewDriver(DriverConfig{
-		Epoch: m.cfg.Epoch, Holder: m.holder, Key: m.public, ID: commandIDs(m.holder), SignedOnly: m.cfg.SignedOnly,
+		Epoch: m.cfg.Epoch, Holder: m.holder, Key: m.public, ID: commandIDs(m.holder), Signatures: m.cfg.Signatures,
 	})}
 	var telling sync.WaitGroup
 	if traced(m.cfg.Tracing) {

@@ -107,7 +107,7 @@ func TestEdgeThatDoesNotSignYet(t *testing.T) {
 	if r.d.hear(report, "") {
 		t.Error("it has signed: what is unsigned is not its own any more")
 	}
-	r.d.cfg.SignedOnly = true
+	r.d.cfg.Signatures = events.SignaturesRequired
 	if b2 := r.report("b2"); r.d.hear(b2, "") {
 		t.Error("unsigned, although that is over")
 	}

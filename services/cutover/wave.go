@@ -32,7 +32,7 @@ func (v *Voice) Doubtful(now time.Duration) bool { return v.Rivals && now-v.Riva
 
 // authentic reports whether what came in an edge's name is the edge's: signed by the key that the journal holds of it.
 // An edge whose directory is of a version without signatures may come without one until it has signed once, or the
-// operator has ended that (SignedOnly).
+// operator has ended that (SignaturesRequired).
 func (d *Driver) authentic(e events.Edge, signer string) bool {
 	k, ok := d.keys[e.ID]
 	if !ok || k.key != e.Key {
@@ -41,7 +41,7 @@ func (d *Driver) authentic(e events.Edge, signer string) bool {
 	own := signer != "" && signer == k.signer
 	k.used = k.used || own
 	d.keys[e.ID] = k
-	return own || signer == "" && !e.Signs() && !d.cfg.SignedOnly && !k.used
+	return own || signer == "" && !e.Signs() && d.cfg.Signatures != events.SignaturesRequired && !k.used
 }
 
 // signingKey is what the driver knows of an edge's key.

@@ -47,7 +47,7 @@ var list = []mutant{
 		{machine, "\treturn a.stored\n}", "\tif v := a.installed; v.state != nil {\n\t\treturn version{v.epoch, v.state, v.state.Hash()}\n\t}\n\treturn a.stored\n}"},
 	}},
 	{name: "report-without-signature", rule: "what is said in an edge's name is signed by its key", by: "G2|R5|R6|R7", edits: []edit{
-		{wave, "return own || signer == \"\" && !e.Signs() && !d.cfg.SignedOnly && !k.used", "return true"},
+		{wave, "return own || signer == \"\" && !e.Signs() && d.cfg.Signatures != events.SignaturesRequired && !k.used", "return true"},
 	}},
 	{name: "grant-without-signature", rule: "a grant is signed by the office", by: "G2|R1|R4|R5", mixed: true, edits: []edit{
 		{held, "office.Signs() && (signer != office.Key || in.Term != office.Term)", "office.Signs() && in.Term < office.Term"},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/services/telemetry"
 	"github.com/unitgate/unitgate/services/unitgate/admin"
 	"github.com/unitgate/unitgate/services/unitgate/control"
@@ -60,7 +61,7 @@ func (s *servers) runControl(ctx context.Context) error {
 		return err
 	}
 	defer a.Close()
-	running := c.start(ctx, control.Config{NC: c.nc, Replicas: s.replicas, DNS: providers, Hooks: hooks, Dials: dials, SignedOnly: s.signedEdges, Log: c.log, Tracing: tel.TracerProvider(), Meters: tel.MeterProvider()})
+	running := c.start(ctx, control.Config{NC: c.nc, Replicas: s.replicas, DNS: providers, Hooks: hooks, Dials: dials, Signatures: s.demands(), Log: c.log, Tracing: tel.TracerProvider(), Meters: tel.MeterProvider()})
 	if running == nil {
 		return nil
 	}
@@ -133,4 +134,12 @@ func (c *controller) status(ctx context.Context) any {
 		NATS       string           `json:"nats"`
 		Namespaces []control.Status `json:"namespaces"`
 	}{c.nc.IsConnected(), redact(c.nc.ConnectedUrl()), namespaces}
+}
+
+// demands is what --edge-signatures says.
+func (s *servers) demands() events.Signatures {
+	if s.signatures == "auto" {
+		return events.SignaturesAuto
+	}
+	return events.Signatures(s.signatures)
 }

@@ -22,23 +22,24 @@ import (
 // servers holds the flags of the commands that run until they are stopped.
 type servers struct {
 	*cli
-	admin       string
-	replicas    int
-	signedEdges bool
-	hooks       hookFlags
-	edge        edge.Config
-	tls         tlsFlags
-	front       frontFlags
-	otlp        string
-	logs        logging
-	dns         dns.Settings
+	admin      string
+	replicas   int
+	signatures string
+	hooks      hookFlags
+	edge       edge.Config
+	tls        tlsFlags
+	front      frontFlags
+	otlp       string
+	logs       logging
+	dns        dns.Settings
 }
 
 func (c *cli) addServers(p parent) {
 	s := &servers{cli: c}
 	c.addDev(p)
 	ctl := c.command(p, "control", "Run the control plane; any number of replicas may run against one NATS", s.runControl)
-	ctl.Flag("signed-edges", "refuse edges that do not sign what they say: set it once none of a version before signatures runs").BoolVar(&s.signedEdges)
+	ctl.Flag("edge-signatures", "of edges that came before messages were signed: auto (those that are registered need none), required (once none is left), optional (for the way back in an upgrade)").
+		Default("auto").EnumVar(&s.signatures, "auto", string(events.SignaturesRequired), string(events.SignaturesOptional))
 	addNumber(ctl, "journal-replicas", "copies of journals; three on a cluster, else one, if not given", &s.replicas)
 	s.hooks.add(ctl, "")
 	ctl.Flag("dns-rfc2136-server", "DNS server that takes the names of domains with provider rfc2136").Envar("UNITGATE_DNS_RFC2136_SERVER").PlaceHolder("HOST[:PORT]").StringVar(&s.dns.RFC2136Server)

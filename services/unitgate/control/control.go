@@ -45,7 +45,7 @@ type Config struct {
 	DNS map[string]dns.Provider // by the name that a domain calls it; without one its names are not published
 
 	Key        ed25519.PrivateKey // of this process in its offices, see cutover.Config; nil: a fresh one
-	SignedOnly bool               // edges that do not sign what they say are refused, see events.Envelope
+	Signatures events.Signatures  // what is demanded of edges
 }
 
 // Control is a running control plane. Its methods may be used by any goroutine.
@@ -92,12 +92,12 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 		c.stop()
 		return nil, errors.Join(err, c.meters.end())
 	}
-	if c.service, err = command.Serve(cfg.NC, c, c.meters.commands, cfg.SignedOnly, cfg.Log); err != nil {
+	if c.service, err = command.Serve(cfg.NC, c, c.meters.commands, cfg.Signatures, cfg.Log); err != nil {
 		c.stop()
 		c.running.Wait()
 		return nil, errors.Join(err, c.meters.end())
 	}
-	c.durable, err = command.ServeDurable(ctx, command.DurableConfig{JS: js, Namespaces: c, Replicas: cfg.Replicas, Log: cfg.Log, Meters: c.meters.commands, SignedOnly: cfg.SignedOnly})
+	c.durable, err = command.ServeDurable(ctx, command.DurableConfig{JS: js, Namespaces: c, Replicas: cfg.Replicas, Log: cfg.Log, Meters: c.meters.commands, Signatures: cfg.Signatures})
 	if err != nil {
 		err = errors.Join(err, c.service.Close(ctx))
 		c.stop()

@@ -42,7 +42,7 @@ func newNamespace(c *Control, j journal.Journal) *namespace {
 	n.handler.Measure(c.meters.commands)
 	n.manager = cutover.New(cutover.Config{
 		NC: c.cfg.NC, JS: c.js, Namespace: j.Namespace(), Epoch: j.Epoch(), States: n.projector, Submit: n.handler,
-		Replicas: c.cfg.Replicas, Logger: c.cfg.Log, Key: c.cfg.Key, SignedOnly: c.cfg.SignedOnly, Hooks: c.cfg.Hooks, Tracing: c.cfg.Tracing, Meters: c.meters.cutovers,
+		Replicas: c.cfg.Replicas, Logger: c.cfg.Log, Key: c.cfg.Key, Signatures: c.cfg.Signatures, Hooks: c.cfg.Hooks, Tracing: c.cfg.Tracing, Meters: c.meters.cutovers,
 	})
 	n.names = dns.New(j.Namespace(), n.projector, c.cfg.DNS, n.manager.Leading, log)
 	show := cutover.ShowQuery(n.projector, n.manager)
