@@ -49,7 +49,7 @@ func startSystem(t *testing.T, l *lab, policy string) *system {
 	s.System = &harness.System{API: s.as("operator"), Domain: domain}
 	for range 2 {
 		admin := "127.0.0.1:" + strconv.Itoa(harness.FreePort(t))
-		p := harness.Start(t, "control", "--nats", s.NATS, "--nkey", l.keys.Seed("control"), "--admin", admin, "--signed-edges")
+		p := harness.Start(t, "control", "--nats", s.NATS, "--nkey", l.keys.Seed("control"), "--admin", admin)
 		s.controls = append(s.controls, &process{Process: p, id: "control " + admin, admin: admin})
 	}
 	for i, unit := range units {
