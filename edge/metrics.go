@@ -31,6 +31,7 @@ type instruments struct {
 	handshakes, errors, redirects                  metric.Float64Observable
 	proxied, proxyEvictions, proxyDials, proxyFail metric.Float64Observable
 	admitted, capacity, connections, turnedAway    metric.Float64Observable
+	cut, acceptPauses                              metric.Float64Observable
 	bytes, paused, pauses                          metric.Float64Observable
 	originUp, originConnections, originConnects    metric.Float64Observable
 	originTime, originFailures                     metric.Float64Observable
@@ -64,6 +65,8 @@ func newInstruments(p metric.MeterProvider) (*instruments, relay.Observers, erro
 	in.capacity = g("capacity_sessions", "{session}", "Most sessions (--capacity); absent without a limit.")
 	in.connections = g("connections", "{connection}", "Clients' connections, whatever becomes of them.")
 	in.turnedAway = c("connections_refused", "{connection}", "Clients' connections refused by a limit, by which one.")
+	in.cut = c("connections_cut", "{connection}", "Connections without a session, or with the rest of one, that this edge has reset: unread, the peer had not read to the end in time; room, it had been there for longest when clients had all descriptors but the reserve.")
+	in.acceptPauses = c("accept_pauses", "{pause}", "Times that a poller accepted nobody for a while: clients had all descriptors but the reserve, or the kernel had no memory.")
 	in.bytes = c("relayed", "By", "Bytes written to clients and to origins, heads included, above TCP.")
 	in.paused = g("reads_paused", "{connection}", "Connections that are not read at this moment because the other side is slower.")
 	in.pauses = c("read_pauses", "{pause}", "Times that reading was paused because the other side was slower.")
@@ -209,6 +212,9 @@ func (in *instruments) sessionsOf(o metric.Observer, r relay.Readings) {
 		o.ObserveFloat64(in.pauses, float64(t.Pauses), with("from", t.from))
 	}
 	o.ObserveFloat64(in.admitted, float64(r.Admitted))
+	o.ObserveFloat64(in.cut, float64(r.Late), with("why", "unread"))
+	o.ObserveFloat64(in.cut, float64(r.Shed), with("why", "room"))
+	o.ObserveFloat64(in.acceptPauses, float64(r.AcceptPauses))
 }
 
 // byVerdict adds up the handshakes by unit type and verdict.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -58,6 +59,11 @@ func TestDeployments(t *testing.T) {
 		}
 		if err := events.CheckAddress(l.value("--advertise"), "advertise"); err != nil {
 			t.Errorf("%s: %v", l.where, err)
+		}
+		sessions, err1 := strconv.Atoi(l.value("--capacity"))
+		connections, err2 := strconv.Atoi(l.value("--max-connections"))
+		if err1 != nil || err2 != nil || sessions < 1 || connections <= sessions {
+			t.Errorf("%s: want --capacity, and --max-connections with room for handshakes beyond: %v %v", l.where, l.value("--capacity"), l.value("--max-connections"))
 		}
 		for _, flag := range []string{"--listen", "--admin"} {
 			if err := checkListen(flag, l.value(flag)); err != nil {
