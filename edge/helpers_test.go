@@ -121,7 +121,7 @@ func (ns *namespace) tryAs(signer string, c events.Command) (*events.State, erro
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	ns.n++
-	env := events.Envelope{ID: fmt.Sprintf("00000000-0000-4000-8000-%012d", ns.n), Actor: "test", Signer: signer, Command: c}
+	env := events.Envelope{ID: fmt.Sprintf("00000000-0000-4000-8000-%012d", ns.n), Actor: "test", Signer: signer, Signatures: events.SignaturesOptional, Command: c}
 	now := time.Now()
 	e, err := events.Decide(ns.state, "demo", env, now)
 	if err != nil {

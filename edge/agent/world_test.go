@@ -58,7 +58,7 @@ func newWorld(t testing.TB, store func(events.Record)) *world {
 func (w *world) do(c events.Command) *events.State {
 	w.t.Helper()
 	w.n++
-	env := events.Envelope{ID: fmt.Sprintf("00000000-0000-4000-8000-%012d", w.n), Actor: "test", Command: c}
+	env := events.Envelope{ID: fmt.Sprintf("00000000-0000-4000-8000-%012d", w.n), Actor: "test", Signatures: events.SignaturesOptional, Command: c}
 	e, err := events.Decide(w.state, "demo", env, start)
 	if err != nil {
 		w.t.Fatalf("%T: %v", c, err)
