@@ -41,9 +41,9 @@ func TestAsyncAPI(t *testing.T) {
 	}
 	// The test bites: a message with a key too many, one with a key too few, one of another type, an unknown subject.
 	for _, m := range []*nats.Msg{
-		{Subject: "unitgate.api.a.unit.put", Data: []byte(`{"data":{"id":"a","colour":"red"}}`)},
-		{Subject: "unitgate.api.a.unit.put", Data: []byte(`{"data":{"name":"a"}}`)},
-		{Subject: "unitgate.api.a.unit.put", Data: []byte(`{"data":{"id":7}}`)},
+		{Subject: "unitgate.api.a.unit.put", Data: []byte(`{"actor":"me","data":{"id":"a","colour":"red"}}`)},
+		{Subject: "unitgate.api.a.unit.put", Data: []byte(`{"actor":"me","data":{"name":"a"}}`)},
+		{Subject: "unitgate.api.a.unit.put", Data: []byte(`{"actor":"me","data":{"id":7}}`)},
 		{Subject: "unitgate.evt.a.unit.put.x", Data: []byte(`{"id":"a"}`)}, // headers are missing
 		{Subject: "unitgate.api.a.unit.explode", Data: []byte(`{}`)},
 	} {
@@ -280,7 +280,7 @@ func (w *walk) refusedAgain(s *harness.System, control func()) {
 	w.t.Helper()
 	s.Control.Stop(w.t)
 	client := command.NewClient(w.nc, "async")
-	ticket, err := client.Publish(w.t.Context(), "unit", "put", command.Request{Data: events.Unit{ID: "unbj", Center: true}}, time.Minute)
+	ticket, err := client.Publish(w.t.Context(), "unit", "put", command.Request{Actor: "walk", Data: events.Unit{ID: "unbj", Center: true}}, time.Minute)
 	if err != nil {
 		w.t.Fatal(err)
 	}

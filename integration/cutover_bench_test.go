@@ -155,7 +155,7 @@ func (m *moving) follow(c *harness.Client, addr string, id int) {
 // ask sends a command as a program does, without the start of a process.
 func (m *moving) ask(verb string, data any) json.RawMessage {
 	m.b.Helper()
-	q, err := json.Marshal(map[string]any{"data": data})
+	q, err := json.Marshal(map[string]any{"actor": "bench", "data": data})
 	if err != nil {
 		m.b.Fatal(err)
 	}

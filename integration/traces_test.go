@@ -64,7 +64,7 @@ func TestTraceOutlivesItsController(t *testing.T) {
 	s := startTraced(t, r.HTTP())
 	s.connect(t, 3)
 	q := nats.NewMsg("unitgate.api.traced.cutover.preview")
-	q.Data = []byte(`{"data":{"unitType":"unit_type","ranges":{"center":["0-6380"],"unbj":["6381-9999"]},"waves":2,"rate":"max","interval":"8s"}}`)
+	q.Data = []byte(`{"actor":"me","data":{"unitType":"unit_type","ranges":{"center":["0-6380"],"unbj":["6381-9999"]},"waves":2,"rate":"max","interval":"8s"}}`)
 	q.Header.Set("traceparent", "00-"+trace+"-"+caller+"-01")
 	m, err := harness.Connect(t, s.NATS).RequestMsg(q, within)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/google/uuid"
@@ -123,7 +124,7 @@ func (t *talk) run(ctx context.Context) (Outcome, error) {
 	var err error
 	for n := range sends {
 		if n > 0 && !errors.Is(err, errSilence) {
-			if !sleep(ctx, pause) {
+			if !sleep(ctx, pause/2+rand.N(pause)) { // not all at once that were told to come again
 				break
 			}
 			pause *= 2
@@ -138,7 +139,7 @@ func (t *talk) run(ctx context.Context) (Outcome, error) {
 		case err == nil && !passing(o):
 			return t.final(ctx, o), nil
 		case errors.Is(err, nats.ErrNoResponders) && n == 0:
-			return Outcome{}, ErrNoController.With("no control plane answers on %s: start unitgate control, or check --nats", t.nc.ConnectedAddr())
+			return Outcome{}, ErrNoController.With("no control plane answers %s.%s on %s: start unitgate control, or check --nats", t.entity, t.verb, t.nc.ConnectedAddr())
 		case errors.Is(err, ErrNoAnswer), ctx.Err() != nil:
 			return t.give(ctx, o, err)
 		case err != nil:

@@ -204,8 +204,8 @@ func TestPublishRefuses(t *testing.T) {
 			"id":     {command.Request{ID: "seven"}, 0, "bad_id"},
 			"past":   {command.Request{}, -time.Second, "bad_value"},
 			"long":   {command.Request{}, 25 * time.Hour, "bad_value"},
-			"size":   {command.Request{Data: noise}, 0, "too_large"},
-			"nearly": {command.Request{Data: map[string]string{"x": base64.StdEncoding.EncodeToString(noise)[:1<<20-150]}}, 0, "too_large"},
+			"size":   {command.Request{Actor: "test", Data: noise}, 0, "too_large"},
+			"nearly": {command.Request{Actor: "test", Data: map[string]string{"x": base64.StdEncoding.EncodeToString(noise)[:1<<20-150]}}, 0, "too_large"},
 		} {
 			_, err := cl.Publish(t.Context(), "unit", "put", try.r, try.expires)
 			var e *events.Error

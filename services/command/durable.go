@@ -31,6 +31,7 @@ type DurableConfig struct {
 	Log        *slog.Logger
 	Meters     *Meters           // nil: nothing is counted
 	Signatures events.Signatures // what is demanded of edges
+	Budget     *Budget           // of large commands, shared with the api; nil: one of its own
 }
 
 // Durable takes commands from the stream UNITGATE_CMD and leaves their outcomes in UNITGATE_OUTCOME. Any number of
@@ -61,6 +62,9 @@ type Durable struct {
 func ServeDurable(ctx context.Context, cfg DurableConfig) (*Durable, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Budget == nil {
+		cfg.Budget = NewBudget()
 	}
 	q, err := openQueue(ctx, cfg.JS, cfg.Replicas)
 	if err != nil {

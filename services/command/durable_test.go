@@ -44,6 +44,7 @@ type controller struct {
 	service *command.Service
 	durable *command.Durable
 	traced  trace.TracerProvider // nil: nothing is
+	prepare command.Preparer     // nil: nothing is measured
 	stop    func()
 }
 
@@ -73,11 +74,11 @@ func control(t *testing.T, s *journaltest.Server, opts ...func(*controller)) *co
 	c.stop = sync.OnceFunc(func() { cancel(); running.Wait() })
 	t.Cleanup(func() { c.close() })
 	c.project = p
-	c.handler = command.NewHandler(p, nil, c.now, log)
+	c.handler = command.NewHandler(p, c.prepare, c.now, log)
 	if c.traced != nil {
 		c.handler.Traced(c.traced)
 	}
-	if c.service, err = command.Serve(c.nc, c, nil, "", log); err != nil {
+	if c.service, err = command.Serve(command.Config{NC: c.nc, Namespaces: c, Asked: []string{"test.echo", "test.read"}, Log: log}); err != nil {
 		t.Fatal(err)
 	}
 	if c.durable, err = command.ServeDurable(t.Context(), command.DurableConfig{JS: js, Namespaces: c, Now: c.now, Log: log}); err != nil {
@@ -106,6 +107,8 @@ func (c *controller) read(ctx context.Context, _ json.RawMessage) (any, error) {
 	}
 	return v, nil
 }
+
+func (c *controller) Known(name string) bool { return name == "shop" }
 
 func (c *controller) Create(ctx context.Context, name string) (command.Namespace, error) {
 	return c.Get(ctx, name)
@@ -141,7 +144,7 @@ func putUnit(id string) command.Request {
 
 func createShop(t *testing.T, cl *command.Client) {
 	t.Helper()
-	o, err := cl.Do(t.Context(), "namespace", "create", command.Request{Data: events.CreateNamespace{UnitTypes: []events.UnitType{{Name: "unit_type", Slots: 100}}}})
+	o, err := cl.Do(t.Context(), "namespace", "create", command.Request{Actor: "test", Data: events.CreateNamespace{UnitTypes: []events.UnitType{{Name: "unit_type", Slots: 100}}}})
 	if err != nil || !o.OK {
 		t.Fatal(o.Error, err)
 	}
@@ -255,7 +258,7 @@ func TestDurableExpiry(t *testing.T) {
 		send := func(name string, headers nats.Header) {
 			m := nats.NewMsg("unitgate.cmd.shop.unit.put")
 			ids[name] = uuid.NewString()
-			m.Data = fmt.Appendf(nil, `{"id":%q,"data":{"id":%q}}`, ids[name], name)
+			m.Data = fmt.Appendf(nil, `{"id":%q,"actor":"me","data":{"id":%q}}`, ids[name], name)
 			m.Header = headers
 			if _, err := js.PublishMsg(t.Context(), m); err != nil {
 				t.Fatal(err)

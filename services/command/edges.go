@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 	"golang.org/x/time/rate"
 
 	"github.com/unitgate/unitgate/events"
@@ -15,9 +14,7 @@ import (
 
 // What edges may ask of the control plane on subjects of their own, and what that may cost.
 const (
-	maxEdgeCommand = 4 << 10 // bytes: a join has ten short fields
-	edgesAtOnce    = 16      // commands of all edges that one process works on
-	maxExpiry      = 15 * time.Minute
+	maxExpiry = 15 * time.Minute
 
 	// An edge joins when it starts, and again only when something about it has changed. A
 	// whole unit may start at once.
@@ -32,57 +29,21 @@ func edgeVerbs() []string { return []string{"join", "leave"} }
 // ErrEdgeSubject says that an edge's command is about another edge than its subject.
 var ErrEdgeSubject = &events.Error{Code: "wrong_subject"}
 
-// serveEdges offers edge.join and edge.leave on unitgate.edge.<namespace>.<unit>.<id>.<verb>,
-// where NATS lets only that unit's edges speak, beside the api's subjects.
-func (s *Service) serveEdges(ctx context.Context) error {
-	s.edges = &edgeDesk{slots: make(chan struct{}, edgesAtOnce), rates: map[string]*rate.Limiter{}}
-	for _, verb := range edgeVerbs() {
-		err := s.micro.AddEndpoint("edge-"+verb, micro.HandlerFunc(func(r micro.Request) { s.acceptEdge(ctx, r) }),
-			micro.WithEndpointSubject(events.EdgeSubject("*", "*", "*", verb)))
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// acceptEdge runs on the subscription's goroutine: it never waits, so that one edge's flood
-// delays no other edge's command.
-func (s *Service) acceptEdge(ctx context.Context, r micro.Request) {
+// acceptEdge takes edge.join and edge.leave on unitgate.edge.<namespace>.<unit>.<id>.<verb>, where
+// NATS lets only that unit's edges speak, beside the api's subjects. It never waits, so that one
+// edge's flood delays no other edge's command: each unit has a lane, in which an edge has two places.
+func (s *Service) acceptEdge(ctx context.Context, r asking) {
 	t := strings.Split(r.Subject(), ".") // the subscription's form
-	switch {
-	case len(r.Data()) > maxEdgeCommand:
-		s.answer(r, rejected(events.ErrTooLarge.With("a command about an edge has at most %d bytes, this one %d", maxEdgeCommand, len(r.Data()))))
-		return
-	case !s.edges.allow(t[2], t[3], t[4]):
-		s.answer(r, rejected(ErrBusy.With("edge %s of unit %s asks too often: send it again in a second", t[4], t[3])))
-		return
+	c := call{namespace: t[2], entity: "edge", verb: t[5], about: &aboutEdge{unit: t[3], id: t[4]}}
+	lane := ""
+	if s.cfg.Namespaces.Known(c.namespace) {
+		lane = c.namespace + "/" + c.about.unit
 	}
-	select {
-	case s.edges.slots <- struct{}{}:
-	default:
-		s.answer(r, rejected(ErrBusy.With("%d commands of edges are under way: send it again in a second", edgesAtOnce)))
+	if !s.rates.allow(c.namespace, c.about.unit, c.about.id) {
+		s.refuse(r, edges, refusedBusy, ErrBusy.With("edge %s of unit %s asks too often: send it again in a second", c.about.id, c.about.unit))
 		return
 	}
-	s.work.Go(func() {
-		defer func() { <-s.edges.slots }()
-		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-		defer cancel()
-		s.answer(r, s.doEdge(ctx, r, t[2], t[3], t[4], t[5]))
-	})
-}
-
-func (s *Service) doEdge(ctx context.Context, r micro.Request, namespace, unit, id, verb string) Outcome {
-	req, err := decodeRequest(r.Data())
-	if err != nil {
-		return rejected(err)
-	}
-	c := call{namespace: namespace, entity: "edge", verb: verb, request: req, header: nats.Header(r.Headers())}
-	c.about = &aboutEdge{unit: unit, id: id}
-	if c.signer, err = signerOf(c.header, r.Subject(), r.Data(), time.Now()); err != nil {
-		return rejected(err)
-	}
-	return s.taker.take(ctx, c)
+	s.admit(ctx, r, c, routeOf(c.entity, c.verb, nil), lane, c.about.id)
 }
 
 // signerOf is the key that has signed a message which has not expired; "" if it is not signed.
@@ -124,16 +85,17 @@ func (a *aboutEdge) check(c events.Command, s *events.State) error {
 	return nil
 }
 
-// edgeDesk bounds what the commands of edges cost. Its methods may be used by any goroutine.
-type edgeDesk struct {
-	slots chan struct{}
+// edgeRates bound how often edges give commands. Its methods may be used by any goroutine.
+type edgeRates struct {
 	mu    sync.Mutex // guards rates
 	rates map[string]*rate.Limiter
 }
 
+func newEdgeRates() *edgeRates { return &edgeRates{rates: map[string]*rate.Limiter{}} }
+
 // allow counts a command against its edge's allowance and its unit's, which bounds what
 // invented ids cost. Beyond maxRates edges without a full allowance, the unit's alone counts.
-func (d *edgeDesk) allow(namespace, unit, id string) bool {
+func (d *edgeRates) allow(namespace, unit, id string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	key := namespace + "." + unit
@@ -146,7 +108,7 @@ func (d *edgeDesk) allow(namespace, unit, id string) bool {
 }
 
 // limiter is the allowance by that name, full at first; nil where there is no place for one.
-func (d *edgeDesk) limiter(key string, every rate.Limit, burst int) *rate.Limiter {
+func (d *edgeRates) limiter(key string, every rate.Limit, burst int) *rate.Limiter {
 	if l := d.rates[key]; l != nil {
 		return l
 	}

@@ -104,6 +104,9 @@ func (h *Handler) settle(ctx context.Context, env events.Envelope, w way, t *tak
 			return h.refuse(ctx, env, w, err)
 		}
 		e, err := events.Decide(s, h.projector.Journal().Namespace(), env, h.now())
+		if err == nil && w.message.subject != "" { // who it is comes last: what could not be done anyway says why
+			err = events.CheckActor(env.Actor, env.Command)
+		}
 		if err != nil {
 			return h.refuse(ctx, env, w, err)
 		}

@@ -19,14 +19,16 @@ import (
 )
 
 // handlerOn runs a projector and a handler of their own over a journal: one control process.
-func handlerOn(t *testing.T, j journal.Journal) *command.Handler {
+func handlerOn(t *testing.T, j journal.Journal) *command.Handler { return handlerWith(t, j, nil) }
+
+func handlerWith(t *testing.T, j journal.Journal, prepare command.Preparer) *command.Handler {
 	t.Helper()
 	p := projector.New(j, nil, false, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = p.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	return command.NewHandler(p, nil, time.Now, slog.New(slog.DiscardHandler))
+	return command.NewHandler(p, prepare, time.Now, slog.New(slog.DiscardHandler))
 }
 
 func withUnits() events.Envelope {

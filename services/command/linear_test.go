@@ -119,7 +119,7 @@ func (w *world) next() input {
 
 // request is what an input means on the wire.
 func (in input) request() (entity, verb string, r command.Request) {
-	r.ID = in.id
+	r.ID, r.Actor = in.id, "test"
 	switch in.kind {
 	case "read":
 		return "test", "read", r

@@ -17,6 +17,7 @@ import (
 // and by Durable.
 type Meters struct {
 	outcomes metric.Int64Counter
+	refusals metric.Int64Counter
 	appends  metric.Float64Histogram
 }
 
@@ -24,9 +25,18 @@ type Meters struct {
 func NewMeters(m metric.Meter) (*Meters, error) {
 	outcomes, err := m.Int64Counter("unitgate.commands", metric.WithUnit("{command}"),
 		metric.WithDescription("Commands that this process has taken, by their entity and verb, the way they came (api, durable, driver) and what they were answered: ok, or the code of the error. A durable command that is put back counts each time."))
+	refusals, rerr := m.Int64Counter("unitgate.requests.refused", metric.WithUnit("{request}"),
+		metric.WithDescription("Requests that this process has refused unread, by what they are (command, bulk, edge, question, durable) and why: size (larger than such a one may be) or busy (as many were in work and waiting as it takes). They are in no other count."))
 	appends, aerr := m.Float64Histogram("unitgate.journal.append", metric.WithUnit("s"),
 		metric.WithDescription("How long the journal took to answer an append, by what it said: stored, conflict, duplicate, unknown (no answer), refused."))
-	return &Meters{outcomes, appends}, errors.Join(err, aerr)
+	meters := &Meters{outcomes, refusals, appends}
+	if err = errors.Join(err, rerr, aerr); err == nil {
+		for _, k := range []kind{commands, bulk, edges, questions, durable} { // a rate needs a series that begins at nothing
+			meters.refuse(0, k, refusedSize)
+			meters.refuse(0, k, refusedBusy)
+		}
+	}
+	return meters, err
 }
 
 // noMeters take nothing.
@@ -56,6 +66,19 @@ func (m *Meters) took(namespace string, name events.Name, known bool, way string
 	}
 	m.outcomes.Add(context.Background(), 1, metric.WithAttributeSet(attribute.NewSet(
 		attribute.String("namespace", namespace), attribute.String("command", command), attribute.String("via", way), attribute.String("code", code))))
+}
+
+// Why a request is refused unread.
+const (
+	refusedSize = "size"
+	refusedBusy = "busy"
+)
+
+// refused counts a request that was refused unread.
+func (m *Meters) refused(k kind, why string) { m.refuse(1, k, why) }
+
+func (m *Meters) refuse(n int64, k kind, why string) {
+	m.refusals.Add(context.Background(), n, metric.WithAttributeSet(attribute.NewSet(attribute.String("kind", string(k)), attribute.String("reason", why))))
 }
 
 // appended records an append.

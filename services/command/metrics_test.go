@@ -22,19 +22,19 @@ func TestLabelsOfCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := &memoryNamespaces{t: t, js: map[string]*journal.Memory{}, hs: map[string]*command.Handler{}}
-	s, err := command.Serve(nc, m, meters, "", slog.New(slog.DiscardHandler))
+	s, err := command.Serve(command.Config{NC: nc, Namespaces: m, Asked: []string{"test.echo"}, Meters: meters, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close(context.Background())
-	create := `{"data":{"unitTypes":[{"name":"unit_type","slots":100}]}}`
+	create := `{"actor":"me","data":{"unitTypes":[{"name":"unit_type","slots":100}]}}`
 	for _, c := range [][2]string{
 		{"shop.namespace.create", create},
-		{"shop.unit.put", `{"data":{"id":"unbj"}}`},
-		{"shop.unit.put", `{"data":{"id":"BAD"}}`},
-		{"shop.chosen.verb", `{}`},
+		{"shop.unit.put", `{"actor":"me","data":{"id":"unbj"}}`},
+		{"shop.unit.put", `{"actor":"me","data":{"id":"BAD"}}`},
+		{"shop.unit.verb", `{}`},
 		{"shop.wave.fence", `{}`},
-		{"chosen.unit.put", `{"data":{"id":"unbj"}}`},
+		{"chosen.unit.put", `{"actor":"me","data":{"id":"unbj"}}`},
 		{"-.unit.put", `{}`},
 		{"shop.test.echo", `{}`},
 	} {
@@ -51,7 +51,7 @@ func TestLabelsOfCommands(t *testing.T) {
 	}
 	for _, metric := range got.ScopeMetrics[0].Metrics {
 		sum, ok := metric.Data.(metricdata.Sum[int64])
-		if !ok {
+		if !ok || metric.Name != "unitgate.commands" {
 			continue
 		}
 		for _, p := range sum.DataPoints {

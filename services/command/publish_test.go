@@ -37,7 +37,7 @@ func TestRefusalAfterAnUnclearTry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = command.NewClient(s.Connect(), "shop").Publish(t.Context(), "unit", "put", command.Request{Data: events.Unit{ID: "u1"}}, 0)
+	_, err = command.NewClient(s.Connect(), "shop").Publish(t.Context(), "unit", "put", command.Request{Actor: "test", Data: events.Unit{ID: "u1"}}, 0)
 	if !errors.Is(err, command.ErrNoAnswer) {
 		t.Errorf("%v, want no_answer", err)
 	}

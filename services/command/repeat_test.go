@@ -31,16 +31,16 @@ func TestAcceptanceIsNeverOverwritten(t *testing.T) {
 			subject, body string
 			header        nats.Header
 		}{
-			{"unit.put", `{"id":%q,"extra":1,"data":{"id":"u1"}}`, nil},
+			{"unit.put", `{"id":%q,"extra":1,"actor":"me","data":{"id":"u1"}}`, nil},
 			{"unit.put", `{"id":%q,"actor":7,"data":{"id":"u1"}}`, nil},
-			{"unit.put", `{"id":%q,"data":{"id":7}}`, nil},
-			{"unit.put", `{"id":%q,"data":{"color":"red"}}`, nil},
-			{"unit.put", `{"id":%q,"data":{"id":"u1"}}`, nats.Header{"Unitgate-Expires": {"tomorrow"}}},
-			{"unit.put", `{"id":%q,"data":{"id":"u1"}}`, nats.Header{"Unitgate-Expires": {"1ns"}}},
-			{"cluster.put", `{"id":%q,"data":{"id":"ws","unit":"nowhere"}}`, nil},
-			{"unit.explode", `{"id":%q,"data":{}}`, nil},
-			{"unit", `{"id":%q,"data":{}}`, nil},
-			{"wave.fence", `{"id":%q,"data":{}}`, nil},
+			{"unit.put", `{"id":%q,"actor":"me","data":{"id":7}}`, nil},
+			{"unit.put", `{"id":%q,"actor":"me","data":{"color":"red"}}`, nil},
+			{"unit.put", `{"id":%q,"actor":"me","data":{"id":"u1"}}`, nats.Header{"Unitgate-Expires": {"tomorrow"}}},
+			{"unit.put", `{"id":%q,"actor":"me","data":{"id":"u1"}}`, nats.Header{"Unitgate-Expires": {"1ns"}}},
+			{"cluster.put", `{"id":%q,"actor":"me","data":{"id":"ws","unit":"nowhere"}}`, nil},
+			{"unit.explode", `{"id":%q,"actor":"me","data":{}}`, nil},
+			{"unit", `{"id":%q,"actor":"me","data":{}}`, nil},
+			{"wave.fence", `{"id":%q,"actor":"me","data":{}}`, nil},
 		} {
 			for seq, id := range map[uint64]string{2: queued.ID, 3: direct.ID} {
 				m := &nats.Msg{Subject: "unitgate.cmd.shop." + c.subject, Header: c.header, Data: fmt.Appendf(nil, c.body, id)}
@@ -55,10 +55,10 @@ func TestAcceptanceIsNeverOverwritten(t *testing.T) {
 				}
 			}
 		}
-		if o, err := cl.Do(t.Context(), "unit", "put", command.Request{ID: queued.ID, Data: map[string]int{"id": 7}}); err != nil || !o.OK || o.Seq != 2 {
+		if o, err := cl.Do(t.Context(), "unit", "put", command.Request{ID: queued.ID, Actor: "test", Data: map[string]int{"id": 7}}); err != nil || !o.OK || o.Seq != 2 {
 			t.Errorf("malformed repeat over the api: %+v %v", o, err)
 		}
-		if o, err := cl.Do(t.Context(), "unit", "put", command.Request{Data: map[string]int{"id": 7}}); err != nil || o.OK {
+		if o, err := cl.Do(t.Context(), "unit", "put", command.Request{Actor: "test", Data: map[string]int{"id": 7}}); err != nil || o.OK {
 			t.Errorf("malformed: %+v %v", o, err)
 		}
 		synctest.Wait()
@@ -69,7 +69,7 @@ func TestAcceptanceIsNeverOverwritten(t *testing.T) {
 			t.Errorf("journal has %d records, want 3", n)
 		}
 		// A command that was accepted under the same id as another one is told where nothing stood.
-		both := command.Request{ID: direct.ID, Data: events.Cluster{ID: "ws", Unit: "u1"}}
+		both := command.Request{ID: direct.ID, Actor: "test", Data: events.Cluster{ID: "ws", Unit: "u1"}}
 		if _, err := cl.Publish(t.Context(), "cluster", "put", both, 0); err != nil {
 			t.Fatal(err)
 		}

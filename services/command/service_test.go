@@ -45,6 +45,9 @@ type memoryNamespaces struct {
 	mu sync.Mutex
 	js map[string]*journal.Memory
 	hs map[string]*command.Handler
+
+	prepare command.Preparer // of every namespace that is made
+	echo    command.Query    // test.echo; nil: it answers what it was asked
 }
 
 func (m *memoryNamespaces) Get(_ context.Context, name string) (command.Namespace, error) {
@@ -53,15 +56,25 @@ func (m *memoryNamespaces) Get(_ context.Context, name string) (command.Namespac
 	if m.hs[name] == nil {
 		return command.Namespace{}, events.ErrUnknownNamespace.With("there is no namespace %q", name)
 	}
-	echo := func(_ context.Context, data json.RawMessage) (any, error) { return data, nil }
-	return command.Namespace{Handler: m.hs[name], Queries: map[string]command.Query{"test.echo": echo}}, nil
+	echo := m.echo
+	if echo == nil {
+		echo = func(_ context.Context, data json.RawMessage) (any, error) { return data, nil }
+	}
+	other := func(_ context.Context, data json.RawMessage) (any, error) { return "other", nil }
+	return command.Namespace{Handler: m.hs[name], Queries: map[string]command.Query{"test.echo": echo, "test.other": other}}, nil
+}
+
+func (m *memoryNamespaces) Known(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hs[name] != nil
 }
 
 func (m *memoryNamespaces) Create(ctx context.Context, name string) (command.Namespace, error) {
 	m.mu.Lock()
 	if m.hs[name] == nil {
 		m.js[name] = journal.NewMemory(name)
-		m.hs[name] = handlerOn(m.t, m.js[name])
+		m.hs[name] = handlerWith(m.t, m.js[name], m.prepare)
 	}
 	m.mu.Unlock()
 	return m.Get(ctx, name)
@@ -77,7 +90,7 @@ func serve(t *testing.T) (*nats.Conn, *memoryNamespaces) {
 	t.Helper()
 	nc := connect(t)
 	m := &memoryNamespaces{t: t, js: map[string]*journal.Memory{}, hs: map[string]*command.Handler{}}
-	s, err := command.Serve(nc, m, nil, "", slog.New(slog.DiscardHandler))
+	s, err := command.Serve(command.Config{NC: nc, Namespaces: m, Asked: []string{"test.echo", "cutover.show"}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +121,7 @@ func TestApiCreatesAndChangesANamespace(t *testing.T) {
 	if !o.OK || o.Seq != 1 {
 		t.Fatalf("create: %+v", o.Error)
 	}
-	o, _ = ask(t, nc, "unitgate.api.shop.unit.put", `{"data":{"id":"unbj","name":"北京单元"}}`)
+	o, _ = ask(t, nc, "unitgate.api.shop.unit.put", `{"actor":"me","data":{"id":"unbj","name":"北京单元"}}`)
 	if !o.OK || o.Seq != 2 {
 		t.Fatalf("put: %+v", o.Error)
 	}
@@ -125,30 +138,30 @@ func TestApiCreatesAndChangesANamespace(t *testing.T) {
 // that NATS services use.
 func TestApiRefusesBadRequests(t *testing.T) {
 	nc, m := serve(t)
-	if o, _ := ask(t, nc, "unitgate.api.shop.namespace.create", `{"data":{"unitTypes":[{"name":"unit_type","slots":100}]}}`); !o.OK {
+	if o, _ := ask(t, nc, "unitgate.api.shop.namespace.create", `{"actor":"me","data":{"unitTypes":[{"name":"unit_type","slots":100}]}}`); !o.OK {
 		t.Fatal(o.Error)
 	}
 	before := head(t, m.journal("shop"))
 	for _, c := range []struct{ subject, body, code, field string }{
 		{"shop.unit.put", `{`, "bad_command", ""},
 		{"shop.unit.put", `[]`, "bad_type", ""},
-		{"shop.unit.put", `{"data":{"id":"a"},"extra":1}`, "unknown_field", "extra"},
-		{"shop.unit.put", `{"id":"7","data":{"id":"a"}}`, "bad_id", "id"},
-		{"shop.unit.put", `{"data":{"id":"a","color":"red"}}`, "unknown_field", "color"},
-		{"shop.unit.put", `{"data":{"id":"a","id":"b"}}`, "duplicate_field", "id"},
-		{"shop.unit.put", `{"data":{"id":7}}`, "bad_type", "id"},
-		{"shop.unit.put", `{"data":{"id":null}}`, "bad_type", "id"},
-		{"shop.unit.put", `{"data":{}}`, "missing_field", "id"},
-		{"shop.unit.put", `{"data":{"id":"` + strings.Repeat("x", 64) + `"}}`, "bad_name", "id"},
+		{"shop.unit.put", `{"actor":"me","data":{"id":"a"},"extra":1}`, "unknown_field", "extra"},
+		{"shop.unit.put", `{"id":"7","actor":"me","data":{"id":"a"}}`, "bad_id", "id"},
+		{"shop.unit.put", `{"actor":"me","data":{"id":"a","color":"red"}}`, "unknown_field", "color"},
+		{"shop.unit.put", `{"actor":"me","data":{"id":"a","id":"b"}}`, "duplicate_field", "id"},
+		{"shop.unit.put", `{"actor":"me","data":{"id":7}}`, "bad_type", "id"},
+		{"shop.unit.put", `{"actor":"me","data":{"id":null}}`, "bad_type", "id"},
+		{"shop.unit.put", `{"actor":"me","data":{}}`, "missing_field", "id"},
+		{"shop.unit.put", `{"actor":"me","data":{"id":"` + strings.Repeat("x", 64) + `"}}`, "bad_name", "id"},
 		{"shop.unit.explode", `{}`, "bad_command", ""},
-		{"shop.wave.fence", `{"data":{"cutover":"c1","wave":0,"term":1}}`, "bad_command", ""},
-		{"shop.cutover.start", `{"data":{"cutover":"c1","checks":[]}}`, "unknown_field", "checks"},
-		{"shop.rules.init", `{"data":{"ranges":{"a":["0-98"]}}}`, "range_gap", "ranges"},
-		{"shop.rules.init", `{"data":{"ranges":{"a":["0-60"],"b":["60-99"]}}}`, "range_overlap", "ranges"},
-		{"shop.rules.init", `{"data":{"ranges":{"a":["9-5"]}}}`, "bad_range", "ranges.a[0]"},
-		{"shop.rules.init", `{"data":{"ranges":{"a":["0-99"]}}}`, "unknown_unit", "rules.unit_type"},
-		{"SHOP.unit.put", `{"data":{"id":"a"}}`, "bad_name", "namespace"},
-		{"other.unit.put", `{"data":{"id":"a"}}`, "unknown_namespace", ""},
+		{"shop.wave.fence", `{"actor":"me","data":{"cutover":"c1","wave":0,"term":1}}`, "bad_command", ""},
+		{"shop.cutover.start", `{"actor":"me","data":{"cutover":"c1","checks":[]}}`, "unknown_field", "checks"},
+		{"shop.rules.init", `{"actor":"me","data":{"ranges":{"a":["0-98"]}}}`, "range_gap", "ranges"},
+		{"shop.rules.init", `{"actor":"me","data":{"ranges":{"a":["0-60"],"b":["60-99"]}}}`, "range_overlap", "ranges"},
+		{"shop.rules.init", `{"actor":"me","data":{"ranges":{"a":["9-5"]}}}`, "bad_range", "ranges.a[0]"},
+		{"shop.rules.init", `{"actor":"me","data":{"ranges":{"a":["0-99"]}}}`, "unknown_unit", "rules.unit_type"},
+		{"SHOP.unit.put", `{"actor":"me","data":{"id":"a"}}`, "bad_name", "namespace"},
+		{"other.unit.put", `{"actor":"me","data":{"id":"a"}}`, "unknown_namespace", ""},
 		{"other.cutover.show", `{"data":{"cutover":"c1"}}`, "unknown_namespace", ""},
 	} {
 		o, header := ask(t, nc, "unitgate.api."+c.subject, c.body)
@@ -173,7 +186,7 @@ func TestApiRefusesBadRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, _ := ask(t, nc, "unitgate.api.big.config.apply", `{"data":`+string(big)+`}`); o.OK || o.Error.Code != "too_large" {
+	if o, _ := ask(t, nc, "unitgate.api.big.config.apply", `{"actor":"me","data":`+string(big)+`}`); o.OK || o.Error.Code != "too_large" {
 		t.Errorf("50,000 exact IDs: %+v", o.Error)
 	}
 	if n := head(t, m.journal("shop")); n != before {
@@ -188,7 +201,7 @@ func TestApiRefusesBadRequests(t *testing.T) {
 
 func TestClientSaysWhatIsWrong(t *testing.T) {
 	nc := connect(t)
-	_, err := command.NewClient(nc, "shop").Do(t.Context(), "unit", "put", command.Request{Data: events.Unit{ID: "a"}})
+	_, err := command.NewClient(nc, "shop").Do(t.Context(), "unit", "put", command.Request{Actor: "test", Data: events.Unit{ID: "a"}})
 	if e, ok := err.(*events.Error); !ok || e.Code != command.ErrNoController.Code {
 		t.Errorf("no controller: %v", err)
 	}
@@ -197,7 +210,7 @@ func TestClientSaysWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	_, err = command.NewClient(nc, "shop").Do(t.Context(), "unit", "put", command.Request{Data: events.Unit{ID: "a"}})
+	_, err = command.NewClient(nc, "shop").Do(t.Context(), "unit", "put", command.Request{Actor: "test", Data: events.Unit{ID: "a"}})
 	if e, ok := err.(*events.Error); !ok || e.Code != command.ErrNoAnswer.Code {
 		t.Errorf("no outcome: %v", err)
 	}

@@ -22,9 +22,14 @@ const (
 	restMax   = 15 * time.Second
 )
 
+// budgetWait is how long a large command keeps a hand while others are in progress; then it is put back.
+const budgetWait = time.Second
+
 // queued is one delivery of a durable command. Its poison is why it can not be a command at all, else nil.
 type queued struct {
 	call
+	cost      int    // of the budget
+	oversize  bool   // it was not read
 	seq       uint64 // in UNITGATE_CMD
 	delivered uint64 // 1 for the first time
 	poison    error
@@ -39,6 +44,9 @@ func (d *Durable) settle(ctx context.Context, q *queue, m *nats.Msg) {
 	defer cancel()
 	defer d.progress(m)()
 	c, err := q.read(m)
+	if c.oversize {
+		d.taker.meters.refused(durable, refusedSize)
+	}
 	if err != nil {
 		d.cfg.Log.Error("a durable command without an address is dropped", "subject", m.Subject, "err", err)
 		d.end(m, "+TERM")
@@ -78,6 +86,13 @@ func (d *Durable) decide(ctx context.Context, c queued) Outcome {
 		d.taker.meters.took("", events.Name{}, false, wayDurable, o)
 		return o
 	}
+	wait, cancel := context.WithTimeout(ctx, budgetWait)
+	defer cancel()
+	if err := d.cfg.Budget.take(wait, c.cost); err != nil {
+		d.taker.meters.refused(durable, refusedBusy)
+		return rejected(err)
+	}
+	defer d.cfg.Budget.give(c.cost)
 	return d.taker.take(ctx, c.call)
 }
 
@@ -125,11 +140,16 @@ func (q *queue) read(m *nats.Msg) (queued, error) {
 	if c.namespace = tokens[2]; !tokenForm.MatchString(c.namespace) { // the stream's subjects have at least three
 		return c, events.ErrBadName.With("namespace %q", c.namespace)
 	}
-	c.request, err = decodeRequest(m.Data)
-	if err != nil {
-		c.poison = err
-		_ = json.Unmarshal(m.Data, &c.request) // perhaps the id can be read: whoever waits for it is told
+	if len(tokens) == 5 {
+		c.entity, c.verb = tokens[3], tokens[4]
 	}
+	bound := routeOf(c.entity, c.verb, nil).bound
+	if c.poison = bound.CheckSize(c.entity, c.verb, len(m.Data)); c.poison != nil {
+		c.oversize, c.ID = true, idIn(m.Data) // so that whoever waits for it is told
+	} else if c.request, c.poison = decodeRequest(m.Data); c.poison != nil {
+		_ = json.Unmarshal(m.Data, &c.request) // likewise
+	}
+	c.cost = costOf(bound, m.Data)
 	if c.ID != "" && events.CheckUUID(c.ID) != nil {
 		c.poison, c.ID = events.CheckUUID(c.ID), ""
 	}
@@ -143,8 +163,19 @@ func (q *queue) read(m *nats.Msg) (queued, error) {
 		c.poison = events.ErrBadCommand.With("%q is no command: the subject is %s.<namespace>.<entity>.<verb>", m.Subject, QueuePrefix)
 		return c, nil
 	}
-	c.entity, c.verb, c.header, c.queued = tokens[3], tokens[4], m.Header, true
+	c.traceparent, c.queued = traceparent(m.Header), true
 	return c, nil
+}
+
+// firstID is where our clients and most others write the id.
+var firstID = regexp.MustCompile(`^\s*\{\s*"id"\s*:\s*"([0-9a-f-]{36})"`)
+
+// idIn is the id with which a message begins that is too large to be read; "" if it does not.
+func idIn(body []byte) string {
+	if m := firstID.FindSubmatch(body[:min(len(body), 128)]); m != nil {
+		return string(m[1])
+	}
+	return ""
 }
 
 // outcomeOf is an outcome that is stored, or its absence.

@@ -90,7 +90,7 @@ func TestRejectionStaysAfterALostAck(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := command.Request{ID: uuid.NewString(), Data: events.Cluster{ID: "ws", Unit: "unsh"}}
+		r := command.Request{ID: uuid.NewString(), Actor: "test", Data: events.Cluster{ID: "ws", Unit: "unsh"}}
 		ticket, err := cl.Publish(t.Context(), "cluster", "put", r, time.Hour)
 		if err != nil {
 			t.Fatal(err)
@@ -139,7 +139,7 @@ func redeliver(t *testing.T, js jetstream.JetStream, seq uint64) {
 		t.Fatal(err)
 	}
 	id := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
-	body := fmt.Sprintf(`{"id":%q,"data":{"id":"ws","unit":"unsh"}}`, id)
+	body := fmt.Sprintf(`{"id":%q,"actor":"me","data":{"id":"ws","unit":"unsh"}}`, id)
 	if ack, err := js.Publish(t.Context(), "unitgate.cmd.shop.cluster.put", []byte(body)); err != nil || ack.Sequence != seq {
 		t.Fatal(ack, err)
 	}
@@ -151,7 +151,7 @@ func TestCommandWithoutID(t *testing.T) {
 		js, cl := s.JetStream(), command.NewClient(s.Connect(), "shop")
 		c := control(t, s)
 		createShop(t, cl)
-		ack, err := js.Publish(t.Context(), "unitgate.cmd.shop.unit.put", []byte(`{"data":{"id":"u1"}}`))
+		ack, err := js.Publish(t.Context(), "unitgate.cmd.shop.unit.put", []byte(`{"actor":"me","data":{"id":"u1"}}`))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -176,7 +176,7 @@ func TestCommandWithoutID(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(20 * time.Second) // the controller notices and makes it
-		if ack, err = js.Publish(t.Context(), "unitgate.cmd.shop.unit.put", []byte(`{"data":{"id":"u2"}}`)); err != nil || ack.Sequence != 1 {
+		if ack, err = js.Publish(t.Context(), "unitgate.cmd.shop.unit.put", []byte(`{"actor":"me","data":{"id":"u2"}}`)); err != nil || ack.Sequence != 1 {
 			t.Fatal(ack, err)
 		}
 		time.Sleep(time.Second)
@@ -208,20 +208,20 @@ func TestPoison(t *testing.T) {
 			{"shop.unit.put", "\xff\xfe", "", "bad_command"},
 			{"shop.unit.put", `[]`, "", "bad_type"},
 			{"shop.unit.put", ``, "", "missing_field"},
-			{"shop.unit.put", `{"id":7,"data":{"id":"a"}}`, "", "bad_type"},
-			{"shop.unit.put", `{"id":"7","data":{"id":"a"}}`, "", "bad_id"},
-			{"shop.unit.put", `{"id":"` + strings.ToUpper(known) + `","data":{"id":"a"}}`, "", "bad_id"},
-			{"shop.unit.put", `{"id":"a.>","data":{"id":"a"}}`, "", "bad_id"},
-			{"shop.unit.put", `{"id":"` + known + `","extra":1,"data":{"id":"a"}}`, known, "unknown_field"},
-			{"shop.unit.put", `{"data":{"id":"a","color":"red"}}`, "", "unknown_field"},
+			{"shop.unit.put", `{"id":7,"actor":"me","data":{"id":"a"}}`, "", "bad_type"},
+			{"shop.unit.put", `{"id":"7","actor":"me","data":{"id":"a"}}`, "", "bad_id"},
+			{"shop.unit.put", `{"id":"` + strings.ToUpper(known) + `","actor":"me","data":{"id":"a"}}`, "", "bad_id"},
+			{"shop.unit.put", `{"id":"a.>","actor":"me","data":{"id":"a"}}`, "", "bad_id"},
+			{"shop.unit.put", `{"id":"` + known + `","extra":1,"actor":"me","data":{"id":"a"}}`, known, "unknown_field"},
+			{"shop.unit.put", `{"actor":"me","data":{"id":"a","color":"red"}}`, "", "unknown_field"},
 			{"shop.unit.explode", `{}`, "", "bad_command"},
-			{"shop.wave.fence", `{"data":{"cutover":"c1","wave":0,"term":1}}`, "", "bad_command"},
+			{"shop.wave.fence", `{"actor":"me","data":{"cutover":"c1","wave":0,"term":1}}`, "", "bad_command"},
 			{"shop.test.echo", `{"data":{}}`, "", "bad_command"},
-			{"shop.unit", `{"data":{"id":"a"}}`, "", "bad_command"},
-			{"shop", `{"data":{"id":"a"}}`, "", "bad_command"},
-			{"shop.unit.put.more", `{"data":{"id":"a"}}`, "", "bad_command"},
-			{"SHOP.unit.put", `{"data":{"id":"a"}}`, "", "bad_name"},
-			{"other.unit.put", `{"data":{"id":"a"}}`, "", "unknown_namespace"},
+			{"shop.unit", `{"actor":"me","data":{"id":"a"}}`, "", "bad_command"},
+			{"shop", `{"actor":"me","data":{"id":"a"}}`, "", "bad_command"},
+			{"shop.unit.put.more", `{"actor":"me","data":{"id":"a"}}`, "", "bad_command"},
+			{"SHOP.unit.put", `{"actor":"me","data":{"id":"a"}}`, "", "bad_name"},
+			{"other.unit.put", `{"actor":"me","data":{"id":"a"}}`, "", "unknown_namespace"},
 		} {
 			ack, err := js.Publish(t.Context(), "unitgate.cmd."+c.subject, []byte(c.body))
 			if err != nil {
@@ -273,7 +273,7 @@ func TestForgedHeaders(t *testing.T) {
 			{"Nats-Msg-Id": {"same"}}, {"Nats-Pin-Id": {"x"}}, {"Traceparent": {"x"}, "traceparent": {"no trace"}},
 		} {
 			r := putUnit(fmt.Sprintf("f%d", i))
-			body := []byte(fmt.Sprintf(`{"id":%q,"data":{"id":"f%d"}}`, r.ID, i))
+			body := []byte(fmt.Sprintf(`{"id":%q,"actor":"me","data":{"id":"f%d"}}`, r.ID, i))
 			m := &nats.Msg{Subject: "unitgate.cmd.shop.unit.put", Header: h, Data: body}
 			if _, err := js.PublishMsg(t.Context(), m); err != nil {
 				continue // refused at the door

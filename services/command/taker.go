@@ -21,8 +21,10 @@ type Namespace struct {
 	Queries map[string]Query // by "entity.verb"
 }
 
-// Namespaces finds and makes namespaces. Get's error is events.ErrUnknownNamespace where there is none.
+// Namespaces finds and makes namespaces. Get's error is events.ErrUnknownNamespace where there is none. Known asks nobody: it
+// is whether this process serves the namespace already.
 type Namespaces interface {
+	Known(name string) bool
 	Get(ctx context.Context, name string) (Namespace, error)
 	Create(ctx context.Context, name string) (Namespace, error)
 }
@@ -54,10 +56,25 @@ type call struct {
 	namespace, entity, verb string
 	request
 	way
-	header nats.Header // of the message
-	signer string      // verified, see events.Envelope
-	about  *aboutEdge  // which the subject names; nil: it names none
-	queued bool        // it came durably: nobody waits, so questions make no sense
+	traceparent string      // of the message, or a fresh one
+	signed      nats.Header // the headers of a signature, of what edges say; nothing else of a message's headers is kept
+	signer      string      // verified, see events.Envelope
+	about       *aboutEdge  // which the subject names; nil: it names none
+	queued      bool        // it came durably: nobody waits, so questions make no sense
+}
+
+// headers takes over what is wanted of a message's, which may be a megabyte of them.
+func (c *call) headers(h nats.Header, signed bool) {
+	c.traceparent = traceparent(h)
+	if !signed {
+		return
+	}
+	c.signed = nats.Header{}
+	for _, name := range []string{events.HeaderKey, events.HeaderSignature, events.HeaderExpires} {
+		if v, ok := h[name]; ok {
+			c.signed[name] = v
+		}
+	}
 }
 
 // prefix is where the subjects of the call's kind begin.
@@ -120,6 +137,11 @@ func (t taker) answer(ctx context.Context, c call, ns Namespace, err error) Outc
 		}
 		return query(ctx, q, c.Data)
 	}
+	if c.ID != "" { // before the data is looked at, which may be large
+		if err := events.CheckUUID(c.ID); err != nil {
+			return rejected(err)
+		}
+	}
 	cmd, cerr := events.DecodeCommand(c.entity, c.verb, c.Data)
 	if err != nil && errors.Is(cerr, events.ErrBadCommand) {
 		return rejected(err) // a query, or nothing that could create the namespace
@@ -127,7 +149,7 @@ func (t taker) answer(ctx context.Context, c call, ns Namespace, err error) Outc
 	if cerr != nil {
 		return t.refuse(ctx, c, cerr)
 	}
-	env := events.Envelope{ID: c.ID, Actor: c.Actor, Reason: c.Reason, Traceparent: traceparent(c.header), Command: cmd, Signer: c.signer, Signatures: t.signatures}
+	env := events.Envelope{ID: c.ID, Actor: c.Actor, Reason: c.Reason, Traceparent: c.traceparent, Command: cmd, Signer: c.signer, Signatures: t.signatures}
 	if c.about != nil && err == nil {
 		if err := c.about.check(cmd, ns.Handler.projector.State()); err != nil {
 			return rejected(err)
@@ -168,12 +190,18 @@ func (t taker) create(ctx context.Context, c call, env events.Envelope) Outcome 
 	}
 	e, err := events.Decide(events.NewState(), c.namespace, trial, time.Time{})
 	if err == nil {
+		err = events.CheckActor(env.Actor, env.Command)
+	}
+	if err == nil {
 		_, err = events.NewRecord(events.NewState(), trial, e, time.Time{}) // it may be too large
 	}
 	if err != nil {
 		return rejected(err)
 	}
 	ns, err := t.namespaces.Create(ctx, c.namespace)
+	if errors.Is(err, events.ErrTooLarge) {
+		return rejected(err)
+	}
 	if err != nil {
 		return rejected(ErrUnavailable.With("the journal of %q cannot be made: %v", c.namespace, err))
 	}

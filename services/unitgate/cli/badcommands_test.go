@@ -68,7 +68,7 @@ func badConfigCommands() []badCommand {
 		{"unit.put", `{"id":"a","name":"\u0000"}`, refusal{code: "bad_value", field: "name", text: "control characters"}},
 		{"unit.put", `{"id":"a","center":1}`, refusal{code: "bad_type", field: "center", text: "true or false"}},
 		{"unit.put", `{"id":"a","center":true}`, refusal{code: "center", field: "units[center].center", text: "center"}},
-		{"unit.put", `{"id":"a","name":` + strings.Repeat("[", 20_000) + strings.Repeat("]", 20_000) + `}`, refusal{code: "bad_command", field: "data", text: "exceeded max depth"}},
+		{"unit.put", `{"id":"a","name":` + strings.Repeat("[", 2_000) + strings.Repeat("]", 2_000) + `}`, refusal{code: "bad_command", field: "data", text: "nested deeper than"}},
 		{"cluster.put", `{"id":"ws"}`, refusal{code: "missing_field", field: "unit", text: "belongs to a unit"}},
 		{"cluster.put", `{"id":"ws","unit":"mars"}`, refusal{code: "unknown_unit", field: "clusters[ws].unit", text: "mars"}},
 		{"cluster.put", `{"id":"ws","unit":"center","protocol":"mqtt"}`, refusal{code: "unsupported", field: "protocol", text: "only websocket"}},
@@ -219,7 +219,7 @@ func badCutoverCommands() []badCommand {
 	// What the control plane alone may say, and what nobody says.
 	for _, name := range []string{
 		"driver.takeoffice", "wave.fence", "wave.commit", "wave.judge", "cutover.complete", "cutover.fail", "cutover.hook", "cutover.report",
-		"ownership.establish", "command.refuse", "unit.explode", "cutover.started", "nothing.at-all",
+		"ownership.establish", "command.refuse", "unit.explode", "config.applied",
 	} {
 		out = append(out, badCommand{name, `{}`, refusal{code: "bad_command", text: "there is no command " + name}})
 	}
@@ -245,6 +245,10 @@ func badEnvelopes() []badCommand {
 		form(`{"reason":"a\nb","data":{"id":"a"}}`, "reason", "bad_value", "control characters"),
 		form("{\"reason\":\"\xff\",\"data\":{\"id\":\"a\"}}", "", "bad_command", "no UTF-8"),
 		form("{\"data\":{\"id\":\"a\x00\"}}", "data", "bad_command", "not JSON"),
+		form(`{"data":{"id":"a"}}`, "actor", "missing_field", `put "actor":"NAME" beside "data"`),
+		form(`{"actor":"driver","data":{"id":"a"}}`, "actor", "not_allowed", "a name of your own"),
+		form(`{"actor":"a\u202eb","data":{"id":"a"}}`, "actor", "bad_value", "U+202E"),
+		form(`{"reason":"a\u2028b","data":{"id":"a"}}`, "reason", "bad_value", "U+2028"),
 		{"DEMO.unit.put", `{"data":{"id":"a"}}`, refusal{code: "bad_name", field: "namespace", text: "a-z"}},
 		{"nobody.unit.put", `{"data":{"id":"a"}}`, refusal{code: "unknown_namespace", text: "nobody"}},
 		{"nobody.cutover.show", `{"data":{"cutover":"c1"}}`, refusal{code: "unknown_namespace", text: "nobody"}},

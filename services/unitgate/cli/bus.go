@@ -247,14 +247,17 @@ func (b *bus) ask(ctx context.Context, namespace, entity, verb string, data, int
 	return nil
 }
 
-// actor is who gives a command: user@host.
+// actor is who gives a command: user@host. A container may have a user that no file names.
 func actor() string {
 	name := os.Getenv("USER")
 	if u, err := user.Current(); name == "" && err == nil {
 		name = u.Username
 	}
+	if name == "" {
+		name = fmt.Sprintf("uid%d", os.Getuid())
+	}
 	host, err := os.Hostname()
-	if err != nil || name == "" {
+	if err != nil {
 		return name
 	}
 	return name + "@" + host

@@ -52,7 +52,11 @@ func (s *servers) runControl(ctx context.Context) error {
 		return err
 	}
 	defer stop()
-	if c.nc, err = s.connectForGood(c.log); err != nil {
+	said, err := newComplaints(c.log, tel.MeterProvider())
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	if c.nc, err = s.connectForGood("main", said); err != nil {
 		return err
 	}
 	defer c.nc.Close()
@@ -61,7 +65,11 @@ func (s *servers) runControl(ctx context.Context) error {
 		return err
 	}
 	defer a.Close()
-	running := c.start(ctx, control.Config{NC: c.nc, Replicas: s.replicas, DNS: providers, Hooks: hooks, Dials: dials, Signatures: s.demands(), Log: c.log, Tracing: tel.TracerProvider(), Meters: tel.MeterProvider()})
+	dial := func(name string) (*nats.Conn, error) { return s.connectForGood(name, said) }
+	running := c.start(ctx, control.Config{
+		NC: c.nc, Dial: dial, Replicas: s.replicas, DNS: providers, Hooks: hooks, Dials: dials, Signatures: s.demands(),
+		Log: c.log, Tracing: tel.TracerProvider(), Meters: tel.MeterProvider(),
+	})
 	if running == nil {
 		return nil
 	}
@@ -76,17 +84,11 @@ func (s *servers) runControl(ctx context.Context) error {
 }
 
 // connectForGood connects, and goes on trying for ever.
-func (s *servers) connectForGood(log *slog.Logger) (*nats.Conn, error) {
+func (s *servers) connectForGood(name string, said *complaints) (*nats.Conn, error) {
 	nc, err := nats.Connect(s.server, append(s.natsAuth(),
-		nats.Name("unitgate-control"), nats.Timeout(connectWait), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond),
+		nats.Name("unitgate-control "+name), nats.Timeout(connectWait), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond),
 		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsPending),
-		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
-			if !nc.IsClosed() {
-				log.Warn("NATS is out of reach", "err", err)
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("NATS is back", "url", redact(nc.ConnectedUrl())) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warn("NATS", "err", err) }))...)
+		nats.DisconnectErrHandler(said.away(name)), nats.ReconnectHandler(said.back(name)), nats.ErrorHandler(said.on(name)))...)
 	if err != nil {
 		return nil, errNoNATS.With("cannot use %s: %s", redact(s.server), because(err))
 	}

@@ -83,7 +83,7 @@ func TestSetUpByCommandsAndByApply(t *testing.T) {
 		} else {
 			s.must("queue", step.name, step.data, "--wait", "-n", "by-cli")
 		}
-		reply, err := nc.Request("unitgate.api.by-nats."+step.name, []byte(`{"data":`+step.data+`}`), time.Minute)
+		reply, err := nc.Request("unitgate.api.by-nats."+step.name, []byte(`{"actor":"me","data":`+step.data+`}`), time.Minute)
 		if err != nil || !strings.HasPrefix(string(reply.Data), `{"ok":true,"seq":`) {
 			t.Fatalf("%s: %v, %+v", step.name, err, reply)
 		}

@@ -28,12 +28,23 @@ import (
 	"github.com/unitgate/unitgate/services/projector"
 )
 
-// discoverEvery is how often the streams are listed for namespaces that another process made.
-const discoverEvery = 5 * time.Second
+const (
+	// discoverEvery is how often the streams are listed for namespaces that another process made.
+	discoverEvery = 5 * time.Second
+	flushWait     = time.Second // for the last answers to go out
+
+	// maxNamespaces bounds what namespace.create and config.apply may make: each namespace is a stream, an office and some
+	// goroutines here for good.
+	maxNamespaces = 1000
+)
 
 // Config is what a control plane needs.
 type Config struct {
-	NC       *nats.Conn
+	NC *nats.Conn
+	// Dial makes further connections like NC, one for each role that asks something of the api: a server cuts off whoever
+	// does not read fast enough, and whoever floods one of them shall not take the journal and the office from us, nor the
+	// others' commands. Close closes them. nil: all goes over NC.
+	Dial     func(name string) (*nats.Conn, error)
 	Replicas int // of journals and buckets; 0: three on a cluster of at least three servers, else one
 	Log      *slog.Logger
 	Hooks    *cutover.HookCaller  // nil: hooks cannot be called, and fail
@@ -59,6 +70,7 @@ type Control struct {
 	service *command.Service
 	meters  *meters
 	durable *command.Durable
+	dialled []*nats.Conn
 
 	mu         sync.Mutex
 	namespaces map[string]*namespace
@@ -92,20 +104,55 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 		c.stop()
 		return nil, errors.Join(err, c.meters.end())
 	}
-	if c.service, err = command.Serve(cfg.NC, c, c.meters.commands, cfg.Signatures, cfg.Log); err != nil {
+	if err := c.serve(ctx); err != nil {
 		c.stop()
 		c.running.Wait()
-		return nil, errors.Join(err, c.meters.end())
-	}
-	c.durable, err = command.ServeDurable(ctx, command.DurableConfig{JS: js, Namespaces: c, Replicas: cfg.Replicas, Log: cfg.Log, Meters: c.meters.commands, Signatures: cfg.Signatures})
-	if err != nil {
-		err = errors.Join(err, c.service.Close(ctx))
-		c.stop()
-		c.running.Wait()
+		c.hangUp()
 		return nil, errors.Join(err, c.meters.end())
 	}
 	c.running.Go(c.keepDiscovering)
 	return c, nil
+}
+
+// serve offers the api, and takes durable commands.
+func (c *Control) serve(ctx context.Context) (err error) {
+	api := command.Config{Namespaces: c, Asked: asked(), Budget: command.NewBudget(), Signatures: c.cfg.Signatures, Meters: c.meters.commands, Log: c.cfg.Log}
+	for name, nc := range map[string]**nats.Conn{"commands": &api.NC, "edges": &api.Edges, "questions": &api.Questions} {
+		if *nc, err = c.dial(name); err != nil {
+			return fmt.Errorf("connect for %s: %w", name, err)
+		}
+	}
+	if c.service, err = command.Serve(api); err != nil {
+		return err
+	}
+	c.durable, err = command.ServeDurable(ctx, command.DurableConfig{
+		JS: c.js, Namespaces: c, Replicas: c.cfg.Replicas, Log: c.cfg.Log, Meters: c.meters.commands, Budget: api.Budget, Signatures: c.cfg.Signatures,
+	})
+	if err != nil {
+		return errors.Join(err, c.service.Close(ctx))
+	}
+	return nil
+}
+
+func (c *Control) dial(name string) (*nats.Conn, error) {
+	if c.cfg.Dial == nil {
+		return c.cfg.NC, nil
+	}
+	nc, err := c.cfg.Dial(name)
+	if err == nil {
+		c.dialled = append(c.dialled, nc)
+	}
+	return nc, err
+}
+
+// hangUp closes the connections that dial made, once what was written to them is out.
+func (c *Control) hangUp() {
+	for _, nc := range c.dialled {
+		if nc.IsConnected() {
+			_ = nc.FlushTimeout(flushWait) // answers that get lost are asked for again
+		}
+		nc.Close()
+	}
 }
 
 // Close stops taking commands, lets those under way end until ctx ends, and stops everything else.
@@ -118,6 +165,7 @@ func (c *Control) Close(ctx context.Context) error {
 	err = errors.Join(err, durable)
 	c.stop()
 	c.running.Wait()
+	c.hangUp()
 	return errors.Join(err, c.meters.end())
 }
 
@@ -169,8 +217,19 @@ func (c *Control) Get(ctx context.Context, name string) (command.Namespace, erro
 	return n.api(), nil
 }
 
+// Known is command.Namespaces.
+func (c *Control) Known(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, ok := c.namespaces[name]
+	return ok
+}
+
 // Create is command.Namespaces.
 func (c *Control) Create(ctx context.Context, name string) (command.Namespace, error) {
+	if n := len(c.all()); n >= maxNamespaces {
+		return command.Namespace{}, events.ErrTooLarge.With("there are %d namespaces, as many as one control plane serves: run another one on a NATS account of its own", n)
+	}
 	if _, err := journal.Create(ctx, c.js, name, journal.Options{Replicas: c.cfg.Replicas}); err != nil {
 		return command.Namespace{}, err
 	}

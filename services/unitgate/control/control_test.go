@@ -54,7 +54,7 @@ func shut(t *testing.T, c *control.Control) {
 
 func do(t *testing.T, nc *nats.Conn, entity, verb string, data any) command.Outcome {
 	t.Helper()
-	o, err := command.NewClient(nc, "shop").Do(t.Context(), entity, verb, command.Request{Data: data})
+	o, err := command.NewClient(nc, "shop").Do(t.Context(), entity, verb, command.Request{Actor: "test", Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func TestNamespaceOutlivesItsControlPlane(t *testing.T) {
 	until(t, "the first one leads", func() bool { return leading(first) })
 	term := first.State("shop").Office.Term
 	shut(t, first)
-	if _, err := command.NewClient(nc, "shop").Do(t.Context(), "unit", "put", command.Request{Data: events.Unit{ID: "x"}}); err == nil {
+	if _, err := command.NewClient(nc, "shop").Do(t.Context(), "unit", "put", command.Request{Actor: "test", Data: events.Unit{ID: "x"}}); err == nil {
 		t.Error("a command was taken with nobody there")
 	}
 

@@ -18,11 +18,11 @@ func TestDurableCommandsAreHandedOver(t *testing.T) {
 	cl := command.NewClient(nc, "shop")
 	shut(t, start(t, nc)) // makes the queue
 
-	create, err := cl.Publish(t.Context(), "namespace", "create", command.Request{Data: events.CreateNamespace{UnitTypes: []events.UnitType{{Name: "unit_type", Slots: 100}}}}, time.Hour)
+	create, err := cl.Publish(t.Context(), "namespace", "create", command.Request{Actor: "test", Data: events.CreateNamespace{UnitTypes: []events.UnitType{{Name: "unit_type", Slots: 100}}}}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := cl.Do(t.Context(), "unit", "put", command.Request{Data: events.Unit{ID: "x"}}); err == nil {
+	if _, err := cl.Do(t.Context(), "unit", "put", command.Request{Actor: "test", Data: events.Unit{ID: "x"}}); err == nil {
 		t.Error("the api answered with nobody there")
 	}
 	first := start(t, nc)
@@ -37,7 +37,7 @@ func TestDurableCommandsAreHandedOver(t *testing.T) {
 	ids := make([]string, n)
 	for i := range ids {
 		ids[i] = uuid.NewString()
-		if _, err := cl.Publish(t.Context(), "unit", "put", command.Request{ID: ids[i], Data: events.Unit{ID: fmt.Sprintf("u%d", i)}}, time.Hour); err != nil {
+		if _, err := cl.Publish(t.Context(), "unit", "put", command.Request{ID: ids[i], Actor: "test", Data: events.Unit{ID: fmt.Sprintf("u%d", i)}}, time.Hour); err != nil {
 			t.Fatal(err)
 		}
 		if i == n/3 {

@@ -58,6 +58,9 @@ func newNamespace(c *Control, j journal.Journal) *namespace {
 	return n
 }
 
+// asked are the questions that every namespace answers.
+func asked() []string { return []string{"cutover.show", "dns.show"} }
+
 // catchUp lets a question that follows a command see what the command did, whichever process took it. Where the
 // journal cannot be asked, the answer comes from the last known state: an operator needs one most of all then.
 func (n *namespace) catchUp(ctx context.Context) {

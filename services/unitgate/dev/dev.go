@@ -150,7 +150,7 @@ func (d *Dev) openData(context.Context) (err error) {
 }
 
 func (d *Dev) connect(context.Context) (err error) {
-	if d.nc, err = nats.Connect(d.server.ClientURL(), nats.Name("unitgate-dev"), nats.MaxReconnects(-1)); err != nil {
+	if d.nc, err = d.dial("main"); err != nil {
 		return fmt.Errorf("connect to the embedded NATS server: %w", err)
 	}
 	d.atEnd(func(context.Context) error { d.nc.Close(); return nil })
@@ -158,6 +158,10 @@ func (d *Dev) connect(context.Context) (err error) {
 		return fmt.Errorf("jetstream: %w", err)
 	}
 	return nil
+}
+
+func (d *Dev) dial(name string) (*nats.Conn, error) {
+	return nats.Connect(d.server.ClientURL(), nats.Name("unitgate-dev "+name), nats.MaxReconnects(-1))
 }
 
 // trace starts the telemetry of one part, as if it were a process of its own.
@@ -178,7 +182,7 @@ func (d *Dev) startControl(ctx context.Context) error {
 		return err
 	}
 	if d.control, err = control.Start(ctx, control.Config{
-		NC: d.nc, Replicas: 1, Log: d.o.Log, Key: d.key, Hooks: d.o.Hooks, Dials: d.o.Dials, Tracing: t.TracerProvider(),
+		NC: d.nc, Dial: d.dial, Replicas: 1, Log: d.o.Log, Key: d.key, Hooks: d.o.Hooks, Dials: d.o.Dials, Tracing: t.TracerProvider(),
 	}); err != nil {
 		return fmt.Errorf("control plane: %w", err)
 	}

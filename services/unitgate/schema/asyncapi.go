@@ -156,7 +156,7 @@ func (a *async) command(e events.Entry) {
 	if e.Bound.Unpacked > 0 {
 		data = orPacked(data)
 	}
-	a.put(message{given, fmt.Sprintf("%s At most %d bytes.", summary, e.Bound.Wire), commandHeaders(), a.envelope(data)}, api, cmd)
+	a.put(message{given, fmt.Sprintf("%s At most %d bytes.", summary, e.Bound.Wire), commandHeaders(), a.envelope(data, "actor")}, api, cmd)
 	outcome := a.outcome(orPacked(a.said.of(command.Answer(e.Event))))
 	a.put(message{"reply." + name, "What became of " + name + ".", replyHeaders(), outcome}, "reply")
 	a.put(message{said, "What became of " + name + ", left with its id.", &schema{Type: "object"}, a.settled(e, outcome)}, "outcome")

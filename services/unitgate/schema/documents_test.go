@@ -116,7 +116,7 @@ func TestAsyncAPIKnowsThePackedForm(t *testing.T) {
 		t.Fatal(err)
 	}
 	for message, payload := range map[string]string{
-		"command.config.apply": `{"data":` + packed + `}`,
+		"command.config.apply": `{"actor":"me","data":` + packed + `}`,
 		"reply.config.apply":   `{"ok":true,"seq":1,"data":` + packed + `}`,
 		"outcome.config.apply": `{"id":"00000000-0000-4000-8000-000000000000","queued":1,"ok":true,"seq":1,"data":` + packed + `}`,
 		"event.config.applied": packed,

@@ -19,11 +19,11 @@ func say(s *schema, text string) *schema {
 	return s
 }
 
-// envelope stands around the data of a command or a query.
-func (a *async) envelope(data *schema) *schema {
-	return &schema{Type: "object", AdditionalProperties: false, Properties: properties{
+// envelope stands around the data of a command or a query, which needs no actor.
+func (a *async) envelope(data *schema, required ...string) *schema {
+	return &schema{Type: "object", AdditionalProperties: false, Required: required, Properties: properties{
 		{"id", say(text(uuidForm), "With entity and verb the identity under which the command takes effect once; a fresh one if left out.")},
-		{"actor", say(long(&schema{Type: "string"}, 256), "Who gives it, as they say.")},
+		{"actor", say(long(&schema{Type: "string"}, 256), "Who gives it, as they say: a person or a program. A command needs one; driver and edge/ID are the system's own.")},
 		{"reason", say(long(&schema{Type: "string"}, 256), "Why; goes into the journal.")},
 		{"data", data},
 	}}
