@@ -69,8 +69,16 @@ type walk struct {
 // ok sends a command that must be accepted, and returns its answer.
 func (w *walk) ok(name, data string) json.RawMessage {
 	w.t.Helper()
+	actor := "walk"
+	if name == "edge.join" || name == "edge.leave" { // which the edge itself says
+		var edge struct{ ID string }
+		if err := json.Unmarshal([]byte(data), &edge); err != nil {
+			w.t.Fatal(err)
+		}
+		actor = events.EdgeActor(edge.ID)
+	}
 	m := nats.NewMsg("unitgate.api.async." + name)
-	m.Data = []byte(`{"actor":"walk","reason":"to be seen","data":` + data + `}`)
+	m.Data = []byte(`{"actor":"` + actor + `","reason":"to be seen","data":` + data + `}`)
 	m.Header.Set("traceparent", command.NewTraceparent())
 	reply, err := w.nc.RequestMsg(m, time.Minute)
 	if err != nil {
