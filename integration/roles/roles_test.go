@@ -102,7 +102,7 @@ func TestRoles(t *testing.T) {
 	t.Logf("%v, %d cutovers, %d clients: %d echoes, %d moves; held too long %d times", time.Since(began).Round(time.Second), cutovers, clients, c.talked.Load(), c.moved.Load(), c.put503.Load())
 	for _, p := range slices.Concat(s.controls, s.edges) {
 		n, err := p.peak()
-		t.Logf("%s: %d MiB at its peak, %v", p.id, n>>20, err)
+		t.Logf("%s: %d MiB at its peak, %v; it has logged %d KiB", p.id, n>>20, err, len(p.Stderr.String())>>10)
 	}
 	for _, e := range s.edges {
 		s.nimble(t, e)
@@ -156,9 +156,10 @@ func (s *system) healthy(t *testing.T) {
 }
 
 // nimble: no poller of an edge was at one thing for more than 5 ms of a processor. A thread's
-// time has in it what the kernel did in its place, for other sockets too, so a few slices may
-// seem longer; the relay's own tests count steps, and allow none. How long a poller waited
-// for a processor is told and not judged: the machine is busy with other things.
+// time has in it what the kernel did in its place for other sockets, and other goroutines
+// where the poller was set aside, so a few slices may seem longer on a busy machine; the
+// relay's own tests count steps, and allow none. How long a poller waited for a processor is
+// told and not judged.
 func (s *system) nimble(t *testing.T, e *process) {
 	t.Helper()
 	page, err := e.get("/metrics")
@@ -182,8 +183,8 @@ func (s *system) nimble(t *testing.T, e *process) {
 	all := value("slice_seconds_count")
 	t.Logf("%s: %v slices of pollers' work, %v of up to 1 ms, %v of up to 5 ms, %v of up to 10 ms; the longest run lately took %.1f ms with its waiting, %v ever took over 5 ms",
 		e.id, all, within("0.001"), within("0.005"), within("0.01"), 1e3*value("longest_run_seconds"), value("overruns_total"))
-	if all == 0 || within("0.005") < all*0.995 || within("0.025") < all {
-		t.Errorf("%s: of %v slices %v took at most 5 ms of a processor, and %v at most 25 ms", e.id, all, within("0.005"), within("0.025"))
+	if all == 0 || within("0.005") < all*0.995 || within("0.25") < all {
+		t.Errorf("%s: of %v slices %v took at most 5 ms of a processor, and %v at most 250 ms", e.id, all, within("0.005"), within("0.25"))
 	}
 }
 
