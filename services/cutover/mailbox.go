@@ -59,7 +59,9 @@ const (
 )
 
 func newMailbox(known func(unit, edge string) bool, clock func() time.Duration) *mailbox {
-	return &mailbox{known: known, clock: clock, boxes: map[boxKey]*box{}, more: make(chan struct{}, 1), dropped: map[string]uint64{}}
+	return &mailbox{known: known, clock: clock, boxes: map[boxKey]*box{}, more: make(chan struct{}, 1), dropped: map[string]uint64{
+		droppedUnknown: 0, droppedLarge: 0, droppedReplaced: 0, droppedForm: 0, droppedUnsigned: 0,
+	}}
 }
 
 // put takes a message of "unitgate.edge.<namespace>.<unit>.<edge>.<kind>". It costs little,

@@ -174,6 +174,9 @@ func (m *Manager) Reports() map[string]Report {
 	return out
 }
 
+// Unheard counts the messages of edges that this process has not read, by why.
+func (m *Manager) Unheard() map[string]uint64 { return m.mail.counts() }
+
 // Run drives until ctx ends (nil), then gives the office back. It returns an error if the reports cannot be subscribed to,
 // or when the state does not follow the journal any more; an unreachable bus is waited for. Call it once.
 func (m *Manager) Run(ctx context.Context) error {

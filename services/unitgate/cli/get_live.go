@@ -24,6 +24,7 @@ type edgeView struct {
 	Live      bool    `json:"live"`      // it answers
 	Sessions  int     `json:"sessions"`
 	Lease     string  `json:"lease"`           // seconds for which it may serve; "0": it may not; "": it needs no lease, or does not answer
+	Signed    bool    `json:"signed"`          // what it says counts under its signature only
 	Error     string  `json:"error,omitempty"` // why it does not answer, or does not follow the journal any more
 }
 
@@ -37,7 +38,7 @@ func (g *get) members(s *events.State) error {
 func (g *get) edges(ctx context.Context, b *bus, s *events.State) error {
 	var list []edgeView
 	for _, a := range cutover.NewFleet(b.nc, s.Namespace).Status(ctx, s.LiveEdges()) {
-		v := edgeView{ID: a.Edge.ID, Unit: a.Edge.Unit, Cluster: a.Edge.Cluster, Address: a.Edge.Address, Head: s.Seq}
+		v := edgeView{ID: a.Edge.ID, Unit: a.Edge.Unit, Cluster: a.Edge.Cluster, Address: a.Edge.Address, Head: s.Seq, Signed: a.Edge.Signs()}
 		if a.Err != nil {
 			v.Error = a.Err.Error()
 		} else {

@@ -35,6 +35,7 @@ type meters struct {
 	applied, head, staleness, rules            metric.Float64Observable
 	following, office, term                    metric.Float64Observable
 	edges, silent, byState, fenced, runningFor metric.Float64Observable
+	unsigned, unheard                          metric.Float64Observable
 }
 
 // measure registers what c shows.
@@ -57,6 +58,8 @@ func (c *Control) measure() (*meters, error) {
 	m.term = m.gauge("driver.term", "", "Term of the office, as the journal says.")
 	m.edges = m.gauge("control.edges", "{edge}", "Edges that have joined and neither left nor retired.")
 	m.silent = m.gauge("control.edges_silent", "{edge}", "Of these, those of which this process has had no report for 10 s.")
+	m.unsigned = m.gauge("control.edges_unsigned", "{edge}", "Of the edges that have joined, those whose state directory is of a version before signatures: what they say counts unsigned, unless --edge-signatures=required.")
+	m.unheard = m.counter("control.edge_messages_unheard", "{message}", "Reports and lease requests that this process has not read, by why: replaced (a newer one of the edge came first), unknown_edge, too_large, bad_form, bad_signature.")
 	m.byState = m.gauge("control.cutovers", "{cutover}", "Cutovers that the state keeps, by their state.")
 	m.fenced = m.gauge("control.cutover_fenced", "s", "How long the wave that is fenced now has been; 0 if none is.")
 	m.runningFor = m.gauge("control.cutover_running", "s", "How long ago the running cutover that began first was started; 0 if none runs.")
@@ -86,6 +89,13 @@ func (m *meters) gauge(name, unit, help string) metric.Float64Observable {
 	return g
 }
 
+func (m *meters) counter(name, unit, help string) metric.Float64Observable {
+	c, err := m.meter.Float64ObservableCounter("unitgate."+name, metric.WithUnit(unit), metric.WithDescription(help))
+	m.err = errors.Join(m.err, err)
+	m.all = append(m.all, c)
+	return c
+}
+
 func (m *meters) observe(o metric.Observer, n *namespace) {
 	name := attribute.String("namespace", n.projector.Journal().Namespace())
 	at := with(name)
@@ -103,15 +113,22 @@ func (m *meters) observe(o metric.Observer, n *namespace) {
 	now := time.Now()
 	m.observeEdges(o, s, n.manager.Reports(), now, at)
 	m.observeCutovers(o, s, now, name)
+	for why, count := range n.manager.Unheard() {
+		o.ObserveFloat64(m.unheard, float64(count), with(name, attribute.String("reason", why)))
+	}
 }
 
 func (m *meters) observeEdges(o metric.Observer, s *events.State, reports map[string]cutover.Report, now time.Time, at metric.MeasurementOption) {
-	live, silent := s.LiveEdges(), 0
+	live, silent, unsigned := s.LiveEdges(), 0, 0
 	for _, e := range live {
 		if r, ok := reports[e.ID]; !ok || now.Sub(r.HeardAt) > silentAfter {
 			silent++
 		}
+		if !e.Signs() {
+			unsigned++
+		}
 	}
+	o.ObserveFloat64(m.unsigned, float64(unsigned), at)
 	o.ObserveFloat64(m.edges, float64(len(live)), at)
 	o.ObserveFloat64(m.silent, float64(silent), at)
 }
