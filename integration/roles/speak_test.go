@@ -138,8 +138,13 @@ func (m *mouth) besiege(ctx context.Context, seed uint64) {
 	}
 }
 
-// worthwhile: the control plane or an edge has to look at it, and the bus alone does not.
+// worthwhile: the control plane or an edge has to look at it, and the bus alone does not. The
+// common user of a unit may say everything in the name of its edges, and so may fill their
+// places: where that matters each edge has a user of its own.
 func (s *speaker) worthwhile(m message) bool {
+	if s.role.account == "EDGES" && s.role.edge == "" && strings.HasPrefix(m.subject, "unitgate.edge."+namespace+"."+s.role.unit+"."+s.role.unit+"-") {
+		return false
+	}
 	return len(m.body) <= siegeBytes && m.header.Get("X-Large") == "" && strings.HasPrefix(m.subject, "unitgate.")
 }
 
