@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -32,7 +33,15 @@ type Front struct {
 func (f Front) Try(ctx context.Context, secret string, service events.Service) events.TriedSession {
 	begun := time.Now()
 	t := events.TriedSession{Service: service}
-	if err := f.try(ctx, secret, &t); err != nil {
+	err := f.try(ctx, secret, &t, false)
+	if t.Status == http.StatusBadRequest { // as a port answers that wants TLS
+		again := t
+		again.Status = 0
+		if e := f.try(ctx, secret, &again, true); again.Status != 0 {
+			t, err = again, e
+		}
+	}
+	if err != nil {
 		// The socket's deadline may be over a moment before the context's.
 		if t.Failed = err.Error(); ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Failed = "no answer in time: " + t.Failed
@@ -42,7 +51,7 @@ func (f Front) Try(ctx context.Context, secret string, service events.Service) e
 	return t
 }
 
-func (f Front) try(ctx context.Context, secret string, t *events.TriedSession) error {
+func (f Front) try(ctx context.Context, secret string, t *events.TriedSession, overTLS bool) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", f.Addr)
 	if err != nil {
 		return err
@@ -68,6 +77,10 @@ func (f Front) try(ctx context.Context, secret string, t *events.TriedSession) e
 		if _, err := io.WriteString(conn, "PROXY UNKNOWN\r\n"); err != nil { // for itself
 			return err
 		}
+	}
+	if overTLS {
+		// Which names its certificates have, and until when, is asked elsewhere: it is this edge that is tried.
+		conn = tls.Client(conn, &tls.Config{ServerName: events.HostOnly(t.Host), InsecureSkipVerify: true}) //nolint:gosec // see above
 	}
 	if err := req.Write(conn); err != nil {
 		return err

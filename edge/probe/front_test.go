@@ -6,10 +6,13 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/unitgate/unitgate/edge/handshake"
 	"github.com/unitgate/unitgate/events"
 )
 
@@ -100,5 +103,33 @@ func TestTryFails(t *testing.T) {
 	_ = silent.Close()
 	if r := (Front{Addr: silent.Addr().String()}).Try(t.Context(), "s", service); !strings.Contains(r.Failed, "refused") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// An edge may advertise a port that wants TLS.
+func TestTryOverTLS(t *testing.T) {
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		if r.Host != "ws.shop.example:81" || r.Header.Get(handshake.ProbeField) != "s" || r.TLS == nil || r.TLS.ServerName != "ws.shop.example" {
+			t.Errorf("%s %v %v", r.Host, r.Header, r.TLS)
+		}
+		_, _ = c.Write(append([]byte("HTTP/1.1 101 Switching Protocols\r\n\r\n"), frame(opPong, "unitgate")...))
+		_, _ = io.Copy(io.Discard, rw)
+	}))
+	defer srv.Close()
+	f := Front{Addr: srv.Listener.Addr().String()}
+	if r := f.Try(t.Context(), "s", events.Service{Host: "ws.shop.example:81", Path: "/"}); r.Failed != "" || r.Status != 101 {
+		t.Errorf("%+v", r)
+	}
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no cookie", http.StatusBadRequest) }))
+	defer plain.Close()
+	f.Addr = plain.Listener.Addr().String()
+	if r := f.Try(t.Context(), "s", events.Service{Host: "a", Path: "/"}); r.Status != 400 || !strings.Contains(r.Failed, "no cookie") {
+		t.Errorf("an origin's own 400: %+v", r)
 	}
 }
