@@ -66,8 +66,7 @@ func (u *upgrading) startControl(i int, isNew bool) {
 func (u *upgrading) startEdge(unit harness.Unit, id string, isNew bool, flags ...string) {
 	u.t.Helper()
 	args := append([]string{
-		"edge", "--nats", u.NATS, "-n", u.Namespace, "--unit", unit.ID, "--cluster", unit.Cluster(), "--listen", unit.Location,
-		"--advertise", unit.Location, "--id", id, "--state-dir", u.dirs[unit.ID], "--admin", "127.0.0.1:0",
+		"edge", "--nats", u.NATS, "-n", u.Namespace, "--unit", unit.ID, "--cluster", unit.Cluster(), "--listen", unit.Location, "--id", id, "--state-dir", u.dirs[unit.ID], "--admin", "127.0.0.1:0",
 	}, flags...)
 	u.edges[id] = harness.StartProgram(u.t, "", u.program(isNew), args...)
 	harness.Eventually(u.t, 2*recovers, "edge "+id+" serves", func() bool {
