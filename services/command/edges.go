@@ -78,6 +78,7 @@ func (a *aboutEdge) check(c events.Command, s *events.State) error {
 		if e, ok := s.Edges[id]; ok {
 			unit = e.Unit
 		}
+	default: // edgeVerbs has no other
 	}
 	if unit != a.unit || id != a.id {
 		return ErrEdgeSubject.With("this is about edge %q of unit %q, and came on the subject of edge %q of unit %q", id, unit, a.id, a.unit)

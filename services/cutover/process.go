@@ -182,14 +182,11 @@ func (m *Manager) Unheard() map[string]uint64 { return m.mail.counts() }
 func (m *Manager) Run(ctx context.Context) error {
 	io, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the office is given back after ctx has ended
 	defer cancel()
-	// No queue: every controller hears every request, which is a report, and the one in office answers.
-	for _, kind := range []string{"report", "lease"} {
-		sub, err := m.cfg.NC.Subscribe(events.EdgeSubject(m.cfg.Namespace, "*", "*", kind), m.mail.put)
-		if err != nil {
-			return fmt.Errorf("subscribe to the %ss of %s: %w", kind, m.cfg.Namespace, err)
-		}
-		defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
+	deaf, err := m.listen()
+	if err != nil {
+		return err
 	}
+	defer deaf()
 	reading, stopReading := context.WithCancel(io)
 	defer stopReading()
 	go m.mail.run(reading.Done(), func(msg *nats.Msg) {
@@ -218,6 +215,21 @@ func (m *Manager) Run(ctx context.Context) error {
 		return fmt.Errorf("the office of %s was given up: %w", m.cfg.Namespace, err)
 	}
 	return nil
+}
+
+// listen has what edges say come into the mailbox, until end is called. There is no queue: every controller hears every
+// request, which is a report, and the one in office answers.
+func (m *Manager) listen() (end func(), err error) {
+	reports, err := m.cfg.NC.Subscribe(events.EdgeSubject(m.cfg.Namespace, "*", "*", "report"), m.mail.put)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to the reports of %s: %w", m.cfg.Namespace, err)
+	}
+	leases, err := m.cfg.NC.Subscribe(events.EdgeSubject(m.cfg.Namespace, "*", "*", "lease"), m.mail.put)
+	if err != nil {
+		_ = reports.Unsubscribe()
+		return nil, fmt.Errorf("subscribe to the requests for leases of %s: %w", m.cfg.Namespace, err)
+	}
+	return func() { _, _ = reports.Unsubscribe(), leases.Unsubscribe() }, nil // fail only on a closed connection
 }
 
 // commandIDs gives the n-th command of an incarnation its id.
