@@ -62,7 +62,10 @@ func (a *admin) serve(e *Edge) {
 		return
 	}
 	a.edge = e
-	a.server = &http.Server{Handler: a.mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	// Whoever asks has an end as well, read or not; a profile of a minute has room.
+	a.server = &http.Server{
+		Handler: a.mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
+	}
 	go func(s *http.Server, ln net.Listener) {
 		if err := s.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			a.end <- fmt.Errorf("admin listener: %w", err)
@@ -122,18 +125,33 @@ func (a *admin) ready(w http.ResponseWriter, _ *http.Request) {
 	text(w, http.StatusOK, "ready")
 }
 
+// clients are their connections.
+type clients struct {
+	limit.Counts
+	Cut          cut   `json:"cut"`
+	AcceptPauses int64 `json:"acceptPauses"` // ever, see relay.Readings
+}
+
+// cut are connections that were reset, ever, by why.
+type cut struct {
+	Unread int64 `json:"unread"` // their peers had not read to the end in time
+	Room   int64 `json:"room"`   // to make room for new ones
+}
+
 // status is what the edge says of itself on the bus, and its origins, which can be too many for a message.
 func (a *admin) status(w http.ResponseWriter, r *http.Request) {
 	status := a.edge.agent.Status(r.Context())
 	status.Directory = "" // an edge of a version before signatures proves by it that it is the edge
+	got := a.edge.relay.Readings()
 	b, err := json.Marshal(struct {
 		agent.Status
 		Draining   bool            `json:"draining"`
 		HandedOver bool            `json:"handedOver"` // another process accepts
-		Clients    limit.Counts    `json:"clients"`
+		Clients    clients         `json:"clients"`
 		Origins    []origin.Status `json:"origins"`
 		Peers      []origin.Status `json:"peers,omitempty"` // edges of other units, to which clients are passed on
-	}{status, a.edge.draining.Load(), a.edge.handed.Load(), a.edge.relay.Clients(), a.edge.relay.Origins(), a.edge.relay.Peers()})
+	}{status, a.edge.draining.Load(), a.edge.handed.Load(),
+		clients{a.edge.relay.Clients(), cut{got.Late, got.Shed}, got.AcceptPauses}, a.edge.relay.Origins(), a.edge.relay.Peers()})
 	if err != nil {
 		text(w, http.StatusInternalServerError, err.Error())
 		return

@@ -176,6 +176,9 @@ func TestHandshakeTable(t *testing.T) {
 		}
 	})
 	ns.idle(e)
+	if _, body := get(t, e, "/status"); !strings.Contains(body, `"cut":{"unread":0,"room":0},"acceptPauses":0}`) {
+		t.Errorf("/status: %s", body)
+	}
 	t.Run("connections", func(t *testing.T) {
 		for i := range 8 {
 			call(t, []string{"127.0.0.1", "127.0.0.2"}[i%2], e, "")

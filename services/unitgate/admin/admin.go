@@ -38,7 +38,9 @@ func Listen(addr string, s Source, log *slog.Logger) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin listener: %w; choose another one with --admin HOST:PORT, or none with --admin ''", err)
 	}
-	a := &Listener{server: &http.Server{Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second}, addr: l.Addr().String(), done: make(chan struct{})}
+	a := &Listener{addr: l.Addr().String(), done: make(chan struct{}), server: &http.Server{
+		Handler: s.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
+	}}
 	go func() {
 		defer close(a.done)
 		if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
