@@ -33,9 +33,9 @@ type Registry[T any] struct {
 type index[T any] struct {
 	slotting routing.Slotting
 	heads    []*Entry[T]
-	n        int       // entries
-	walk     *Walk[T]  // the one under way; nil: none is
-	old      *index[T] // entries sorted by the slotting of before, which the next Walk brings here; nil: there are none
+	n        int        // entries
+	walks    []*Walk[T] // those under way
+	old      *index[T]  // entries sorted by the slotting of before, which the next Walk brings here; nil: there are none
 }
 
 func newIndex[T any](s routing.Slotting) *index[T] {
@@ -83,8 +83,10 @@ func (r *Registry[T]) Remove(e *Entry[T]) {
 // leave takes a registered entry out of its list.
 func (e *Entry[T]) leave() {
 	x := e.in
-	if x.walk != nil && x.walk.at == e {
-		x.walk.at = e.next
+	for _, w := range x.walks {
+		if w.at == e {
+			w.at = e.next
+		}
 	}
 	if e.prev != nil {
 		e.prev.next = e.next

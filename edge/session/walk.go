@@ -19,9 +19,7 @@ func Everything() []routing.Range { return []routing.Range{{From: 0, To: math.Ma
 
 // Walk goes through lists of one unit type, a piece at a time: between two pieces entries may be added and removed. It
 // comes to every entry once that was there when it began and still is when its turn has come; to one that was added
-// meanwhile it comes once or not at all.
-//
-// A unit type has one Walk at a time.
+// meanwhile it comes once or not at all. One that has begun has to be brought to its end.
 type Walk[T any] struct {
 	x     *index[T]
 	to    *index[T]       // where the entries belong now; nil: they stay, see Resort
@@ -42,7 +40,7 @@ func (r *Registry[T]) Walk(unitType string, lists []routing.Range) *Walk[T] {
 	if old := w.x.old; old != nil { // then all of it has to be walked, whatever was asked for
 		w.x, w.to, w.left = old, w.x, Everything()
 	}
-	w.x.walk, w.ended = w, false
+	w.x.walks, w.ended = append(w.x.walks, w), false
 	if len(w.left) > 0 {
 		w.enter(int(w.left[0].From))
 	}
@@ -91,7 +89,7 @@ func (w *Walk[T]) advance() {
 
 func (w *Walk[T]) end() {
 	w.ended, w.at, w.met = true, nil, nil
-	w.x.walk = nil
+	w.x.walks = slices.DeleteFunc(w.x.walks, func(other *Walk[T]) bool { return other == w })
 	if w.to != nil {
 		w.to.old = nil
 	}
@@ -106,7 +104,7 @@ func (w *Walk[T]) move(e *Entry[T]) {
 	w.to.add(e)
 }
 
-// Done reports whether the walk is at its end. One that has begun must be brought there.
+// Done reports whether the walk is at its end.
 func (w *Walk[T]) Done() bool { return w.ended }
 
 // Passed reports whether the walk has come to a registered entry of its unit type, or has left its list behind.

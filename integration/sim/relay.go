@@ -100,15 +100,7 @@ func (p *poller) entries(lists []routing.Range) (out []*registry.Entry[*session]
 // all are all of them.
 func (p *poller) all() []*registry.Entry[*session] { return p.entries(registry.Everything()) }
 
-// touched are those about which a change asks.
-func (p *poller) touched(c *registry.Change) []*registry.Entry[*session] {
-	if c.Slotting.Slots > 0 {
-		p.registry.Resort(c.Type, c.Slotting)
-	}
-	return p.entries(c.Lists())
-}
-
-// install makes every poller decide by a view, each at its own moment, and then calls done.
+// install makes every poller decide by a view, each at its own moment, and calls done when all have been all the way.
 func (r *relay) install(v *handshake.View, done func()) {
 	w := r.e.w
 	changes := registry.Changes(r.view, v)
@@ -117,22 +109,46 @@ func (r *relay) install(v *handshake.View, done func()) {
 	answers := w.answersOf(v)
 	for _, p := range r.pollers {
 		w.after(w.span(3*time.Millisecond)+w.span(r.e.slow+1), r.e.mine(func() {
-			p.install(v, answers, changes)
-			if left--; left == 0 {
-				done()
-			}
+			p.install(v, answers, changes, func() {
+				if left--; left == 0 {
+					done()
+				}
+			})
 		}))
 	}
 }
 
-func (p *poller) install(v *handshake.View, a *answers, changes []registry.Change) {
+// install has a poller decide by a view from now on, and then ask it about its sessions, some at a time: others come, go and
+// are decided meanwhile.
+func (p *poller) install(v *handshake.View, a *answers, changes []registry.Change, done func()) {
 	p.observe()
 	p.view, p.answers = v, a
-	for i := range changes {
-		for _, entry := range p.touched(&changes[i]) {
+	p.r.e.w.viewed(p.r.e)
+	var walks []*registry.Walk[*session]
+	for _, c := range changes {
+		if c.Slotting.Slots > 0 {
+			p.registry.Resort(c.Type, c.Slotting)
+		}
+		walks = append(walks, p.registry.Walk(c.Type, c.Lists()))
+	}
+	p.proceed(walks, done)
+}
+
+// proceed asks the view about some sessions, and comes back for the others.
+func (p *poller) proceed(walks []*registry.Walk[*session], done func()) {
+	w := p.r.e.w
+	p.observe()
+	for _, walk := range walks {
+		steps := (1 + w.rnd.IntN(4)) * registry.EntryStep
+		for entry := walk.Next(&steps); entry != nil; entry = walk.Next(&steps) {
 			p.review(entry.Value)
 		}
+		if !walk.Done() {
+			w.after(w.span(time.Millisecond), p.r.e.mine(func() { p.proceed(walks, done) }))
+			return
+		}
 	}
+	done()
 	waiting := p.held
 	p.held = nil
 	for _, s := range waiting {
@@ -141,7 +157,6 @@ func (p *poller) install(v *handshake.View, a *answers, changes []registry.Chang
 			p.decide(s)
 		}
 	}
-	p.r.e.w.viewed(p.r.e)
 }
 
 // review asks the new view about one session.
