@@ -38,7 +38,7 @@ type instruments struct {
 	pollers, pollersBusy, longestRun, overruns     metric.Float64Observable
 	ready, draining, handedOver, connected, broken metric.Float64Observable
 	applied, installed, head, staleness, rules     metric.Float64Observable
-	leaseNeeded, lease                             metric.Float64Observable
+	leaseNeeded, lease, questions                  metric.Float64Observable
 }
 
 // newInstruments makes them, and the histograms that the relay is to fill.
@@ -86,6 +86,7 @@ func newInstruments(p metric.MeterProvider) (*instruments, relay.Observers, erro
 	in.handedOver = g("handed_over", "", "1 if another process accepts in this one's place.")
 	in.connected = g("nats_connected", "", "1 if this edge is connected to NATS.")
 	in.broken = g("journal_broken", "", "1 if this edge does not follow the journal any more, because that is not what it was.")
+	in.questions = c("questions", "{question}", "Questions on NATS, by what was asked and what became of it: answered, refused (too large, or no such keys), busy (too many at a time), dropped without a word (far too many, or for another process).")
 	in.installed = g("installed_sequence", "", "Sequence that every poller decides by.")
 	in.leaseNeeded = g("lease_needed", "", "1 if this edge serves by a lease only, under exclusive ownership.")
 	in.lease = g("lease_remaining", "s", "How long this edge may still serve by its lease; 0 without one, absent if none is needed.")
@@ -150,6 +151,7 @@ func (in *instruments) observe(e *Edge) (metric.Registration, error) {
 		in.loadOf(o, e.relay.Pollers())
 		in.origins(o, e.relay.Origins())
 		in.agent(o, e.agent.Standing())
+		in.asked(o, e.agent.Questions())
 		o.ObserveFloat64(in.ready, truth(e.Ready()))
 		o.ObserveFloat64(in.draining, truth(e.draining.Load()))
 		o.ObserveFloat64(in.handedOver, truth(e.handed.Load()))
@@ -271,6 +273,14 @@ func (in *instruments) origins(o metric.Observer, list []origin.Status) {
 		o.ObserveFloat64(in.originConnects, float64(s.connects), at)
 		o.ObserveFloat64(in.originTime, s.took.Seconds(), at)
 		o.ObserveFloat64(in.originFailures, float64(s.failed), at)
+	}
+}
+
+func (in *instruments) asked(o metric.Observer, questions map[string]map[string]int64) {
+	for what, ends := range questions {
+		for result, n := range ends {
+			o.ObserveFloat64(in.questions, float64(n), with("question", what, "result", result))
+		}
 	}
 }
 

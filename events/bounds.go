@@ -66,7 +66,7 @@ func (b Bound) hint() string {
 
 // unpack undoes Pack within the command's bound.
 func (b Bound) unpack(entity, verb string, data []byte) ([]byte, error) {
-	if isPacked(data) && b.Unpacked == 0 {
+	if IsPacked(data) && b.Unpacked == 0 {
 		return nil, ErrBadValue.With("%s.%s does not come packed, only %s do: send its data as it is, at most %d bytes",
 			entity, verb, strings.Join(packable(), ", "), b.Wire).At("packed")
 	}

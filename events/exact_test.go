@@ -219,7 +219,7 @@ func TestPackedEvents(t *testing.T) {
 	w := newWorld(t)
 	w.do(ApplyConfig{Config: cfg})
 	rec := w.records[0]
-	if plain := rec.JSON(); !isPacked(rec.Data) || len(rec.Data) > len(plain)/4 || !json.Valid(plain) {
+	if plain := rec.JSON(); !IsPacked(rec.Data) || len(rec.Data) > len(plain)/4 || !json.Valid(plain) {
 		t.Errorf("%d bytes of %d: %.40s", len(rec.Data), len(plain), rec.Data)
 	}
 	if len(w.s.Domains) != 401 {

@@ -54,7 +54,7 @@ func Unpack(data []byte) ([]byte, error) { return unpack(data, maxUnpacked) }
 
 // unpack undoes Pack for data of at most so many bytes.
 func unpack(data []byte, most int) ([]byte, error) {
-	if !isPacked(data) {
+	if !IsPacked(data) {
 		return data, nil
 	}
 	var p packedJSON
@@ -76,13 +76,14 @@ func unpack(data []byte, most int) ([]byte, error) {
 		return nil, fmt.Errorf("packed data: more than %d bytes", most)
 	case in.Len() > 0:
 		return nil, fmt.Errorf("packed data: %d bytes follow it", in.Len())
-	case isPacked(out):
+	case IsPacked(out):
 		return nil, fmt.Errorf("packed data: it is packed twice")
 	}
 	return out, nil
 }
 
-func isPacked(data []byte) bool {
+// IsPacked reports whether data is in the packed form, good or bad.
+func IsPacked(data []byte) bool {
 	rest, ok := bytes.CutPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{"))
 	return ok && bytes.HasPrefix(bytes.TrimLeft(rest, " \t\r\n"), []byte(`"packed"`))
 }

@@ -30,7 +30,7 @@ type (
 	CutoverQuestion struct {
 		Cutover  string   `json:"cutover"`
 		UnitType string   `json:"unitType"`
-		Fences   []uint64 `json:"fences"` // sequences of the fences whose users are asked about
+		Fences   []uint64 `json:"fences"` // sequences of the fences whose users are asked about, at most MaxFences
 		Users    int      `json:"users"`  // most on each side
 	}
 	// CutoverAnswer answers it. Users are told by numbers that say nothing of their routerIds; an edge remembers some

@@ -55,19 +55,13 @@ type MovedReport struct {
 // ReportEvery is how often an edge repeats its report.
 const ReportEvery = 2 * time.Second
 
-// MaxHandshakes bounds a HandshakeQuestion.
-const MaxHandshakes = 64
-
-// MaxDomains bounds the domains of a CountQuestion.
-const MaxDomains = 1024
-
 // Questions that an edge answers on `unitgate.edge.<namespace>.<unit>.<edge id>.<what>`.
 type (
-	// CountQuestion ("sessions") asks how many live sessions there are on these keys, or of one routerId, or of these domains,
+	// CountQuestion ("sessions", "count") asks how many live sessions there are on these keys, or of one routerId, or of these domains,
 	// of whatever unit type, handshakes under way included.
 	CountQuestion struct {
 		UnitType string      `json:"unitType"`
-		Slots    []string    `json:"slots,omitempty"` // ranges, without the exact IDs that the edge's own rules list
+		Slots    []string    `json:"slots,omitempty"` // ranges, no more than there are slots, without the exact IDs that the edge's own rules list
 		Except   routing.IDs `json:"except,omitzero"` // further routerIds in Slots that do not count, being keys of their own
 		Exact    routing.IDs `json:"exact,omitzero"`
 		RouterID string      `json:"routerId,omitempty"`
@@ -93,7 +87,7 @@ type (
 	}
 	// ProbeQuestion ("probe") asks the edge to connect to origins.
 	ProbeQuestion struct {
-		Origins []string `json:"origins"` // HOST:PORT, at most 1024
+		Origins []string `json:"origins"` // HOST:PORT, at most MaxProbes
 	}
 	// ProbeAnswer answers it.
 	ProbeAnswer struct {

@@ -1,11 +1,14 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/unitgate/unitgate/edge/handshake"
 	"github.com/unitgate/unitgate/events"
@@ -57,8 +60,13 @@ func TestQuestionsAreForTheRegisteredEdge(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = lost.Close()
-	e := &answers{r: &Runner{self: Self{ID: "bj-1", Directory: lost.Identity()}, follower: newFollower("demo", nil, nil, &Saved{State: saved}, discard())}, slots: make(chan struct{}, 1)}
-	e.take(nil, func([]byte) (any, error) { t.Error("it answers"); return nil, nil })
+	a := &answers{r: &Runner{self: Self{ID: "bj-1", Directory: lost.Identity()}, follower: newFollower("demo", nil, nil, &Saved{State: saved}, discard())}}
+	d := &desk{what: events.AskStatus, answer: func(context.Context, []byte) (any, error) { t.Error("it answers"); return nil, nil }}
+	d.serve(t.Context(), a, asked{&nats.Msg{Reply: "x"}, time.Now()})
+	d.refuse(a, &nats.Msg{Reply: "x"}, busy, d.full())
+	if n := d.counts[dropped].Load(); n != 2 {
+		t.Errorf("%d questions were left to it, want 2", n)
+	}
 
 	edge := l.start(madeDir(t, "bj-1"), func(c *Config) { c.Capacity = 0 })
 	edge.view("the join", admitting)

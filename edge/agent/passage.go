@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"context"
+
 	"github.com/unitgate/unitgate/events"
 )
 
@@ -43,8 +45,8 @@ func (p *progress) sinceCommit(unitType, cutover string) events.CommitCounts {
 	return events.CommitCounts{Fence: c.fence, Whole: c.whole, Counters: p.counts[unitType].Counters.Less(c.base)}
 }
 
-// cutover answers an events.CutoverQuestion.
-func (a *answers) cutover(data []byte) (any, error) {
+// answerCutover answers an events.CutoverQuestion.
+func (r *Runner) answerCutover(_ context.Context, data []byte) (any, error) {
 	var q events.CutoverQuestion
 	if err := events.DecodeStrict(data, &q); err != nil {
 		return nil, err
@@ -52,8 +54,11 @@ func (a *answers) cutover(data []byte) (any, error) {
 	if q.Users < 0 || q.Users > maxPassageUsers {
 		return nil, events.ErrBadValue.With("want 0 to %d", maxPassageUsers).At("users")
 	}
-	q.UnitType = a.unitType(q.UnitType)
-	answer := a.r.cfg.Relay.Passage(q)
-	answer.Commit = a.r.shown.Load().sinceCommit(q.UnitType, q.Cutover)
+	if len(q.Fences) > events.MaxFences {
+		return nil, events.ErrBadValue.With("%d fences, at most %d are allowed", len(q.Fences), events.MaxFences).At("fences")
+	}
+	q.UnitType = r.unitType(q.UnitType)
+	answer := r.cfg.Relay.Passage(q)
+	answer.Commit = r.shown.Load().sinceCommit(q.UnitType, q.Cutover)
 	return answer, nil
 }

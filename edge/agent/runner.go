@@ -94,6 +94,10 @@ type Runner struct {
 	loop     loop
 	work     sync.WaitGroup
 	shown    atomic.Pointer[progress] // written by loop
+	seldom   seldom
+	desks    []*desk // made by Start
+
+	idleEvictions allowance
 }
 
 // Start reads the state directory and begins to connect, without waiting for it: NATS may be down (G5).
@@ -110,6 +114,7 @@ func Start(cfg Config) (*Runner, error) {
 	}
 	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev, probe: r.secret, keys: hopKeys{own: cfg.Dir.Key()}}, types: map[string]bool{}, told: map[string]events.Rate{}, done: make(chan finished), traces: newTraces(cfg.Tracing, r.self)}
 	r.shown.Store(&progress{report: r.loop.machine.compose()})
+	r.desks = r.newDesks()
 	var err error
 	if r.saved, err = cfg.Dir.Load(); err != nil {
 		return nil, err
@@ -158,7 +163,7 @@ func (r *Runner) connect() error {
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { r.log.Info("NATS is back", "server", nc.ConnectedServerName()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { r.log.Warn("NATS", "err", err) }),
+		nats.ErrorHandler(r.natsError),
 	}, r.cfg.NATS.Options...)
 	nc, err := nats.Connect(r.cfg.NATS.URL, append(opts, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))...)
 	if err != nil {

@@ -459,7 +459,7 @@ func TestProbe(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	var answer struct{ Error *events.Error }
-	if e.ask("probe", events.ProbeQuestion{Origins: make([]string, maxProbes+1)}, &answer); answer.Error == nil {
+	if e.ask("probe", events.ProbeQuestion{Origins: make([]string, events.MaxProbes+1)}, &answer); answer.Error == nil {
 		t.Error("too many origins are probed")
 	}
 	e.stop()

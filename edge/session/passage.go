@@ -126,25 +126,16 @@ func (p *Passage) List(fences []uint64, most int) (bound uint64, left, back []Si
 		if s.above {
 			bound = min(bound, s.bound)
 		}
-		sides[i] = s.under(fences)
+		sides[i] = maps.Clone(s.users)
 	}
-	p.mu.Unlock() // sessions need not wait for the sorting
+	p.mu.Unlock() // pollers need not wait for the rest
 	for _, users := range sides {
+		maps.DeleteFunc(users, func(_ uint64, v seen) bool { return !slices.Contains(fences, v.fence) })
 		if len(users) > most {
 			bound = min(bound, slices.Sorted(maps.Keys(users))[most-1])
 		}
 	}
 	return bound, list(sides[0], bound), list(sides[1], bound)
-}
-
-func (s *side) under(fences []uint64) map[uint64]seen {
-	out := map[uint64]seen{}
-	for user, v := range s.users {
-		if slices.Contains(fences, v.fence) {
-			out[user] = v
-		}
-	}
-	return out
 }
 
 func list(users map[uint64]seen, bound uint64) []Sighting {

@@ -195,9 +195,9 @@ func (e *fakeEdge) answer(m *nats.Msg) {
 	}
 	var v any
 	switch m.Subject[strings.LastIndexByte(m.Subject, '.')+1:] {
-	case "status":
+	case events.AskStatus, events.AskStanding:
 		v = e.report()
-	case "sessions":
+	case events.AskSessions, events.AskCount:
 		var q events.CountQuestion
 		data, _ := events.Unpack(m.Data)
 		_ = json.Unmarshal(data, &q)

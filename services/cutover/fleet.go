@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
 
 	"github.com/unitgate/unitgate/events"
 	"github.com/unitgate/unitgate/events/routing"
@@ -27,10 +28,14 @@ const (
 type Fleet struct {
 	nc        *nats.Conn
 	namespace string
+	control   bool // it is the control plane's, which has places of its own at the edges
 }
 
-// NewFleet makes a Fleet.
+// NewFleet makes a Fleet for whoever may look.
 func NewFleet(nc *nats.Conn, namespace string) *Fleet { return &Fleet{nc: nc, namespace: namespace} }
+
+// ForControl is a Fleet for the control plane. What it asks does not stand in line with what others ask.
+func (f *Fleet) ForControl() *Fleet { return &Fleet{nc: f.nc, namespace: f.namespace, control: true} }
 
 // Answer is what one edge answered.
 type Answer[T any] struct {
@@ -41,7 +46,7 @@ type Answer[T any] struct {
 
 // Status asks edges how they are.
 func (f *Fleet) Status(ctx context.Context, edges []events.Edge) []Answer[events.EdgeStatus] {
-	return ask[events.EdgeStatus](ctx, f, edges, "status", askWait, func(events.Edge) any { return struct{}{} })
+	return ask[events.EdgeStatus](ctx, f, edges, events.AskStatus, askWait, func(events.Edge) any { return struct{}{} })
 }
 
 // Count asks each edge how many live sessions there are on the keys that the question to its unit names. One that no message
@@ -56,7 +61,7 @@ func (f *Fleet) Count(ctx context.Context, edges []events.Edge, question func(un
 	return each(ctx, edges, askWait, func(ctx context.Context, e events.Edge, sum *events.CountAnswer) error {
 		for _, b := range asked[e.Unit] {
 			var a events.CountAnswer
-			if err := f.one(ctx, e, "sessions", b, &a); err != nil {
+			if err := f.one(ctx, e, events.AskSessions, b, &a); err != nil {
 				return err
 			}
 			sum.Sessions, sum.Proxied = sum.Sessions+a.Sessions, sum.Proxied+a.Proxied
@@ -99,17 +104,17 @@ func message(question any) []byte {
 
 // Evict asks edges to close the sessions of one user.
 func (f *Fleet) Evict(ctx context.Context, edges []events.Edge, q events.EvictQuestion) []Answer[events.EvictAnswer] {
-	return ask[events.EvictAnswer](ctx, f, edges, "evict", askWait, func(events.Edge) any { return q })
+	return ask[events.EvictAnswer](ctx, f, edges, events.AskEvict, askWait, func(events.Edge) any { return q })
 }
 
-// Probe asks edges to connect to origins, at most 1024.
+// Probe asks edges to connect to origins, at most events.MaxProbes.
 func (f *Fleet) Probe(ctx context.Context, edges []events.Edge, origins []string) []Answer[events.ProbeAnswer] {
-	return ask[events.ProbeAnswer](ctx, f, edges, "probe", probeWait, func(events.Edge) any { return events.ProbeQuestion{Origins: origins} })
+	return ask[events.ProbeAnswer](ctx, f, edges, events.AskProbe, probeWait, func(events.Edge) any { return events.ProbeQuestion{Origins: origins} })
 }
 
 // Handshake asks edges to open sessions through their own front door, at most events.MaxHandshakes.
 func (f *Fleet) Handshake(ctx context.Context, edges []events.Edge, services []events.Service) []Answer[events.HandshakeAnswer] {
-	return ask[events.HandshakeAnswer](ctx, f, edges, "handshake", handshakeWait, func(events.Edge) any { return events.HandshakeQuestion{Services: services} })
+	return ask[events.HandshakeAnswer](ctx, f, edges, events.AskHandshake, handshakeWait, func(events.Edge) any { return events.HandshakeQuestion{Services: services} })
 }
 
 // ask puts a question to all the edges at once and returns their answers in the same order, in bounded time. Where
@@ -134,28 +139,80 @@ func each[T any](ctx context.Context, edges []events.Edge, wait time.Duration, p
 	return out
 }
 
+// busyPause is until an edge is asked again that is busy.
+const busyPause = 200 * time.Millisecond
+
+// one puts a question to an edge until it has an answer, or ctx ends. An edge that is busy is asked again.
 func (f *Fleet) one(ctx context.Context, e events.Edge, what string, question []byte, answer any) error {
+	for {
+		m, err := f.request(ctx, e, what, question)
+		if err != nil {
+			return err
+		}
+		code, why := m.Header.Get(micro.ErrorCodeHeader), m.Header.Get(micro.ErrorHeader)
+		if why == "" {
+			if err := json.Unmarshal(m.Data, answer); err != nil {
+				return fmt.Errorf("edge %s answers %q: %w", e.ID, what, err)
+			}
+			return nil
+		}
+		if code != "busy" || !rests(ctx, busyPause) {
+			return fmt.Errorf("edge %s: %s", e.ID, why)
+		}
+	}
+}
+
+// rests waits, and reports whether ctx goes on.
+func rests(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// request asks an edge where the control plane has its own place. Edges of before do not answer there, and NATS as it was
+// configured before does not let it through: then it is asked where everybody asks.
+func (f *Fleet) request(ctx context.Context, e events.Edge, what string, question []byte) (*nats.Msg, error) {
+	places := []string{what}
+	if f.control {
+		switch what {
+		case events.AskStatus:
+			places = []string{events.AskStanding, what}
+		case events.AskSessions:
+			places = []string{events.AskCount, what}
+		}
+	}
+	for _, place := range places {
+		m, err := f.requestAt(ctx, e, place, question)
+		switch {
+		case errors.Is(err, nats.ErrNoResponders):
+			continue
+		case errors.Is(err, events.ErrBadSignature):
+			return nil, fmt.Errorf("edge %s: %w", e.ID, err)
+		case err != nil:
+			return nil, fmt.Errorf("edge %s does not answer: %w", e.ID, err)
+		}
+		return m, nil
+	}
+	return nil, fmt.Errorf("edge %s is not connected", e.ID)
+}
+
+// requestAt is the answer, if it is the edge's own or says that there is none.
+func (f *Fleet) requestAt(ctx context.Context, e events.Edge, what string, question []byte) (*nats.Msg, error) {
 	subject, number := events.EdgeSubject(f.namespace, e.Unit, e.ID, what), rand.Text()
 	m, err := f.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Data: question, Header: nats.Header{events.HeaderQuestion: {number}}})
-	switch {
-	case errors.Is(err, nats.ErrNoResponders):
-		return fmt.Errorf("edge %s is not connected", e.ID)
-	case err != nil:
-		return fmt.Errorf("edge %s does not answer: %w", e.ID, err)
-	case m.Header.Get("Nats-Service-Error") != "":
-		return fmt.Errorf("edge %s: %s", e.ID, m.Header.Get("Nats-Service-Error"))
+	if err != nil || m.Header.Get(micro.ErrorHeader) != "" {
+		return m, err
 	}
 	signer, err := events.VerifySigner(m.Header, events.AnswerSubject(subject, number), m.Data)
 	if err == nil && (signer != "" || e.Signs()) && signer != e.Signer() {
 		err = events.ErrBadSignature.With("the answer is not signed by its key: another process answers in its name, or it runs a version before signatures from a newer state directory")
 	}
-	if err != nil {
-		return fmt.Errorf("edge %s: %w", e.ID, err)
-	}
-	if err := json.Unmarshal(m.Data, answer); err != nil {
-		return fmt.Errorf("edge %s answers %q: %w", e.ID, what, err)
-	}
-	return nil
+	return m, err
 }
 
 // silent are the edges that did not answer.

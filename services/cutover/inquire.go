@@ -52,7 +52,7 @@ func (f *Fleet) Witnesses(ctx context.Context, edges []events.Edge, q events.Cut
 	for i, e := range edges {
 		all.Go(func() {
 			w := Witness{Edge: e, Sent: clock()}
-			w.Silent = f.one(ctx, e, "cutover", message(q), &w.Answer) != nil
+			w.Silent = f.one(ctx, e, events.AskCutover, message(q), &w.Answer) != nil
 			w.Got = clock()
 			out[i] = w
 		})

@@ -105,7 +105,7 @@ func New(cfg Config) *Manager {
 	}
 	m := &Manager{
 		cfg: cfg, public: publicHalf(cfg.Key), holder: Incarnation(cfg.Key), start: cfg.Clock(),
-		inputs: make(chan func(At) Input, 256), fleet: NewFleet(cfg.NC, cfg.Namespace), reports: map[string]Voice{}, newer: make(chan struct{}),
+		inputs: make(chan func(At) Input, 256), fleet: NewFleet(cfg.NC, cfg.Namespace).ForControl(), reports: map[string]Voice{}, newer: make(chan struct{}),
 	}
 	m.mail = newMailbox(func(unit, edge string) bool {
 		e, ok := cfg.States.State().Edges[edge]

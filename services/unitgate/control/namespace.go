@@ -37,7 +37,7 @@ type namespace struct {
 func newNamespace(c *Control, j journal.Journal) *namespace {
 	log := c.cfg.Log.With("namespace", j.Namespace())
 	n := &namespace{projector: projector.New(j, c.snaps, true, c.cfg.Log), log: log, nc: c.cfg.NC, tracing: c.cfg.Tracing}
-	fleet := cutover.NewFleet(c.cfg.NC, j.Namespace())
+	fleet := cutover.NewFleet(c.cfg.NC, j.Namespace()).ForControl()
 	n.handler = command.NewHandler(n.projector, cutover.NewPreparer(fleet, c.js, n.projector).Dials(c.cfg.Dials).Traced(c.cfg.Tracing), time.Now, log).Traced(c.cfg.Tracing)
 	n.handler.Measure(c.meters.commands)
 	n.manager = cutover.New(cutover.Config{
