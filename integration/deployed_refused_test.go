@@ -42,12 +42,14 @@ var refused = map[string][]string{
 		"unitgate.evt.shop.unit.put." + someID, "_INBOX.somebody.1", "unitgate.beacon.shop", "unitgate.outcome.shop." + someID,
 		"unitgate.api.shop.unit.put", "unitgate.api.shop.config.apply", "unitgate.api.shop.cutover.start", "unitgate.cmd.shop.unit.put",
 		"unitgate.api.shop.edge.join", "unitgate.edge.shop.center.center-1.evict", "unitgate.edge.shop.center.center-1.lease",
+		"unitgate.edge.shop.center.center-1.count", "unitgate.edge.shop.center.center-1.standing", // the control plane's places
 		"unitgate.edge.shop.center.center-1.report", "$KV.UNITGATE_OFFICE.shop", "$JS.API.STREAM.DELETE.UNITGATE_shop",
 		"$JS.API.STREAM.UPDATE.UNITGATE_shop", "$JS.API.CONSUMER.NAMES.UNITGATE_shop", "hear unitgate.edge.>", "hear unitgate.api.>",
 	},
 	"operator": {
 		"unitgate.evt.shop.unit.put." + someID, "_INBOX.somebody.1", "unitgate.beacon.shop", "unitgate.outcome.shop." + someID,
-		"unitgate.api.other.unit.put", "unitgate.edge.shop.center.center-1.lease", "unitgate.edge.shop.center.center-1.report",
+		"unitgate.api.other.unit.put", "unitgate.edge.shop.center.center-1.lease",
+		"unitgate.edge.shop.center.center-1.count", "unitgate.edge.shop.center.center-1.standing", "unitgate.edge.shop.center.center-1.report",
 		"$KV.UNITGATE_OFFICE.shop", "$JS.API.STREAM.DELETE.UNITGATE_shop", "$JS.API.STREAM.PURGE.UNITGATE_CMD", "hear unitgate.api.>",
 	},
 	"control": {

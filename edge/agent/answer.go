@@ -200,7 +200,7 @@ func (r *Runner) logEviction(ctx context.Context, q *events.EvictQuestion, n int
 	level := slog.LevelWarn
 	if n == 0 {
 		if !r.idleEvictions.take(time.Now(), maxIdleEvictions) {
-			r.complain("evictions that met nobody are not logged one by one: there are too many", q.UnitType, nil)
+			r.complain("evictions that met nobody are not logged one by one: there are too many", "actor", q.Actor)
 			return
 		}
 		level = slog.LevelInfo

@@ -189,7 +189,7 @@ func (a *answers) respond(m *nats.Msg, v any, err error) {
 		err = m.RespondMsg(reply)
 	}
 	if err != nil && a.ctx.Err() == nil {
-		a.r.complain("question not answered", m.Subject, err)
+		a.r.complain("question not answered", "subject", m.Subject, "err", err)
 	}
 }
 

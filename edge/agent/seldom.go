@@ -42,17 +42,17 @@ func (s *seldom) due(about string, now time.Time) (before int, due bool) {
 	return before, true
 }
 
-// complain logs what goes wrong with a subject, once a minute.
-func (r *Runner) complain(what, subject string, err error) {
-	if before, due := r.seldom.due(what+subject, time.Now()); due {
-		r.log.Warn(what, "subject", subject, "err", err, "times_before", before)
+// complain logs what goes wrong, once a minute, with how often it did since the last line.
+func (r *Runner) complain(what string, about ...any) {
+	if before, due := r.seldom.due(what, time.Now()); due {
+		r.log.Warn(what, append(about, "unlogged_before", before)...)
 	}
 }
 
 // natsError takes what the NATS client complains of.
 func (r *Runner) natsError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if sub != nil && errors.Is(err, nats.ErrSlowConsumer) {
-		r.complain("more messages come than this edge can take: some are dropped", sub.Subject, err)
+		r.complain("more messages come than this edge can take: some are dropped", "subject", sub.Subject, "err", err)
 		return
 	}
 	r.log.Warn("NATS", "err", err)
