@@ -1,7 +1,6 @@
 package cutover
 
 import (
-	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -9,8 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-
-	"github.com/unitgate/unitgate/events"
 )
 
 // What one edge's messages may cost the control plane.
@@ -169,33 +166,4 @@ func (b *mailbox) run(done <-chan struct{}, read func(*nats.Msg)) {
 			b.forget()
 		}
 	}
-}
-
-// read decodes what an edge says, as kind tells, and hands it to the driver by way of post.
-// A signature that does not hold is not the same as none.
-func (m *Manager) read(msg *nats.Msg) (input func(At) Input, ok bool) {
-	signer, err := events.VerifySigner(msg.Header, msg.Subject, msg.Data)
-	if err != nil {
-		m.mail.drop(droppedUnsigned)
-		return nil, false
-	}
-	if strings.HasSuffix(msg.Subject, ".lease") {
-		var r events.LeaseRequest
-		ok = decodeFrom(msg, &r, &r.EdgeReport)
-		input = func(at At) Input { return Asked{at, r, msg.Reply, signer} }
-	} else {
-		var r events.EdgeReport
-		ok = decodeFrom(msg, &r, &r)
-		input = func(at At) Input { return Reported{at, r, signer} }
-	}
-	if !ok {
-		m.mail.drop(droppedForm)
-	}
-	return input, ok
-}
-
-// decodeFrom reads a message and makes sure that it is about the edge whose subject it came on.
-func decodeFrom(msg *nats.Msg, into any, r *events.EdgeReport) bool {
-	t := strings.Split(msg.Subject, ".")
-	return json.Unmarshal(msg.Data, into) == nil && len(t) == 6 && r.Namespace == t[2] && r.Unit == t[3] && r.Edge == t[4]
 }

@@ -2,12 +2,17 @@ package cutover
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unitgate/unitgate/events"
 )
 
 // OfficeBucket is the KV bucket that holds one key for each namespace: who drives its cutovers (R1).
@@ -86,4 +91,19 @@ func writeOffice(ctx context.Context, kv jetstream.KeyValue, namespace string, w
 // answers while another write is under way.
 func conflict(e *jetstream.APIError) bool {
 	return e.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || e.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant
+}
+
+// NewKey is a fresh key of a process, see Config.
+func NewKey() ed25519.PrivateKey {
+	seed := make([]byte, ed25519.SeedSize)
+	rand.Read(seed) // never fails, see crypto/rand
+	return ed25519.NewKeyFromSeed(seed)
+}
+
+// Incarnation is under which name the process with this key holds the office: nobody else can
+// sign in that name, and readers see by it that this version signs its grants.
+func Incarnation(key ed25519.PrivateKey) string { return events.Fingerprint(publicHalf(key)) }
+
+func publicHalf(key ed25519.PrivateKey) string {
+	return hex.EncodeToString(key.Public().(ed25519.PublicKey))
 }

@@ -9,9 +9,6 @@ package cutover
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -114,21 +111,6 @@ func New(cfg Config) *Manager {
 	return m
 }
 
-// NewKey is a fresh key of a process, see Config.
-func NewKey() ed25519.PrivateKey {
-	seed := make([]byte, ed25519.SeedSize)
-	rand.Read(seed) // never fails, see crypto/rand
-	return ed25519.NewKeyFromSeed(seed)
-}
-
-// Incarnation is under which name the process with this key holds the office: nobody else can
-// sign in that name, and readers see by it that this version signs its grants.
-func Incarnation(key ed25519.PrivateKey) string { return events.Fingerprint(publicHalf(key)) }
-
-func publicHalf(key ed25519.PrivateKey) string {
-	return hex.EncodeToString(key.Public().(ed25519.PublicKey))
-}
-
 // Leading reports whether this process holds the office and acts.
 func (m *Manager) Leading() bool { return m.leads.Load() }
 
@@ -174,9 +156,6 @@ func (m *Manager) Reports() map[string]Report {
 	return out
 }
 
-// Unheard counts the messages of edges that this process has not read, by why.
-func (m *Manager) Unheard() map[string]uint64 { return m.mail.counts() }
-
 // Run drives until ctx ends (nil), then gives the office back. It returns an error if the reports cannot be subscribed to,
 // or when the state does not follow the journal any more; an unreachable bus is waited for. Call it once.
 func (m *Manager) Run(ctx context.Context) error {
@@ -217,21 +196,6 @@ func (m *Manager) Run(ctx context.Context) error {
 	return nil
 }
 
-// listen has what edges say come into the mailbox, until end is called. There is no queue: every controller hears every
-// request, which is a report, and the one in office answers.
-func (m *Manager) listen() (end func(), err error) {
-	reports, err := m.cfg.NC.Subscribe(events.EdgeSubject(m.cfg.Namespace, "*", "*", "report"), m.mail.put)
-	if err != nil {
-		return nil, fmt.Errorf("subscribe to the reports of %s: %w", m.cfg.Namespace, err)
-	}
-	leases, err := m.cfg.NC.Subscribe(events.EdgeSubject(m.cfg.Namespace, "*", "*", "lease"), m.mail.put)
-	if err != nil {
-		_ = reports.Unsubscribe()
-		return nil, fmt.Errorf("subscribe to the requests for leases of %s: %w", m.cfg.Namespace, err)
-	}
-	return func() { _, _ = reports.Unsubscribe(), leases.Unsubscribe() }, nil // fail only on a closed connection
-}
-
 // commandIDs gives the n-th command of an incarnation its id.
 func commandIDs(incarnation string) func(uint64) string {
 	space, err := uuid.Parse(incarnation)
@@ -239,18 +203,6 @@ func commandIDs(incarnation string) func(uint64) string {
 		space = uuid.NewSHA1(uuid.NameSpaceOID, []byte(incarnation))
 	}
 	return func(n uint64) string { return uuid.NewSHA1(space, fmt.Append(nil, n)).String() }
-}
-
-// answer says to an edge what the driver answers, under the office's signature.
-func (m *Manager) answer(out AnswerLease) {
-	b, err := json.Marshal(out.Answer)
-	if err == nil && out.Reply != "" {
-		subject := events.LeaseAnswerSubject(out.Answer.Namespace, out.Answer.Edge)
-		err = m.cfg.NC.PublishMsg(&nats.Msg{Subject: out.Reply, Data: b, Header: events.SignedHeaders(m.cfg.Key, subject, "", b)})
-	}
-	if err != nil { // the edge asks again
-		m.cfg.Logger.Warn("a request for a lease could not be answered", "namespace", m.cfg.Namespace, "edge", out.Answer.Edge, "err", err)
-	}
 }
 
 func (m *Manager) clock() time.Duration { return m.cfg.Clock() - m.start }
