@@ -32,9 +32,10 @@ var ErrEdgeSubject = &events.Error{Code: "wrong_subject"}
 // acceptEdge takes edge.join and edge.leave on unitgate.edge.<namespace>.<unit>.<id>.<verb>, where
 // NATS lets only that unit's edges speak, beside the api's subjects. It never waits, so that one
 // edge's flood delays no other edge's command: each unit has a lane, in which an edge has two places.
-func (s *Service) acceptEdge(ctx context.Context, r asking) {
-	t := strings.Split(r.Subject(), ".") // the subscription's form
+func (s *Service) acceptEdge(ctx context.Context, r asking, h nats.Header) {
+	t := strings.Split(r.subject, ".") // the subscription's form
 	c := call{namespace: t[2], entity: "edge", verb: t[5], about: &aboutEdge{unit: t[3], id: t[4]}}
+	c.headers(h, true)
 	lane := ""
 	if s.cfg.Namespaces.Known(c.namespace) {
 		lane = c.namespace + "/" + c.about.unit

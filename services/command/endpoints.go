@@ -113,20 +113,25 @@ func merged(entity string, verbs []endpoint) []endpoint {
 }
 
 // Pending limits of one subscription: what the client library holds before accept sees it. accept never waits, so that
-// this only bridges moments; what comes beyond it is dropped, and its sender hears nothing and asks again.
+// this only bridges moments; what comes beyond it is dropped, and its sender hears nothing and asks again. Bytes count as
+// they came: headers take ten times as much once the library has read them.
 const (
-	pendingMessages = 4096
-	pendingBytes    = 4 << 20
+	pendingMessages  = 4096
+	pendingBytes     = 4 << 20
+	pendingQuestions = 1 << 20
 )
 
 func (e endpoint) options() []micro.EndpointOpt {
-	subject := Prefix + ".*." + e.subject
+	subject, bytes := Prefix+".*."+e.subject, max(pendingBytes, 4*e.wire)
+	if e.kind == questions {
+		bytes = pendingQuestions
+	}
 	if e.own {
 		subject = e.subject
 	}
 	return []micro.EndpointOpt{
 		micro.WithEndpointSubject(subject),
-		micro.WithEndpointPendingLimits(pendingMessages, max(pendingBytes, 4*e.wire)),
+		micro.WithEndpointPendingLimits(pendingMessages, bytes),
 	}
 }
 

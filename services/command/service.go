@@ -88,7 +88,9 @@ func (s *Service) offer(ctx context.Context) error {
 			}
 			services[nc], s.micro = svc, append(s.micro, svc)
 		}
-		handler := micro.HandlerFunc(func(r micro.Request) { take(ctx, asking{r, nc}) })
+		handler := micro.HandlerFunc(func(r micro.Request) {
+			take(ctx, asking{r.Subject(), r.Reply(), r.Data(), nc}, nats.Header(r.Headers()))
+		})
 		if err := services[nc].AddEndpoint(e.name, handler, e.options()...); err != nil {
 			return err
 		}
@@ -112,19 +114,20 @@ func (s *Service) Close(ctx context.Context) error {
 	return err
 }
 
-// asking is a request and the connection that it came on, which its answer has to go out on: NATS lets only that one
-// write to the request's reply subject.
+// asking is what is kept of a request: of its headers, which may be a megabyte and many times that in memory, nothing.
 type asking struct {
-	micro.Request
-	nc *nats.Conn
+	subject, reply string
+	body           []byte
+	nc             *nats.Conn // that it came on: NATS lets only that one write to its reply subject
 }
 
 // accept runs on a subscription's goroutine and never waits: what is too large, or finds no room, is refused by what its
 // subject and size say, before anything of it is read.
-func (s *Service) accept(ctx context.Context, r asking) {
-	tokens := strings.Split(r.Subject(), ".") // the subscriptions' form
+func (s *Service) accept(ctx context.Context, r asking, h nats.Header) {
+	tokens := strings.Split(r.subject, ".") // the subscriptions' form
 	c := call{namespace: tokens[2], entity: tokens[3], verb: tokens[4]}
 	way := routeOf(c.entity, c.verb, s.asked)
+	c.headers(h, way.kind == edges)
 	s.admit(ctx, r, c, way, s.laneOf(way, c), "")
 }
 
@@ -142,18 +145,16 @@ func (s *Service) laneOf(way route, c call) string {
 
 // admit has a call worked on when there is room for it in its lane, and refuses it else.
 func (s *Service) admit(ctx context.Context, r asking, c call, way route, lane, sender string) {
-	body := r.Data()
-	if err := way.bound.CheckSize(c.entity, c.verb, len(body)); err != nil {
+	if err := way.bound.CheckSize(c.entity, c.verb, len(r.body)); err != nil {
 		s.refuse(r, way.kind, refusedSize, err)
 		return
 	}
-	cost := costOf(way.bound, body)
+	cost := costOf(way.bound, r.body)
 	if way.kind == bulk && cost == 0 {
 		way.kind = commands
 	}
-	c.headers(nats.Header(r.Headers()), way.kind == edges)
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	taken := s.lanes[way.kind].take(lane, sender, len(body), func() {
+	taken := s.lanes[way.kind].take(lane, sender, len(r.body), func() {
 		defer cancel()
 		s.answer(r, s.do(ctx, r, c, cost))
 	})
@@ -179,11 +180,11 @@ func (s *Service) do(ctx context.Context, r asking, c call, cost int) Outcome {
 	if ctx.Err() != nil {
 		return rejected(ErrBusy.With("it has waited here for %v: send it again with the same id", requestTimeout))
 	}
-	if c.request, err = decodeRequest(r.Data()); err != nil {
+	if c.request, err = decodeRequest(r.body); err != nil {
 		return rejected(err)
 	}
 	if c.signed != nil { // also on the api's subject, where versions send it that do not know acceptEdge's
-		if c.signer, err = signerOf(c.signed, r.Subject(), r.Data(), time.Now()); err != nil {
+		if c.signer, err = signerOf(c.signed, r.subject, r.body, time.Now()); err != nil {
 			return rejected(err)
 		}
 	}
@@ -193,7 +194,7 @@ func (s *Service) do(ctx context.Context, r asking, c call, cost int) Outcome {
 // answer replies by hand: the request's own methods write what micro reads for its statistics as soon as its handler has
 // returned, which ours does while the work goes on.
 func (s *Service) answer(r asking, o Outcome) {
-	if r.Reply() == "" {
+	if r.reply == "" {
 		return // nobody waits
 	}
 	b, err := json.Marshal(o)
@@ -201,13 +202,13 @@ func (s *Service) answer(r asking, o Outcome) {
 		o = rejected(err)
 		b, _ = json.Marshal(o)
 	}
-	m := nats.NewMsg(r.Reply())
+	m := nats.NewMsg(r.reply)
 	m.Data = b
 	if !o.OK {
 		m.Header.Set(micro.ErrorCodeHeader, o.Error.Code)
 		m.Header.Set(micro.ErrorHeader, o.Error.Message)
 	}
 	if err := r.nc.PublishMsg(m); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		s.cfg.Log.Warn("answer not sent", "subject", r.Subject(), "err", err)
+		s.cfg.Log.Warn("answer not sent", "subject", r.subject, "err", err)
 	}
 }

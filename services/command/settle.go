@@ -44,6 +44,7 @@ func (d *Durable) settle(ctx context.Context, q *queue, m *nats.Msg) {
 	defer cancel()
 	defer d.progress(m)()
 	c, err := q.read(m)
+	m.Header, m.Data = nil, nil // which may be a megabyte, and many times that in memory
 	if c.oversize {
 		d.taker.meters.refused(durable, refusedSize)
 	}
