@@ -91,10 +91,6 @@ func isAlnum(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-}
-
 // isToken tells whether s is a token (RFC 9110 section 5.6.2).
 func isToken(s string) bool {
 	for i := 0; i < len(s); i++ {

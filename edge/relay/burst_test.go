@@ -22,7 +22,7 @@ func TestBurstAndEndForClientsThatReadLater(t *testing.T) {
 	f := start(t, Config{}, b.addr())
 	f.own()
 	clients := 40
-	if overTLS(t) {
+	if overTLS(t) || throughAnEdge(t) {
 		clients = 6 // they have to decrypt it
 	}
 	conns := make([]*peer, clients)

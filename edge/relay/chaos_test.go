@@ -63,7 +63,7 @@ func TestChaos(t *testing.T) {
 	wg.Wait()
 	f.Evict(testType, 0)
 	t.Logf("%d sessions at once, %+v", opened, f.counts())
-	if opened == 0 {
+	if opened == 0 && !(underRace && throughAnEdge(t)) { // whose clients leave before two edges have met
 		t.Error("no session was ever open")
 	}
 	f.waitCounts("everything has ended", func(n Counts) bool {
