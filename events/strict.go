@@ -184,8 +184,8 @@ func (s *strict) scalar(t reflect.Type) error {
 	if err != nil {
 		return err
 	}
-	ok := false
-	switch kind := t.Kind(); kind {
+	var ok bool
+	switch t.Kind() {
 	case reflect.String:
 		ok = raw[0] == '"'
 		if ok && len(raw) > maxTextInJSON {

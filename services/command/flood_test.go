@@ -43,7 +43,11 @@ func (f *flood) Prepare(ctx context.Context, _ *events.State, env events.Envelop
 func (f *flood) hold(ctx context.Context) {
 	n := f.working.Add(1)
 	defer f.working.Add(-1)
-	for most := f.most.Load(); n > most && !f.most.CompareAndSwap(most, n); most = f.most.Load() {
+	for {
+		most := f.most.Load()
+		if n <= most || f.most.CompareAndSwap(most, n) {
+			break
+		}
 	}
 	select {
 	case <-f.release:
