@@ -198,6 +198,15 @@ func (r *Request) options() (o options) {
 	return o
 }
 
+// hasManyOptions reports whether there are too many. A short list is not looked at closely.
+func (r *Request) hasManyOptions() bool {
+	if value, n := r.Get("Connection"); n <= 1 && len(value) < 2*maxOptions-1 {
+		return false
+	}
+	o := r.options()
+	return o.n == maxOptions
+}
+
 // has reports whether a field is one of them. What a handshake consists of is for the origin, whatever Connection says:
 // "a sender MUST NOT send a connection option corresponding to a field that is intended for all recipients".
 func (o *options) has(name string) bool {

@@ -10,7 +10,7 @@ func checkUpgrade(req *Request) (vd Verdict, ok bool) {
 	if req.Method != "GET" || !req.lists("Upgrade", "websocket") || !req.lists("Connection", "upgrade") {
 		return refuseUpgrade("not_websocket", "not a WebSocket handshake"), false
 	}
-	if r := req.options(); r.n == maxOptions {
+	if req.hasManyOptions() {
 		return Refuse(400, "bad_request", "Connection names too many fields"), false
 	}
 	// Section 11.3: neither field may appear more than once in a request.

@@ -216,7 +216,8 @@ func (e *engine) secureHop(s *session, p *handshake.Peer) {
 	e.startConnect(s) // as long again
 	h := newTLSHandshake(s, origin)
 	t := &tlsLeg{e: e, hs: h, hop: true}
-	t.conn = tls.Client(t, e.r.hops.client(p, &h.found))
+	h.found = new(*handshake.Peer) // not in h, which the connection would keep
+	t.conn = tls.Client(t, e.r.hops.client(p, h.found))
 	e.hops[s] = t
 	h.started = true
 	e.shakeHands(t)
@@ -231,8 +232,8 @@ func (e *engine) hopSecured(s *session, h *tlsHandshake, err error) {
 	case !e.leased() || !e.stillServed(s):
 		e.decideAgain(s)
 	default:
-		e.r.hops.meet(h.found)
-		s.hs.hop.to, s.hs.hop.binding = h.found, h.binding
+		s.hs.hop.to, s.hs.hop.binding = *h.found, h.binding
+		e.r.hops.meet(s.hs.hop.to)
 		e.request(s)
 		if s.state == stReply && s.legs[origin].c != nil {
 			e.receivedTLS(s, origin, h.in) // what the handshake has taken already comes with no event

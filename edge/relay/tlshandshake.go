@@ -39,8 +39,8 @@ type tlsHandshake struct {
 	config  *tls.Config // for a client that has not begun yet
 
 	// What the goroutine finds, to be read when it has ended.
-	found   *handshake.Peer // as a client: the edge at the other end
-	binding []byte          // of marks to this connection, if it is one between edges
+	found   **handshake.Peer // as a client: the edge at the other end
+	binding []byte           // of marks to this connection, if it is one between edges
 
 	mu      sync.Mutex // guards what follows
 	more    sync.Cond  // in or end has changed
