@@ -16,7 +16,7 @@ import (
 	"github.com/unitgate/unitgate/integration/harness"
 )
 
-// What a process may have taken at its peak.
+// What a controller may have taken at its peak, and an edge that holds 250 sessions.
 const mostMemory = 256 << 20
 
 // settings are how long it runs, and with which seed.
@@ -148,7 +148,7 @@ func (s *system) healthy(t *testing.T) {
 			t.Errorf("%s has ended: %s", p.id, p.Stderr)
 		}
 	}
-	for _, p := range s.controls {
+	for _, p := range slices.Concat(s.controls, s.edges) {
 		if n, err := p.peak(); err != nil || n > mostMemory {
 			t.Errorf("%s: %d MiB at its peak, %v", p.id, n>>20, err)
 		}
