@@ -30,6 +30,11 @@ func (s *State) decideJoin(c JoinEdge, env Envelope) (Event, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	if c.Succeeds != "" {
+		if err := s.decideSuccession(c, env); err != nil {
+			return nil, err
+		}
+	}
 	old, known := s.Edges[c.ID]
 	if !known {
 		if err := s.checkFirstSigner(c, env); err != nil {
@@ -37,11 +42,6 @@ func (s *State) decideJoin(c JoinEdge, env Envelope) (Event, error) {
 		}
 		if n := s.registered(c.Cluster); n >= MaxEdges {
 			return nil, ErrClusterFull.With("cluster %q has %d edges, the most that there may be: retire those that are gone (edge-retire), or join another cluster", c.Cluster, n).At("cluster")
-		}
-	}
-	if c.Succeeds != "" {
-		if err := s.decideSuccession(c, env); err != nil {
-			return nil, err
 		}
 	}
 	if known {
