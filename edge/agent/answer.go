@@ -65,7 +65,7 @@ func (r *Runner) answer(ctx context.Context) (*answers, error) {
 		if d.bulk != nil {
 			d.bulk.open(a.ctx, a)
 		}
-		sub, err := r.nc.Subscribe(subject(r.self, d.what), func(m *nats.Msg) { d.take(a, m) })
+		sub, err := r.asks.Subscribe(subject(r.self, d.what), func(m *nats.Msg) { d.take(a, m) })
 		if err == nil {
 			a.subs = append(a.subs, sub)
 			err = sub.SetPendingLimits(pendingQuestions, pendingBytes)

@@ -168,6 +168,35 @@ func TestOneKindOfQuestionsStarvesNoOther(t *testing.T) {
 	e.stop()
 }
 
+// Questions come on a connection of their own. nats.go reads a connection's messages one after the other and takes their
+// headers apart before anybody sees them, 100 ms for 90,000 of them: behind such messages no grant would come in time.
+func TestQuestionsComeOnAConnectionOfTheirOwn(t *testing.T) {
+	l := newLab(t)
+	l.admit()
+	e := l.start(t.TempDir())
+	e.view("the join", admitting)
+	headers := nats.Header{}
+	for i := range 60_000 {
+		headers[fmt.Sprint(i)] = []string{"1"}
+	}
+	before := e.r.nc.Stats()
+	for range 20 {
+		m := &nats.Msg{Subject: "unitgate.edge.demo.unbj." + e.r.ID() + ".sessions", Reply: nats.NewInbox(), Header: headers, Data: []byte(`{"routerId":"7"}`)}
+		if err := l.nc.PublishMsg(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var st Status
+	e.ask("status", struct{}{}, &st) // comes behind them
+	if got := e.r.nc.Stats().InBytes - before.InBytes; got > 100_000 {
+		t.Errorf("%d bytes of questions came where grants do", got)
+	}
+	if got := e.r.asks.Stats().InBytes; got < 20*60_000*6 {
+		t.Errorf("%d bytes of questions came", got)
+	}
+	e.stop()
+}
+
 // deskOf is a desk outside of a running edge, for one that the journal knows. Answers go nowhere.
 func deskOf(ctx context.Context, d *desk) *answers {
 	s := events.NewState()

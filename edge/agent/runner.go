@@ -86,7 +86,8 @@ type Runner struct {
 	secret   string // by which the edge knows its own handshakes
 	log      *slog.Logger
 	nc       *nats.Conn
-	own      bool // nc is to be closed
+	asks     *nats.Conn // where questions come
+	own      bool       // both are to be closed
 	speaker  speaker
 	saved    *Saved
 	follower *follower
@@ -149,28 +150,45 @@ const (
 	pingsPending = 2
 )
 
+// connect connects to NATS twice. Whoever asks the edge can send as fast as NATS lets it, and the client library reads all
+// of a connection one after the other, a message's headers included: on the connection of the leases that would end them.
 func (r *Runner) connect() error {
 	if r.nc = r.cfg.NATS.Conn; r.nc != nil {
+		r.asks = r.nc
 		return nil
 	}
-	opts := append([]nats.Option{
-		nats.Name("unitgate-edge/" + r.self.ID),
-		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(spread, spread),
-		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsPending),
+	var err error
+	if r.nc, err = r.dial("",
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if !nc.IsClosed() { // by ourselves
 				r.log.Warn("NATS is out of reach: serving on with the last state", "err", err)
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { r.log.Info("NATS is back", "server", nc.ConnectedServerName()) }),
+	); err != nil {
+		return err
+	}
+	if r.asks, err = r.dial("/questions"); err != nil {
+		r.nc.Close()
+		return err
+	}
+	r.own = true
+	return nil
+}
+
+func (r *Runner) dial(what string, more ...nats.Option) (*nats.Conn, error) {
+	opts := append([]nats.Option{
+		nats.Name("unitgate-edge/" + r.self.ID + what),
+		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(spread, spread),
+		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsPending),
 		nats.ErrorHandler(r.natsError),
-	}, r.cfg.NATS.Options...)
+	}, more...)
+	opts = append(opts, r.cfg.NATS.Options...)
 	nc, err := nats.Connect(r.cfg.NATS.URL, append(opts, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))...)
 	if err != nil {
-		return unusable(err)
+		return nil, unusable(err)
 	}
-	r.nc, r.own = nc, true
-	return nil
+	return nc, nil
 }
 
 // unusable is why NATS cannot be connected to, without the URL, which may hold a password: not even as url.Error quotes it.
@@ -216,13 +234,15 @@ func (r *Runner) Run(ctx context.Context) error {
 	return refused
 }
 
-// shut flushes what was published and closes the agent's own connection.
+// shut flushes what was published and closes the agent's own connections.
 func (r *Runner) shut() {
 	if !r.own {
 		return
 	}
-	if r.nc.IsConnected() {
-		_ = r.nc.FlushTimeout(time.Second) // best effort: reports are repeated, and this edge has none to come
+	for _, nc := range []*nats.Conn{r.asks, r.nc} {
+		if nc.IsConnected() {
+			_ = nc.FlushTimeout(time.Second) // best effort: reports are repeated, and this edge has none to come
+		}
+		nc.Close()
 	}
-	r.nc.Close()
 }
