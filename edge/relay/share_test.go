@@ -8,6 +8,16 @@ import (
 	"github.com/unitgate/unitgate/events/routing"
 )
 
+// refusals are how many handshakes have ended with a code.
+func (f *fixture) refusals(code string) (n int64) {
+	for _, h := range f.Readings().Handshakes {
+		if h.Verdict == code {
+			n += h.N
+		}
+	}
+	return n
+}
+
 // During a wave one address has as many handshakes as it likes for a key that moves. A real user of a moved key, behind
 // it, is held all the same, and let in by the commit: the newest of the address that has the most give way, and are told.
 func TestHeldPlacesAreShared(t *testing.T) {
@@ -23,21 +33,13 @@ func TestHeldPlacesAreShared(t *testing.T) {
 	for range 120 {
 		attack = append(attack, f.from("127.0.0.1", requestFor("60"), false, nil))
 	}
-	refusals := func(code string) (n int64) {
-		for _, h := range f.Readings().Handshakes {
-			if h.Verdict == code {
-				n += h.N
-			}
-		}
-		return n
-	}
-	eventually(t, "the places are taken", func() bool { return f.counts().Held == 100 && refusals("too_many_held") == 20 })
+	eventually(t, "the places are taken", func() bool { return f.counts().Held == 100 && f.refusals("too_many_held") == 20 })
 	var real []*peer
 	for i := range 40 {
 		real = append(real, f.from("127.0.0."+id(10+i), requestFor("6"+id(i%10)), false, nil))
 	}
 	eventually(t, "those of the busiest have given way", func() bool {
-		return f.counts().Held == 100 && refusals("too_many_held_from_address") == 40
+		return f.counts().Held == 100 && f.refusals("too_many_held_from_address") == 40
 	})
 	arriving(routing.Committed)
 	for range 100 {
@@ -70,8 +72,15 @@ func TestHeldBytesAndCapacityAreShared(t *testing.T) {
 	}
 	f.waitCounts("four of three places each", func(n Counts) bool { return n.Held == 4 })
 	eventually(t, "the others are refused, and count no longer", func() bool { return f.Readings().Admitted == 4 })
-	for range 8 {
+	// One after the other: a client that gives way leaves the capacity a moment later, and one that comes in between has
+	// another one give way.
+	for i := range 8 {
 		f.from("127.0.0.2", requestFor("61"), false, nil)
+		eventually(t, "it is held or refused, and who gave way has left", func() bool {
+			decided := f.refusals("at_capacity") + f.refusals("too_many_held") + f.refusals("too_many_held_from_address") + int64(f.counts().Held)
+			f.left() // every poller has done by then what was posted before
+			return decided == int64(8+i+1) && int64(f.counts().Held) == f.Readings().Admitted
+		})
 	}
 	// Six places each then: two long ones and six short ones, which is all that the capacity has.
 	f.waitCounts("they are held", func(n Counts) bool { return n.Held == 8 && f.places.Used() == 12 })
