@@ -169,7 +169,7 @@ func TestSilentTakers(t *testing.T) {
 // hello since: the process that sent it accepts already.
 func TestCommitIsNotOverlooked(t *testing.T) {
 	ctx, _, g, taker := pair(t)
-	offerOf(t, ctx, g, taker)
+	offerOf(ctx, t, g, taker)
 	if err := g.send(message{Is: isCommit, Rate: 3}); err != nil {
 		t.Fatal(err)
 	}

@@ -32,11 +32,11 @@ func pair(t *testing.T) (ctx context.Context, dir string, g *Giver, taker *Taker
 		t.Fatal(err)
 	}
 	t.Cleanup(g.Close)
-	return ctx, dir, g, arrived(t, ctx, door)
+	return ctx, dir, g, arrived(ctx, t, door)
 }
 
 // arrived is a process that has said hello at a door.
-func arrived(t *testing.T, ctx context.Context, door *Door) *Taker {
+func arrived(ctx context.Context, t *testing.T, door *Door) *Taker {
 	t.Helper()
 	c, err := door.ln.AcceptUnix()
 	if err != nil {
@@ -60,7 +60,7 @@ func (t *Taker) committed(ctx context.Context) (rate int, err error) {
 }
 
 // offerOf is an offer without sockets, to someone who gets one.
-func offerOf(t *testing.T, ctx context.Context, g *Giver, taker *Taker) {
+func offerOf(ctx context.Context, t *testing.T, g *Giver, taker *Taker) {
 	t.Helper()
 	if err := taker.offer(&Offer{}); err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestOffer(t *testing.T) {
 func TestConversation(t *testing.T) {
 	t.Run("to the end", func(t *testing.T) {
 		ctx, _, g, taker := pair(t)
-		offerOf(t, ctx, g, taker)
+		offerOf(ctx, t, g, taker)
 		committed := make(chan error, 1)
 		go func() { committed <- g.Commit(ctx, 7) }()
 		if rate, err := taker.committed(ctx); rate != 7 || err != nil {
@@ -159,7 +159,7 @@ func TestConversation(t *testing.T) {
 	})
 	t.Run("the taker dies after it", func(t *testing.T) {
 		ctx, _, g, taker := pair(t)
-		offerOf(t, ctx, g, taker)
+		offerOf(ctx, t, g, taker)
 		go func() { _ = g.Commit(ctx, 0); g.Close() }()
 		if _, err := taker.committed(ctx); err != nil {
 			t.Fatal(err)
@@ -224,7 +224,7 @@ func TestDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer g.Close()
-	arrived(t, ctx, second).Close()
+	arrived(ctx, t, second).Close()
 	second.Close()
 	if _, err := Dial(dir); !errors.Is(err, ErrNobody) {
 		t.Error(err)

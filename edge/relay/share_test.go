@@ -34,9 +34,9 @@ func TestHeldPlacesAreShared(t *testing.T) {
 		attack = append(attack, f.from("127.0.0.1", requestFor("60"), false, nil))
 	}
 	eventually(t, "the places are taken", func() bool { return f.counts().Held == 100 && f.refusals("too_many_held") == 20 })
-	var real []*peer
+	var users []*peer
 	for i := range 40 {
-		real = append(real, f.from("127.0.0."+id(10+i), requestFor("6"+id(i%10)), false, nil))
+		users = append(users, f.from("127.0.0."+id(10+i), requestFor("6"+id(i%10)), false, nil))
 	}
 	eventually(t, "those of the busiest have given way", func() bool {
 		return f.counts().Held == 100 && f.refusals("too_many_held_from_address") == 40
@@ -46,7 +46,7 @@ func TestHeldPlacesAreShared(t *testing.T) {
 		o, _ := b.next()
 		o.send([]byte(switching)...)
 	}
-	for i, p := range real {
+	for i, p := range users {
 		if code, _, _ := p.status(); code != 101 {
 			t.Errorf("real user %d: %d", i, code)
 		}
