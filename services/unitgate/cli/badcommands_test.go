@@ -151,7 +151,7 @@ func badEdgeCommands() []badCommand {
 		join(`"10.0.0.1:7101"`, `"10.0.0.1"`, refusal{code: "bad_value", field: "address", text: "HOST:PORT"}),
 		join(`10}`, `-1}`, refusal{code: "bad_value", field: "capacity", text: "0"}),
 		join(`10}`, `1e400}`, refusal{code: "bad_type", field: "capacity", text: "whole number"}),
-		join(`10}`, `10,"succeeds":"mars-1","succeedsDirectory":"00000000-0000-4000-8000-000000000002"}`, refusal{code: "bad_signature", field: "id", text: "signature"}), // before it is looked whom it succeeds
+		join(`10}`, `10,"succeeds":"mars-1","succeedsDirectory":"00000000-0000-4000-8000-000000000002"}`, refusal{code: "unknown_edge", field: "succeeds", text: "mars-1"}),
 		{"edge.leave", `{"id":"mars-1"}`, refusal{code: "unknown_edge", field: "id", text: "mars-1"}},
 		{"edge.leave", `{"id":"center-1","directory":"00000000-0000-4000-8000-000000000001"}`, refusal{code: "edge_elsewhere", field: "id", text: "directory"}},
 		{"edge.retire", `{"id":"center-1"}`, refusal{code: "reason_missing", field: "reason", text: "reason"}},
