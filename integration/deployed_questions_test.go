@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -161,7 +162,7 @@ func (q *questions) asControl(t *testing.T) {
 	if len(probed.Failed) != 7 {
 		t.Errorf("%d of 7 origins fail", len(probed.Failed))
 	}
-	q.want(t, q.control, events.AskProbe, packedJSON(events.ProbeQuestion{Origins: append(origins, "x")}), "bad_value", nil)
+	q.want(t, q.control, events.AskProbe, packedJSON(events.ProbeQuestion{Origins: slices.Concat(origins, []string{"x"})}), "bad_value", nil)
 	services := make([]events.Service, events.MaxHandshakes)
 	for i := range services {
 		services[i] = events.Service{Host: q.d.Domain, Path: "/"}
@@ -169,7 +170,7 @@ func (q *questions) asControl(t *testing.T) {
 	q.want(t, q.control, events.AskHandshake, packedJSON(events.HandshakeQuestion{Services: services}), "", nil)
 	fences := make([]uint64, events.MaxFences)
 	q.want(t, q.control, events.AskCutover, packedJSON(events.CutoverQuestion{Cutover: "c1", Fences: fences, Users: 8192}), "", nil)
-	q.want(t, q.control, events.AskCutover, packedJSON(events.CutoverQuestion{Cutover: "c1", Fences: append(fences, 1), Users: 8192}), "bad_value", nil)
+	q.want(t, q.control, events.AskCutover, packedJSON(events.CutoverQuestion{Cutover: "c1", Fences: slices.Concat(fences, []uint64{1}), Users: 8192}), "bad_value", nil)
 }
 
 func (q *questions) asObserver(t *testing.T) {
@@ -272,10 +273,10 @@ func (q *questions) undisturbed() {
 		t.Errorf("%d of %d sessions are there", n, askedSessions-oneUsers-1)
 	}
 	text := scrapeEdge(t, q.edge)
-	slices, short := metricOf(t, text, "unitgate_edge_poller_slice_seconds_count"), metricOf(t, text, `unitgate_edge_poller_slice_seconds_bucket{le="0.005"}`)
+	all, short := metricOf(t, text, "unitgate_edge_poller_slice_seconds_count"), metricOf(t, text, `unitgate_edge_poller_slice_seconds_bucket{le="0.005"}`)
 	// A thread's time has in it what the kernel does there for others, so a few of thousands may be longer.
-	if slices < 100 || slices-short > max(2, slices/500) {
-		t.Errorf("%v of %v slices of a poller's work took more than 5 ms", slices-short, slices)
+	if all < 100 || all-short > max(2, all/500) {
+		t.Errorf("%v of %v slices of a poller's work took more than 5 ms", all-short, all)
 	}
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", q.edge.PID))
 	peak := regexp.MustCompile(`VmHWM:\s*(\d+) kB`).FindSubmatch(status)
@@ -285,7 +286,7 @@ func (q *questions) undisturbed() {
 	if kb, _ := strconv.Atoi(string(peak[1])); kb > mostEdgeMemory<<10 {
 		t.Errorf("the edge took %d MiB, at most %d were to be expected", kb>>10, mostEdgeMemory)
 	} else {
-		t.Logf("%v slices, %v of more than 5 ms; the edge took %d MiB; questions: %s", slices, slices-short, kb>>10, strings.Join(regexp.MustCompile(`unitgate_edge_questions_total\S+ [1-9]\S*`).FindAllString(text, -1), " "))
+		t.Logf("%v slices, %v of more than 5 ms; the edge took %d MiB; questions: %s", all, all-short, kb>>10, strings.Join(regexp.MustCompile(`unitgate_edge_questions_total\S+ [1-9]\S*`).FindAllString(text, -1), " "))
 	}
 	if log := q.edge.Stderr.String(); strings.Count(log, "\n") > 500 {
 		t.Errorf("%d lines of log", strings.Count(log, "\n"))

@@ -14,9 +14,9 @@ import (
 // beyond them by one thing, and has to do something when it is called. BenchmarkSteps shows what things cost.
 type chore func(steps *int) (done bool)
 
-// Steps are worth some ten nanoseconds each; see also those of registry.Walk.
+// Steps are worth ten nanoseconds each at most; see also those of registry.Walk.
 const (
-	// sliceSteps bounds a slice, of which there are two at most in one look at the mailbox: a third of a millisecond.
+	// sliceSteps bounds a slice, of which there are two at most in one look at the mailbox: a third of a millisecond each.
 	sliceSteps = 1 << 15
 
 	stepLookup   = 32   // to look up one routerId in rules, or in a long list of exact IDs

@@ -7,7 +7,7 @@ import (
 	"github.com/unitgate/unitgate/events/routing"
 )
 
-// What a walk does, in steps of some ten nanoseconds: by them whoever walks divides a long way into short pieces.
+// What a walk does, in steps of ten nanoseconds at most: by them whoever walks divides a long way into short pieces.
 // BenchmarkWalk shows what a step is worth.
 const (
 	ListStep  = 1  // to look at a list that is empty
