@@ -40,7 +40,6 @@ func TestDeployedFloods(t *testing.T) {
 		messages            int
 		codes               []string // of all answers; nil: they may get lost
 	}{
-		{"packed joins on the api", "edge-center", "unitgate.api.shop.edge.join", join, 0, 500, []string{"too_large"}},
 		{"packed joins on an edge's own subject", "edge-center", subject, join, 0, 500, []string{"too_large", "busy"}},
 		{"joins with many headers", "edge-center", subject, []byte(`{}`), 60_000, 60, nil},
 		{"exact IDs", "operator", "unitgate.api.shop.cutover.preview", flooded(`{"exact":{"unbj":[` + strings.Repeat(`"1",`, 2_000_000) + `"1"]}}`), 0, 500, []string{"too_large", "busy"}},

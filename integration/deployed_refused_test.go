@@ -29,6 +29,8 @@ var refused = map[string][]string{
 		"unitgate.beacon.shop",                           // who vouches for the head
 		"unitgate.api.shop.unit.put",                     // a command
 		"unitgate.api.shop.edge.retire",                  // also one about edges
+		"unitgate.api.shop.edge.join",                    // where the subject names no unit
+		"unitgate.api.shop.edge.leave",                   //
 		"unitgate.cmd.shop.unit.put",                     // a durable one
 		"unitgate.outcome.shop." + someID,                //
 		"$KV.UNITGATE_OFFICE.shop",                       // the office
@@ -153,7 +155,7 @@ func (d *deployed) repliesStay(t *testing.T) {
 	t.Helper()
 	before := d.head(t)
 	for role, questions := range map[string][]string{
-		"edge-center": {"$JS.API.STREAM.INFO.UNITGATE_shop", "$JS.API.INFO", "unitgate.api.shop.edge.join", "unitgate.edge.shop.center.center-1.lease"},
+		"edge-center": {"$JS.API.STREAM.INFO.UNITGATE_shop", "$JS.API.INFO", "unitgate.edge.shop.center.center-1.join", "unitgate.edge.shop.center.center-1.lease"},
 		"observer":    {"$JS.API.STREAM.INFO.UNITGATE_shop", "unitgate.api.shop.cutover.show", "unitgate.edge.shop.center.center-1.status"},
 		"operator":    {"$JS.API.STREAM.INFO.UNITGATE_shop", "unitgate.api.shop.unit.put", "unitgate.edge.shop.center.center-1.status"},
 	} {
