@@ -7,4 +7,8 @@ import (
 	"github.com/unitgate/unitgate/integration/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+func TestMain(m *testing.M) {
+	code := harness.Main(m)
+	_ = os.RemoveAll(formerDir) // "" if no test needed it
+	os.Exit(code)
+}

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -79,7 +77,6 @@ func TestUpgradeOfEdgesThatPassOn(t *testing.T) {
 	if err != nil {
 		harness.Missing(t, "the commit "+former+" cannot be built, which needs git and the history: "+err.Error()+"\n"+old)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(old)) })
 	u := &upgrading{t: t, old: old, dirs: map[string]string{}, edges: map[string]*harness.Process{}}
 	seen := harness.NewRegister()
 	u.config = twoUnits(t, seen)

@@ -15,22 +15,24 @@ import (
 // former is the last commit whose edges and controllers did not sign what they say.
 const former = "1cc68c5"
 
-// formerBinary is built once for all tests.
+// formerBinary is built once for all tests, in formerDir, which TestMain removes after the last.
 var formerBinary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "unitgate-former")
 	if err != nil {
 		return "", err
 	}
+	formerDir = dir
 	script := `set -e; git archive ` + former + ` | tar -x -C "$1"; cd "$1"; go build -buildvcs=false -o unitgate ./services/unitgate`
 	cmd := exec.Command("sh", "-c", script, "sh", dir)
 	cmd.Dir = ".." // an archive of a part of the tree would be one of that part
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		_ = os.RemoveAll(dir)
 		return string(out), err
 	}
 	return filepath.Join(dir, "unitgate"), nil
 })
+
+var formerDir string
 
 // upgrading is a namespace whose processes are replaced one after the other.
 type upgrading struct {
@@ -119,7 +121,6 @@ func TestUpgrade(t *testing.T) {
 	if err != nil {
 		harness.Missing(t, "the commit "+former+" cannot be built, which needs git and the history: "+err.Error()+"\n"+old)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(old)) })
 	for _, policy := range []string{"", "ownership: exclusive, lease: 15s"} {
 		for _, order := range []string{"controllers first", "edges first"} {
 			t.Run(order+" "+policy, func(t *testing.T) {
