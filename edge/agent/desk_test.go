@@ -221,6 +221,7 @@ func TestQuestionsThatWaitedTooLongAreNotAnswered(t *testing.T) {
 			d.take(a, &nats.Msg{Reply: "x"})
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if done != 2 || d.counts[answered].Load() != 2 || d.counts[busy].Load() != 3 {
 			t.Errorf("%d of 5 were answered, %d refused", done, d.counts[busy].Load())
 		}
@@ -244,6 +245,7 @@ func TestClerksRest(t *testing.T) {
 			d.take(a, &nats.Msg{Reply: "x"})
 			time.Sleep(time.Millisecond)
 		}
+		synctest.Wait()
 		if done < 95 || done > 105 {
 			t.Errorf("%d answers of 10 ms in 10 s, want a tenth of the time", done)
 		}
@@ -272,6 +274,7 @@ func TestOneStatusForAllWhoAsk(t *testing.T) {
 			d.take(a, &nats.Msg{Reply: "x"})
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if made != 2 || d.counts[answered].Load() != 201 {
 			t.Errorf("%d answers for %d questions, want 2 for 201", made, d.counts[answered].Load())
 		}
