@@ -32,11 +32,12 @@ type Handler struct {
 	log       *slog.Logger
 	tracer    trace.Tracer
 	meters    *Meters
+	turn      chan struct{} // of size 1; full: a command of this process is being decided and appended
 }
 
 // NewHandler makes a handler over a running projector. prepare may be nil where no cutovers are taken.
 func NewHandler(p *projector.Projector, prepare Preparer, now func() time.Time, log *slog.Logger) *Handler {
-	return &Handler{projector: p, prepare: prepare, now: now, log: log, tracer: tracerOf(noop.NewTracerProvider()), meters: noMeters()}
+	return &Handler{projector: p, prepare: prepare, now: now, log: log, tracer: tracerOf(noop.NewTracerProvider()), meters: noMeters(), turn: make(chan struct{}, 1)}
 }
 
 // Traced makes the handler emit spans of commands and appends. It is called before the first command comes.
@@ -96,23 +97,42 @@ func (h *Handler) take(ctx context.Context, env events.Envelope, w way, t *taken
 	return h.settle(ctx, env, w, t)
 }
 
-// settle decides and appends until the event is stored, the command is rejected, or the journal does not answer.
+// settle has a command decided and appended, or refused.
 func (h *Handler) settle(ctx context.Context, env events.Envelope, w way, t *taken) Outcome {
+	o, why := h.decide(ctx, env, w, t)
+	if why != nil {
+		return h.refuse(ctx, env, w, why)
+	}
+	return o
+}
+
+// decide decides and appends until the event is stored, or the journal does not answer. If the command must
+// be refused it says why.
+//
+// The commands of this process take turns. Each append is guarded by the head, so of all that compete for a
+// head one wins, and the others decide anew: sixteen at a time would mostly defeat each other, and a large
+// command, slow to decide, would lose to small ones for as long as they come. With turns only another
+// process can come first.
+func (h *Handler) decide(ctx context.Context, env events.Envelope, w way, t *taken) (o Outcome, why error) {
+	if err := h.takeTurn(ctx); err != nil {
+		return h.unable(err), nil
+	}
+	defer h.endTurn()
 	s := h.projector.State()
 	for range attempts {
 		if err := h.expired(w); err != nil { // measuring and other commands take time
-			return h.refuse(ctx, env, w, err)
+			return Outcome{}, err
 		}
 		e, err := events.Decide(s, h.projector.Journal().Namespace(), env, h.now())
 		if err == nil && w.message.subject != "" { // who it is comes last: what could not be done anyway says why
 			err = events.CheckActor(env.Actor, env.Command)
 		}
 		if err != nil {
-			return h.refuse(ctx, env, w, err)
+			return Outcome{}, err
 		}
 		rec, err := events.NewRecord(s, env, e, h.now())
 		if err != nil {
-			return rejected(err)
+			return rejected(err), nil
 		}
 		t.appending(rec)
 		stored, err := h.append(ctx, s.Seq, rec)
@@ -122,23 +142,34 @@ func (h *Handler) settle(ctx context.Context, env events.Envelope, w way, t *tak
 			if _, err := h.projector.Await(ctx, stored.Seq); err != nil { // so that the caller can read its own write
 				h.log.Warn("stored but not yet applied here", "seq", stored.Seq, "err", err)
 			}
-			return accepted(stored)
+			return accepted(stored), nil
 		case errors.Is(err, journal.ErrDuplicate):
-			return h.found(ctx, env, err)
+			return h.found(ctx, env, err), nil
 		case errors.Is(err, journal.ErrConflict):
 			if s, err = h.projector.CatchUp(ctx); err != nil {
-				return h.unable(err)
+				return h.unable(err), nil
 			}
 		case errors.Is(err, journal.ErrTooLarge):
-			return rejected(events.ErrTooLarge.With("%v", err))
+			return rejected(events.ErrTooLarge.With("%v", err)), nil
 		case errors.Is(err, journal.ErrInvalid):
-			return rejected(events.ErrBadCommand.With("%v", err))
+			return rejected(events.ErrBadCommand.With("%v", err)), nil
 		default:
-			return h.found(ctx, env, err)
+			return h.found(ctx, env, err), nil
 		}
 	}
-	return rejected(ErrBusy.With("other commands came first %d times: send it again with the same id", attempts))
+	return rejected(ErrBusy.With("other commands came first %d times: send it again with the same id", attempts)), nil
 }
+
+func (h *Handler) takeTurn(ctx context.Context) error {
+	select {
+	case h.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (h *Handler) endTurn() { <-h.turn }
 
 // append measures how long the journal takes.
 func (h *Handler) append(ctx context.Context, after uint64, rec events.Record) (events.Record, error) {

@@ -3,9 +3,11 @@ package command_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -73,6 +75,42 @@ func TestSameIDTakesEffectOnce(t *testing.T) {
 	var o command.Outcome
 	if err := json.Unmarshal([]byte(outcomes[0]), &o); err != nil || !o.OK || o.Seq != 1 {
 		t.Errorf("outcome %s", outcomes[0])
+	}
+}
+
+// jealous is a journal that counts the appends which another event came first of.
+type jealous struct {
+	journal.Journal
+	conflicts atomic.Int64
+}
+
+func (j *jealous) Append(ctx context.Context, after uint64, rec events.Record) (events.Record, error) {
+	stored, err := j.Journal.Append(ctx, after, rec)
+	if errors.Is(err, journal.ErrConflict) {
+		j.conflicts.Add(1)
+	}
+	return stored, err
+}
+
+// Commands of one process do not defeat each other, or those of a flood would be refused as "busy".
+func TestCommandsOfOneProcessTakeTurns(t *testing.T) {
+	j := &jealous{Journal: journal.NewMemory("shop")}
+	h := handlerOn(t, j)
+	if o := h.Do(t.Context(), withUnits()); !o.OK {
+		t.Fatal(o.Error)
+	}
+	var all sync.WaitGroup
+	for i := range 200 {
+		all.Go(func() {
+			o := h.Do(t.Context(), events.Envelope{ID: uuid.NewString(), Command: events.PutUnit{Unit: events.Unit{ID: fmt.Sprintf("u%d", i)}}})
+			if !o.OK {
+				t.Error(o.Error)
+			}
+		})
+	}
+	all.Wait()
+	if n := j.conflicts.Load(); n > 0 {
+		t.Errorf("%d appends came too late", n)
 	}
 }
 

@@ -157,6 +157,7 @@ func TestBudget(t *testing.T) {
 		defer cancel()
 		var order []int
 		var mu sync.Mutex
+		served := func() []int { mu.Lock(); defer mu.Unlock(); return slices.Clone(order) }
 		var all sync.WaitGroup
 		claimed := func(ctx context.Context, i, n int) {
 			all.Go(func() {
@@ -176,11 +177,11 @@ func TestBudget(t *testing.T) {
 		claimed(ctx, 1, budgetBytes/2)
 		claimed(ctx, 2, 1)
 		b.give(budgetBytes / 2)
-		if synctest.Wait(); len(order) != 0 {
+		if synctest.Wait(); len(served()) != 0 {
 			t.Errorf("%v came before the first in the row", order)
 		}
 		time.Sleep(time.Second) // the first one gives up
-		if synctest.Wait(); !slices.Equal(order, []int{1}) {
+		if synctest.Wait(); !slices.Equal(served(), []int{1}) {
 			t.Errorf("%v were served", order)
 		}
 		b.give(budgetBytes / 2)

@@ -47,6 +47,10 @@ func (h *Handler) shut(ctx context.Context, env events.Envelope, o Outcome) (Out
 		ID: uuid.NewString(), Actor: env.Actor, Reason: env.Reason, Traceparent: env.Traceparent,
 		Command: events.RefuseCommand{Entity: name.Entity, Verb: name.Verb, ID: env.ID, Code: o.Error.Code},
 	}
+	if err := h.takeTurn(ctx); err != nil {
+		return h.unable(err), false
+	}
+	defer h.endTurn()
 	for range attempts {
 		s, err := h.projector.CatchUp(ctx)
 		if err != nil {
