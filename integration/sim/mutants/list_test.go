@@ -118,7 +118,8 @@ var list = []mutant{
 		{join, "\t\tif old.Gone != \"\" {\n\t\t\treturn nil, ErrEdgeGone", "\t\tif old.Gone == \"left\" {\n\t\t\treturn nil, ErrEdgeGone"},
 		{join, "if old.Gone != \"\" { // R7", "if old.Gone == \"left\" { // R7"},
 	}},
-	{name: "directory-cloned", rule: "R7: an id stays with its state directory", by: "R7", edits: []edit{
+	// The edges of the simulation sign, and a key that has signed keeps others out by itself.
+	{name: "directory-cloned", rule: "R7: an id stays with its state directory", by: "TestRefusals", test: "events", edits: []edit{
 		{join, "if e.Directory != directory {", "if e.Directory == \"\" {"},
 	}},
 	{name: "fence-without-evicting", rule: "a fenced key is served by nobody new, and who has it evicts", by: "R5|G2", edits: []edit{
