@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -80,25 +81,24 @@ func (e *engine) doChores() {
 	if e.chores.idle() {
 		return
 	}
-	began, on := threadTime()
+	runtime.LockOSThread() // no other goroutine's time is to count
+	began := threadTime()
 	steps := e.chores.slice()
-	if ended, same := threadTime(); on == same && e.r.cfg.Observers.Slice != nil {
-		e.r.cfg.Observers.Slice(ended-began, steps)
+	took := threadTime() - began
+	runtime.UnlockOSThread()
+	if e.r.cfg.Observers.Slice != nil {
+		e.r.cfg.Observers.Slice(took, steps)
 	}
 	if !e.chores.idle() {
 		e.knock()
 	}
 }
 
-// threadTime is how long the calling thread has run on a processor, and which one it is: of a goroutine that was moved to
-// another thread meanwhile, two readings say nothing.
-func threadTime() (time.Duration, int) {
-	id := unix.Gettid()
+// threadTime is how long the calling thread has run on a processor.
+func threadTime() time.Duration {
 	var t unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) != nil {
-		return 0, -1
-	}
-	return time.Duration(t.Nano()), id
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // it is there
+	return time.Duration(t.Nano())
 }
 
 // takeTurns adds a chore that takes turns with others. The poller calls it.
