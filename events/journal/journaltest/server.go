@@ -22,10 +22,13 @@ type Server struct {
 	dir  string
 	name string
 
+	virtual bool // in a bubble
+
 	mu    sync.Mutex
 	srv   *server.Server // nil while stopped
 	cut   bool
 	links []net.Conn // of clients that Cut severs
+	uncut []net.Conn // of the others
 }
 
 var errDown = errors.New("no server: stopped or cut by the test")
@@ -48,7 +51,11 @@ func Bubble(t *testing.T, test func(t *testing.T, s *Server)) {
 	empty := func() { runtime.GC(); runtime.GC() }
 	empty()
 	defer empty()
-	synctest.Test(t, func(t *testing.T) { test(t, StartServer(t)) })
+	synctest.Test(t, func(t *testing.T) {
+		s := StartServer(t)
+		s.virtual = true
+		test(t, s)
+	})
 }
 
 // Start starts the server again after Stop, on the same store.
@@ -73,13 +80,23 @@ func (s *Server) Start() {
 // Stop stops the server and waits until it has. Its clients stay and try to reconnect.
 func (s *Server) Stop() {
 	s.mu.Lock()
-	srv := s.srv
-	s.srv = nil
+	srv, links := s.srv, append(s.links, s.uncut...)
+	s.srv, s.links, s.uncut = nil, nil, nil
 	s.mu.Unlock()
-	if srv != nil {
-		srv.Shutdown()
-		srv.WaitForShutdown()
+	if srv == nil {
+		return
 	}
+	if s.virtual {
+		// A server that shuts down sleeps with JetStream's lock held, so that those who pull hear of it, and a request of
+		// a client that waits for the lock keeps a bubble's time from passing. So the clients go first: the sleep ends
+		// once all that they had asked for is done.
+		for _, c := range links {
+			_ = c.Close()
+		}
+		time.Sleep(time.Millisecond)
+	}
+	srv.Shutdown()
+	srv.WaitForShutdown()
 }
 
 // Connect returns a connection that reconnects for ever, closed at the end of the test.
@@ -150,5 +167,9 @@ func (u uncut) InProcessConn() (net.Conn, error) {
 	if u.s.srv == nil {
 		return nil, errDown
 	}
-	return u.s.srv.InProcessConn()
+	c, err := u.s.srv.InProcessConn()
+	if err == nil {
+		u.s.uncut = append(u.s.uncut, c)
+	}
+	return c, err
 }
