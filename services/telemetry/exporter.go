@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -27,6 +29,13 @@ const (
 	delayVar          = "OTEL_BSP_SCHEDULE_DELAY"
 )
 
+// hearSDK has what OpenTelemetry's SDK complains of, which else goes to stderr as plain text, in the process's log. The
+// SDK has one place for it in a process.
+func (v variables) hearSDK() {
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { v.log.Warn("OpenTelemetry", "err", err) }))
+	otel.SetLogger(logr.FromSlogHandler(v.log.Handler()))
+}
+
 // Protocols of OTLP.
 const (
 	overGRPC = "grpc"
@@ -36,17 +45,18 @@ const (
 
 func env(name string) string { return strings.TrimSpace(os.Getenv(name)) }
 
-// exporter makes what sends spans, nil if nothing is to be sent. at is a collector's URL that wins over the variables'.
-// Neither exporter connects before there is something to send.
-func exporter(ctx context.Context, at string) (sdktrace.SpanExporter, error) {
-	switch kind := env(exporterVar); {
-	case strings.EqualFold(env(disabledVar), "true"), kind == "none":
-		return nil, nil //nolint:nilnil // nothing is to be sent
-	case kind != "" && kind != "otlp":
-		return nil, fmt.Errorf("telemetry: %s=%s: want otlp or none", exporterVar, kind)
-	case at == "" && kind == "" && env(endpointVar) == "" && env(tracesEndpointVar) == "":
-		return nil, nil //nolint:nilnil // nothing is to be sent
-	}
+// variables are those of the environment. One that cannot be used is ignored with a warning, as
+// https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ has it: they are often set for a
+// whole host, and traffic does not wait for traces.
+type variables struct{ log *slog.Logger }
+
+func (v variables) ignored(name, value, want string) {
+	v.log.Warn("a variable of the environment is ignored", "name", name, "value", value, "err", want)
+}
+
+// exporter makes what sends spans, nil if nothing is to be sent. at is a collector's URL that wins over the variables';
+// an error says what is wrong with it. Neither exporter connects before there is something to send.
+func exporter(ctx context.Context, at string, v variables) (sdktrace.SpanExporter, error) {
 	var u *url.URL
 	if at != "" {
 		var err error
@@ -54,10 +64,26 @@ func exporter(ctx context.Context, at string) (sdktrace.SpanExporter, error) {
 			return nil, err
 		}
 	}
-	protocol, err := protocolFor(u)
-	if err != nil {
-		return nil, err
+	kind := env(exporterVar)
+	if kind != "" && kind != "otlp" && kind != "none" {
+		v.ignored(exporterVar, kind, "want otlp or none")
+		kind = ""
 	}
+	switch {
+	case strings.EqualFold(env(disabledVar), "true"), kind == "none":
+		return nil, nil //nolint:nilnil // nothing is to be sent
+	case at == "" && kind == "" && env(endpointVar) == "" && env(tracesEndpointVar) == "":
+		return nil, nil //nolint:nilnil // nothing is to be sent
+	}
+	e, err := dial(ctx, u, protocolFor(u, v))
+	if err != nil { // what the flag says was looked at before: it is a file or a header of the variables
+		v.log.Warn("nothing is traced: the variables of the environment that begin with OTEL_EXPORTER_OTLP_ cannot be used", "err", err)
+		return nil, nil //nolint:nilnil // nothing is to be sent
+	}
+	return e, nil
+}
+
+func dial(ctx context.Context, u *url.URL, protocol string) (sdktrace.SpanExporter, error) {
 	if protocol == overGRPC {
 		var o []otlptracegrpc.Option
 		if u != nil {
@@ -84,17 +110,17 @@ func parseEndpoint(at string) (*url.URL, error) {
 
 // protocolFor is the protocol that the variables name; without one, gRPC on the port that is registered for it, and HTTP,
 // the specification's default, elsewhere.
-func protocolFor(u *url.URL) (string, error) {
+func protocolFor(u *url.URL, v variables) string {
 	name, protocol := tracesProtocolVar, env(tracesProtocolVar)
 	if protocol == "" {
 		name, protocol = protocolVar, env(protocolVar)
 	}
 	switch protocol {
 	case overGRPC, overHTTP:
-		return protocol, nil
+		return protocol
 	case "":
 	default:
-		return "", fmt.Errorf("telemetry: %s=%s: want %s or %s", name, protocol, overGRPC, overHTTP)
+		v.ignored(name, protocol, "want "+overGRPC+" or "+overHTTP)
 	}
 	if u == nil {
 		at := env(tracesEndpointVar)
@@ -104,9 +130,9 @@ func protocolFor(u *url.URL) (string, error) {
 		u, _ = url.Parse(at) // the exporter says what is wrong with it
 	}
 	if u != nil && u.Port() == grpcPort {
-		return overGRPC, nil
+		return overGRPC
 	}
-	return overHTTP, nil
+	return overHTTP
 }
 
 // batching keeps to the standard variables, and to a shorter delay where they say nothing: a cutover is looked at while

@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"fmt"
 	"strconv"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -25,32 +24,31 @@ type sampled struct {
 	provider   sdktrace.Sampler
 }
 
-func sampling() (sampled, error) {
+func sampling(v variables) sampled {
 	always := sdktrace.ParentBased(sdktrace.AlwaysSample())
 	switch name := env(samplerVar); name {
-	case "":
-		r, err := ratio(DefaultHandshakes)
-		return sampled{r, always}, err
 	case "traceidratio", "parentbased_traceidratio":
-		r, err := ratio(1)
-		return sampled{r, always}, err
+		return sampled{ratio(1, v), always}
 	case "always_on", "parentbased_always_on":
-		return sampled{1, always}, nil
+		return sampled{1, always}
 	case "always_off", "parentbased_always_off":
-		return sampled{0, sdktrace.NeverSample()}, nil
+		return sampled{0, sdktrace.NeverSample()}
+	case "":
 	default:
-		return sampled{}, fmt.Errorf("telemetry: %s=%s: want traceidratio, always_on or always_off, each with or without parentbased_", samplerVar, name)
+		v.ignored(samplerVar, name, "want traceidratio, always_on or always_off, each with or without parentbased_")
 	}
+	return sampled{ratio(DefaultHandshakes, v), always}
 }
 
-func ratio(unset float64) (float64, error) {
+func ratio(unset float64, v variables) float64 {
 	arg := env(samplerArgVar)
 	if arg == "" {
-		return unset, nil
+		return unset
 	}
 	r, err := strconv.ParseFloat(arg, 64)
 	if err != nil || !(r >= 0 && r <= 1) {
-		return 0, fmt.Errorf("telemetry: %s=%s: want a number from 0 to 1", samplerArgVar, arg)
+		v.ignored(samplerArgVar, arg, "want a number from 0 to 1")
+		return unset
 	}
-	return r, nil
+	return r
 }

@@ -9,7 +9,6 @@ package telemetry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -53,27 +52,25 @@ type T struct {
 	handshakes float64
 }
 
-// Start makes the providers. It does not wait for a collector, and an error says what is wrong with the configuration.
+// Start makes the providers. It does not wait for a collector. An error says what is wrong with cfg; what is wrong with
+// the environment is logged.
 func Start(ctx context.Context, cfg Config) (*T, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	res, err := describe(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
+	v := variables{cfg.Log}
+	v.hearSDK()
+	res := describe(ctx, cfg)
 	t := &T{tracer: noop.NewTracerProvider(), propagator: propagators()}
+	var err error
 	if t.meter, err = startMeters(cfg, res); err != nil {
 		return nil, err
 	}
-	e, err := exporter(ctx, cfg.OTLP)
+	e, err := exporter(ctx, cfg.OTLP, v)
 	if err != nil || e == nil {
 		return t, err
 	}
-	s, err := sampling()
-	if err != nil {
-		return nil, errors.Join(err, e.Shutdown(ctx))
-	}
+	s := sampling(v)
 	t.handshakes = s.handshakes
 	t.spans = sdktrace.NewTracerProvider(
 		sdktrace.WithResource(res), sdktrace.WithSampler(s.provider), sdktrace.WithIDGenerator(wanting{}),
@@ -129,7 +126,7 @@ func propagators() propagation.TextMapPropagator {
 }
 
 // describe is the resource: who emits. OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win over what we say.
-func describe(ctx context.Context, cfg Config) (*resource.Resource, error) {
+func describe(ctx context.Context, cfg Config) *resource.Resource {
 	ours := append([]attribute.KeyValue{
 		attribute.String("service.name", cfg.Service),
 		attribute.String("service.namespace", "unitgate"),
@@ -138,9 +135,12 @@ func describe(ctx context.Context, cfg Config) (*resource.Resource, error) {
 	}, cfg.Attributes...)
 	res, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(), resource.WithAttributes(ours...), resource.WithFromEnv())
 	if err != nil {
-		return nil, fmt.Errorf("telemetry: who emits: %w; see OTEL_RESOURCE_ATTRIBUTES (key=value,key=value)", err)
+		cfg.Log.Warn("a part of what the environment says about who emits is ignored: see OTEL_RESOURCE_ATTRIBUTES (key=value,key=value)", "err", err)
 	}
-	return res, nil
+	if res == nil {
+		return resource.NewSchemaless(ours...)
+	}
+	return res
 }
 
 // Version is this binary's: the module's, or the commit that it was built from.

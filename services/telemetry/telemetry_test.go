@@ -1,7 +1,11 @@
 package telemetry_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +23,7 @@ func clean(t *testing.T) {
 	for _, name := range []string{
 		"OTEL_SDK_DISABLED", "OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_EXPORTER", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG",
 		"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-		"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_BSP_SCHEDULE_DELAY", "OTEL_PROPAGATORS",
+		"OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_BSP_SCHEDULE_DELAY", "OTEL_PROPAGATORS",
 	} {
 		t.Setenv(name, "")
 	}
@@ -132,28 +136,55 @@ func TestServiceNameIsTheOperators(t *testing.T) {
 }
 
 func TestWhatIsWrongIsSaid(t *testing.T) {
+	for _, at := range []string{"collector", "ftp://collector:4317"} {
+		clean(t)
+		if _, err := telemetry.Start(t.Context(), telemetry.Config{Service: telemetry.Edge, OTLP: at}); err == nil || !strings.Contains(err.Error(), at) {
+			t.Errorf("%s: %v", at, err)
+		}
+	}
+}
+
+// What a host has in its environment keeps nothing from serving: it is ignored, with a warning that names it, and the rest
+// is as if it were not there.
+func TestEnvironmentStopsNothing(t *testing.T) {
+	const collector = "http://127.0.0.1:4318"
 	for _, c := range []struct {
-		name, flag string
-		env        map[string]string
+		flag, name, value string
+		traces            bool
 	}{
-		{"no URL", "collector", nil},
-		{"no scheme that we speak", "ftp://collector:4317", nil},
-		{"protocol", "http://127.0.0.1:4318", map[string]string{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}},
-		{"exporter", "", map[string]string{"OTEL_TRACES_EXPORTER": "zipkin"}},
-		{"sampler", "http://127.0.0.1:4318", map[string]string{"OTEL_TRACES_SAMPLER": "jaeger_remote"}},
-		{"share", "http://127.0.0.1:4318", map[string]string{"OTEL_TRACES_SAMPLER_ARG": "1.5"}},
-		{"no share", "http://127.0.0.1:4318", map[string]string{"OTEL_TRACES_SAMPLER_ARG": "NaN"}},
-		{"resource", "", map[string]string{"OTEL_RESOURCE_ATTRIBUTES": "nonsense"}},
+		{"", "OTEL_TRACES_EXPORTER", "console", false},
+		{"", "OTEL_TRACES_EXPORTER", "zipkin", false},
+		{collector, "OTEL_TRACES_EXPORTER", "otlp,console", true},
+		{collector, "OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", true},
+		{collector, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "kafka", true},
+		{collector, "OTEL_TRACES_SAMPLER", "jaeger_remote", true},
+		{collector, "OTEL_TRACES_SAMPLER_ARG", "1.5", true},
+		{collector, "OTEL_TRACES_SAMPLER_ARG", "NaN", true},
+		{collector, "OTEL_RESOURCE_ATTRIBUTES", "nonsense", true},
+		{"", "OTEL_EXPORTER_OTLP_ENDPOINT", "http://[::1", true},
+		{collector, "OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem", true},
+		{"http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/nowhere/ca.pem", true},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(c.name+"="+c.value, func(t *testing.T) {
 			clean(t)
-			for k, v := range c.env {
-				t.Setenv(k, v)
+			t.Setenv(c.name, c.value)
+			var said bytes.Buffer
+			log := slog.New(slog.NewJSONHandler(&said, nil))
+			tel := start(t, telemetry.Config{Service: telemetry.Edge, OTLP: c.flag, Log: log})
+			if tel.Tracing() != c.traces {
+				t.Errorf("it traces: %t", tel.Tracing())
 			}
-			if _, err := telemetry.Start(t.Context(), telemetry.Config{Service: telemetry.Edge, OTLP: c.flag}); err == nil {
-				t.Error("accepted")
-			} else {
-				t.Log(err)
+			name := c.name
+			if strings.Contains(name, "CERTIFICATE") || strings.Contains(name, "ENDPOINT") {
+				name = "" // the SDK names the file or the value
+			}
+			if !strings.Contains(said.String(), name) || said.Len() == 0 {
+				t.Errorf("it says %s", said.String())
+			}
+			for line := range strings.Lines(said.String()) {
+				if !json.Valid([]byte(line)) {
+					t.Errorf("no JSON: %s", line)
+				}
 			}
 		})
 	}
