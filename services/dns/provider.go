@@ -1,12 +1,12 @@
 package dns
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/libdns/libdns"
 	"github.com/libdns/rfc2136"
@@ -55,7 +55,7 @@ func (s Settings) Open() (map[string]Provider, error) {
 		if _, _, err := net.SplitHostPort(server); err != nil {
 			server = net.JoinHostPort(server, "53")
 		}
-		out["rfc2136"] = impatient{&rfc2136.Provider{Server: server, KeyAlg: parts[0], KeyName: parts[1], Key: parts[2]}}
+		out["rfc2136"] = primaryServer{&rfc2136.Provider{Server: server, KeyAlg: parts[0], KeyName: parts[1], Key: parts[2]}, time.Now}
 	}
 	if s.AliDNSKeyFile != "" || os.Getenv(AliDNSKeyVariable) != "" {
 		key, err := secret(s.AliDNSKeyFile, AliDNSKeyVariable)
@@ -81,25 +81,4 @@ func secret(file, variable string) (string, error) {
 	}
 	b, err := os.ReadFile(file)
 	return strings.TrimSpace(string(b)), err
-}
-
-// impatient lets a zone transfer end with its context: the library's goes on for as long as the server does.
-type impatient struct{ *rfc2136.Provider }
-
-func (p impatient) GetRecords(ctx context.Context, zone string) ([]libdns.Record, error) {
-	type answer struct {
-		records []libdns.Record
-		err     error
-	}
-	done := make(chan answer, 1)
-	go func() {
-		r, err := p.Provider.GetRecords(ctx, zone)
-		done <- answer{r, err}
-	}()
-	select {
-	case a := <-done:
-		return a.records, a.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("zone transfer: %w", ctx.Err())
-	}
 }

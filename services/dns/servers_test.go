@@ -2,6 +2,7 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/miekg/dns"
 
 	"github.com/unitgate/unitgate/events"
 )
@@ -101,6 +104,7 @@ func (p *primary) start() {
 options { directory %q; listen-on port %s { %s; }; listen-on-v6 { none; }; recursion no; dnssec-validation no; pid-file none; session-keyfile none; };
 controls { };
 key "unitgate." { algorithm hmac-sha256; secret %q; };
+key "writer." { algorithm hmac-sha256; secret %[4]q; };
 zone "msha.test" { type primary; file "msha.test.zone"; allow-transfer { key unitgate.; }; update-policy { grant unitgate. zonesub ANY; }; };
 zone "frozen.test" { type primary; file "frozen.test.zone"; allow-transfer { key unitgate.; }; };
 `, p.dir, port, host, goodKey)))
@@ -113,6 +117,9 @@ database:
     storage: %[1]q
 key:
   - id: unitgate.
+    algorithm: hmac-sha256
+    secret: %[4]s
+  - id: writer.
     algorithm: hmac-sha256
     secret: %[4]s
 acl:
@@ -173,7 +180,12 @@ func (p *primary) lookup(name string) ([]string, error) {
 // reconciler is one that reaches the server with a key, given as an operator gives it.
 func (p *primary) reconciler(key string, s *events.State) *Reconciler {
 	p.t.Helper()
-	providers, err := Settings{RFC2136Server: p.addr, RFC2136KeyFile: p.write("key", "hmac-sha256:unitgate.:"+key+"\n")}.Open()
+	return p.reconcilerAs("hmac-sha256:unitgate.:"+key, s)
+}
+
+func (p *primary) reconcilerAs(key string, s *events.State) *Reconciler {
+	p.t.Helper()
+	providers, err := Settings{RFC2136Server: p.addr, RFC2136KeyFile: p.write("key", key+"\n")}.Open()
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -229,7 +241,17 @@ func TestRealServers(t *testing.T) {
 					t.Errorf("%s: %q", what, said)
 				}
 			}
-			fails("wrong key", p.reconciler(wrongKey, two), two, "bad authentication", "BADSIG", "NOTAUTH", "bad signature", "bad xfr rcode")
+			fails("wrong secret", p.reconciler(wrongKey, two), two, "BADSIG: the secret of the key unitgate. is another one there")
+			fails("wrong name", p.reconcilerAs("hmac-sha256:unitgates:"+goodKey, two), two, "BADKEY: it knows no key unitgates of hmac-sha256")
+			fails("wrong algorithm", p.reconcilerAs("hmac-sha512:unitgate.:"+goodKey, two), two, "BADKEY")
+			fails("no right to transfer", p.reconcilerAs("writer:"+goodKey, two), two, "REFUSED: the key writer may not do that with zone msha.test", "BADKEY: it knows no key writer of hmac-sha256, or lets it do nothing with zone msha.test")
+			ahead := r.providers["rfc2136"].(primaryServer)
+			ahead.now = func() time.Time { return time.Now().Add(10 * time.Minute) }
+			for _, q := range []*dns.Msg{new(dns.Msg).SetAxfr("msha.test."), new(dns.Msg).SetUpdate("msha.test.")} {
+				if err := ahead.explain(t.Context(), "msha.test", q, errors.New("bad")); !strings.Contains(err.Error(), "BADTIME: its clock and this machine's differ by more than five minutes ("+time.Now().UTC().Format("2006-01-02")) {
+					t.Errorf("clock ahead: %v", err)
+				}
+			}
 			frozen := shop(events.DNS{Provider: "rfc2136", Zone: "frozen.test"}, map[string][]string{"hz": {"192.0.2.9"}, "bj": {"192.0.2.20"}})
 			d := *frozen.Domains["ws.msha.test"].Active
 			d.Host, d.Units = "ws.frozen.test", map[string]events.DomainUnit{"center": {Subdomain: "center.ws.frozen.test", Cluster: "hz"}}
