@@ -59,6 +59,9 @@ func AppendAnswer(dst []byte, req *Request, vd *Verdict) []byte {
 	dst = append(dst, "\r\nConnection: "...)
 	dst = append(dst, connection...)
 	dst = append(dst, "\r\n\r\n"...)
+	if req != nil && req.Method == http.MethodHead { // RFC 9110 section 9.3.2
+		return dst
+	}
 	dst = appendLine(dst, vd.Reason)
 	return append(dst, '\n')
 }

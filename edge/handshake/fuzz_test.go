@@ -98,11 +98,14 @@ func FuzzParseAgreesWithNetHTTP(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		req, n, err := Parse(data)
-		if err != nil || req == nil {
+		if err != nil || req == nil || req.hasBody() { // of a body, Parse says no more
 			return
 		}
 		checkAgainstNetHTTP(t, req, data, n)
 		// And what the origin is sent is accepted again, and says the same.
+		if req.old { // which no origin is sent
+			return
+		}
 		out := req.AppendOrigin(nil, &Forward{Peer: testPeer, UnitType: "unit_type", RequestID: "x"})
 		again, m, err := Parse(append(out, "glued"...))
 		switch {

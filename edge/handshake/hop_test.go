@@ -266,7 +266,7 @@ func TestMarkedRequestsHaveRoom(t *testing.T) {
 			checkSplits(t, out)
 		}
 		longer := strings.Replace(raw, "X:", "X: 1\r\nX:", 1)
-		if _, _, err := Parse([]byte(longer)); err == nil || RefuseError(err).Status != 431 {
+		if _, _, err := Parse([]byte(longer)); statusOf(err) != 431 {
 			t.Errorf("%s and some, of a client: %v", name, err)
 		}
 	}

@@ -17,19 +17,21 @@ const LocatePath = "/.unitgate/locate"
 // held like a handshake, since nobody knows the answer yet.
 func (v *View) locate(req *Request, site *Site, peer netip.Addr, tls bool) Verdict {
 	switch req.Method {
-	case http.MethodGet:
+	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions: // a browser asks it first if the page adds fields of its own
+		fields, n := req.Get("Access-Control-Request-Headers")
+		if n == 0 {
+			fields = "*"
+		}
 		vd := Refuse(http.StatusOK, "locate_preflight", "ask with GET")
 		vd.Header = []Field{
 			{Name: "Access-Control-Allow-Methods", Value: "GET"},
-			{Name: "Access-Control-Allow-Headers", Value: "*"},
+			{Name: "Access-Control-Allow-Headers", Value: fields}, // "*" names neither Authorization nor, with credentials, anything
 			{Name: "Access-Control-Max-Age", Value: "86400"},
 		}
 		return vd
 	default:
-		vd := Refuse(http.StatusMethodNotAllowed, "bad_method", "ask with GET")
-		vd.Header = []Field{{Name: "Allow", Value: "GET, OPTIONS"}}
-		return vd
+		return askWithGet()
 	}
 	typ, code, reason := v.locateType(req, site)
 	if code != "" {
@@ -120,11 +122,19 @@ func (s *Site) webSocketScheme(tls bool) string {
 	return "ws"
 }
 
-// appendShared lets pages of any origin read the answer to a question for a location, whatever it is: no secret is in it,
-// and a page that may not see a 503 cannot tell it from a broken line.
+// appendShared lets pages of any origin read the answer to a question for a location, whatever it is: a page that may not
+// see a 503 cannot tell it from a broken line. A page that asks with credentials, a cookie for one, has to be named (Fetch
+// standard, "CORS protocol and credentials"); what it learns is which unit serves its user.
 func (r *Request) appendShared(dst []byte) []byte {
 	if r == nil || r.Path != LocatePath {
 		return dst
 	}
-	return append(dst, "\r\nAccess-Control-Allow-Origin: *\r\nAccess-Control-Expose-Headers: Retry-After\r\nCache-Control: no-store"...)
+	dst = append(dst, "\r\nAccess-Control-Allow-Origin: "...)
+	if origin, n := r.Get("Origin"); n == 1 {
+		dst = appendLine(dst, origin)
+		dst = append(dst, "\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin"...)
+	} else {
+		dst = append(dst, '*')
+	}
+	return append(dst, "\r\nAccess-Control-Expose-Headers: Retry-After\r\nCache-Control: no-store"...)
 }

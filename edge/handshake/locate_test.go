@@ -39,6 +39,8 @@ func TestLocate(t *testing.T) {
 		{"a host that is not served", strings.Replace(locate("?routerId=1"), "websocket", "evil", 1), "421 unknown_host"},
 		{"other methods", strings.Replace(locate("?routerId=1"), "GET", "DELETE", 1), "405 bad_method"},
 		{"before a browser asks with fields of its own", strings.Replace(locate("?routerId=1"), "GET", "OPTIONS", 1), "200 locate_preflight"},
+		{"over HTTP/1.0, as nginx asks", strings.Replace(locate("?routerId=1111"), "HTTP/1.1", "HTTP/1.0", 1), center},
+		{"a POST with a body", strings.Replace(locate("?routerId=1"), "GET", "POST", 1) + "Content-Length: 2\r\n", "405 bad_method"},
 		{"another path", strings.Replace(locate("?routerId=1"), "locate", "locates", 1), "426 not_websocket"},
 	} {
 		v := testView(t, "unbj", false)
@@ -58,7 +60,7 @@ func TestLocate(t *testing.T) {
 			t.Errorf("%s: %s, want %s", c.proves, got, c.want)
 		}
 		raw := string(AppendAnswer(nil, req, &vd))
-		if shared := strings.Contains(raw, "\r\nAccess-Control-Allow-Origin: *\r\n"); shared != (req.Path == LocatePath) {
+		if shared := strings.Contains(raw, "\r\nAccess-Control-Allow-Origin: https://shop.example\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n"); shared != (req.Path == LocatePath) {
 			t.Errorf("%s: %q", c.proves, raw)
 		}
 		if strings.HasPrefix(c.want, "{") && (!strings.Contains(raw, "\r\nContent-Type: application/json\r\n") || !strings.HasSuffix(raw, "\r\n\r\n"+c.want+"\n")) {
@@ -121,5 +123,91 @@ func TestLocateUndecided(t *testing.T) {
 	v.Admits = false
 	if vd := decide(locate(raw)+"\r\n", v, testPeer, false); vd.Status != http.StatusServiceUnavailable {
 		t.Error("before the join:", show(vd))
+	}
+}
+
+// A page may read every answer to its question, also that to one which cannot be read to its end; without an origin the
+// answer is for all.
+func TestLocateIsShared(t *testing.T) {
+	origin := "\r\nAccess-Control-Allow-Origin: https://shop.example\r\nAccess-Control-Allow-Credentials: true\r\n"
+	for name, raw := range map[string]string{
+		"too long":              locate("?routerId=1") + "Cookie: " + strings.Repeat("x", MaxRead) + "\r\n\r\n",
+		"the query is too long": strings.Replace(locate(""), "locate", "locate?x="+strings.Repeat("x", MaxRead), 1),
+		"two hosts":             locate("?routerId=1") + "Host: other\r\n\r\n",
+		"a bad field":           locate("?routerId=1") + "b@d: x\r\n\r\n",
+		"another version":       strings.Replace(locate("?routerId=1"), "HTTP/1.1", "HTTP/1.2", 1) + "\r\n",
+	} {
+		_, _, err := Parse([]byte(raw))
+		if err == nil {
+			t.Fatal(name, "is accepted")
+		}
+		vd, req := RefuseError(err)
+		got := string(AppendAnswer(nil, req, &vd))
+		if cut := name == "the query is too long"; strings.Contains(got, origin) == cut { // no line of it has come
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	req, _, err := Parse([]byte("OPTIONS /.unitgate/locate HTTP/1.1\r\nHost: websocket.msha.tech\r\nOrigin: null\r\nAccess-Control-Request-Headers: authorization\r\n\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	vd := Decide(req, testView(t, "unbj", false), testPeer, false)
+	if got := string(AppendAnswer(nil, req, &vd)); !strings.Contains(got, "\r\nAccess-Control-Allow-Headers: authorization\r\n") || !strings.Contains(got, "\r\nAccess-Control-Allow-Origin: null\r\n") {
+		t.Errorf("%q", got)
+	}
+	if req, _, err = Parse([]byte("GET /.unitgate/locate HTTP/1.1\r\nHost: websocket.msha.tech\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	vd = Decide(req, testView(t, "unbj", false), testPeer, false)
+	if got := string(AppendAnswer(nil, req, &vd)); !strings.Contains(got, "\r\nAccess-Control-Allow-Origin: *\r\n") || strings.Contains(got, "Credentials") {
+		t.Errorf("%q", got)
+	}
+}
+
+// A balancer asks as it is used to, and is told what clients would be told; whatever else is no handshake has one answer.
+func TestHealth(t *testing.T) {
+	v := testView(t, "unbj", false)
+	for raw, want := range map[string]string{
+		"GET /.unitgate/health HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n":                       "200 healthy",
+		"HEAD /.unitgate/health HTTP/1.1\r\nHost: 10.0.0.1:8081\r\n\r\n":                 "200 healthy",
+		"GET /.unitgate/health HTTP/1.0\r\n\r\n":                                         "200 healthy",
+		"OPTIONS /.unitgate/health HTTP/1.0\r\n\r\n":                                     "200 healthy",
+		"DELETE /.unitgate/health HTTP/1.1\r\nHost: a\r\n\r\n":                           "405 bad_method",
+		head("GET /chat HTTP/1.0"):                                                       "426 not_websocket",
+		head("GET /chat HTTP/1.1", "Upgrade: -"):                                         "426 not_websocket",
+		head("HEAD /chat HTTP/1.1"):                                                      "426 not_websocket",
+		head("POST /hub/negotiate HTTP/1.1", "Content-Length: 0"):                        "426 not_websocket",
+		head("POST /hub/negotiate HTTP/1.1", "Content-Length: 2"):                        "426 not_websocket",
+		head("POST /hub/negotiate HTTP/1.1", "Transfer-Encoding: chunked", "Upgrade: -"): "426 not_websocket",
+		head("GET /chat HTTP/1.1", "Content-Length: 2"):                                  "400 bad_request",
+		head("GET /chat HTTP/1.1", "Transfer-Encoding: chunked"):                         "400 bad_request",
+	} {
+		if got := show(decide(raw, v, testPeer, false)); got != want {
+			t.Errorf("%q: %s, want %s", raw, got, want)
+		}
+	}
+	v.Admits = false
+	if got := show(decide("GET /.unitgate/health HTTP/1.0\r\n\r\n", v, testPeer, false)); got != "503 not_admitting" {
+		t.Errorf("before the join: %s", got)
+	}
+}
+
+// The answer to HEAD has no body, which the client would take for the next answer (RFC 9110 section 9.3.2).
+func TestHeadHasNoBody(t *testing.T) {
+	for _, raw := range []string{
+		"HEAD /.unitgate/health HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD /chat HTTP/1.1\r\nHost: nobody\r\n\r\n",
+		"HEAD /chat HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "HEAD /chat HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", MaxRead) + "\r\n\r\n",
+		"HEAD /.unitgate/locate?routerId=1111 HTTP/1.1\r\nHost: websocket.msha.tech\r\n\r\n",
+	} {
+		req, _, err := Parse([]byte(raw))
+		var vd Verdict
+		if err != nil {
+			vd, req = RefuseError(err)
+		} else {
+			vd = Decide(req, testView(t, "unbj", false), testPeer, false)
+		}
+		if got := string(AppendAnswer(nil, req, &vd)); !strings.HasSuffix(got, "\r\n\r\n") || strings.Contains(got, "Content-Length: 0") {
+			t.Errorf("%.80q: %q", raw, got)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package handshake
 import (
 	"bytes"
 	"errors"
+	"net/http"
 	"strings"
 )
 
@@ -19,34 +20,33 @@ const MaxFields = 100
 
 // Error says why Parse refused a request.
 type Error struct {
-	Status int    // HTTP status to answer
-	Code   string // one machine word
-	Reason string // one line for a human
+	Status  int      // HTTP status to answer
+	Code    string   // one machine word
+	Reason  string   // one line for a human
+	Request *Request // what AppendAnswer has to know of it; nil: nothing
 }
 
 func (e *Error) Error() string { return e.Reason }
 
-// RefuseError is the answer to an error of Parse.
-func RefuseError(err error) Verdict {
+// RefuseError is the answer to an error of Parse, and the request that AppendAnswer is to be given with it, which may be
+// nil.
+func RefuseError(err error) (Verdict, *Request) {
 	var e *Error
 	if !errors.As(err, &e) {
 		e = malformed("malformed request")
 	}
-	if e.Status == 426 {
-		return refuseUpgrade(e.Code, e.Reason)
-	}
-	return Refuse(e.Status, e.Code, e.Reason)
+	return Refuse(e.Status, e.Code, e.Reason), e.Request
 }
 
-func malformed(reason string) *Error { return &Error{400, "bad_request", reason} }
+func malformed(reason string) *Error { return &Error{Status: 400, Code: "bad_request", Reason: reason} }
 
 // Parse reads the head of a request from buf, everything received so far. With neither request nor error (n is 0) it
 // needs more bytes: call it again with a longer buf. n is the length of the head: buf[n:] belongs to the tunnel.
 // An error is an *Error, see RefuseError. The request shares no memory with buf.
 //
 // The syntax is RFC 9112's without its leniencies: lines end in CRLF, no folded lines, exactly one Host field, which
-// an absolute-form target overrides, and no body. HTTP/1.0 is refused with 426, since it has no Upgrade (RFC 9110
-// section 7.8), other versions with 505. What Parse accepts, http.ReadRequest accepts, too, and understands alike.
+// an absolute-form target overrides; a request of HTTP/1.0 may lack it. Other versions are refused with 505. What Parse
+// accepts, http.ReadRequest accepts, too, and understands alike; of a body it says no more than that there is one.
 // It decides only on a complete head, or once MaxRead bytes hold none: how the bytes were split never matters.
 func Parse(buf []byte) (req *Request, n int, err error) {
 	n, lines := headEnd(buf[:min(len(buf), MaxRead)])
@@ -55,13 +55,41 @@ func Parse(buf []byte) (req *Request, n int, err error) {
 	case len(buf) < MaxRead:
 		return nil, 0, nil
 	default:
-		return nil, 0, tooLong()
+		e := tooLong()
+		e.Request = asked(buf[:MaxRead])
+		return nil, 0, e
 	}
 	req, e := parseHead(string(buf[:n]), lines)
 	if e != nil {
+		e.Request = asked(buf[:n])
 		return nil, 0, e
 	}
 	return req, n, nil
+}
+
+// asked is what can be read of a head that Parse refuses, as far as the answer to it depends on that: which method it has,
+// and whether a page of which origin asks for a location. It is nil if nothing does.
+func asked(head []byte) *Request {
+	line, rest, ok := cutLine(string(head))
+	if !ok {
+		return nil
+	}
+	r := &Request{}
+	_ = r.requestLine(line)
+	if r.Path != LocatePath {
+		if r.Method != http.MethodHead {
+			return nil
+		}
+		return &Request{Method: r.Method}
+	}
+	for {
+		if line, rest, ok = cutLine(rest); !ok || line == "" {
+			return r
+		}
+		if f, err := parseField(line); err == nil && strings.EqualFold(f.Name, "Origin") {
+			r.Fields = append(r.Fields, f)
+		}
+	}
 }
 
 // headEnd is the length of the head that b starts with, 0 if its end is not there yet, and its number of lines. An
@@ -115,15 +143,16 @@ func parseHead(head string, lines int) (*Request, *Error) {
 	if err := r.checkMark(head); err != nil {
 		return nil, err
 	}
-	return r, r.checkBody()
+	r.body = r.hasBody()
+	return r, nil
 }
 
 func tooLong() *Error {
-	return &Error{431, "head_too_large", "the request's head is longer than 8 KiB"}
+	return &Error{Status: 431, Code: "head_too_large", Reason: "the request's head is longer than 8 KiB"}
 }
 
 func tooManyFields() *Error {
-	return &Error{431, "head_too_large", "the request has more than 100 header lines"}
+	return &Error{Status: 431, Code: "head_too_large", Reason: "the request has more than 100 header lines"}
 }
 
 // checkMark keeps what a mark has to be compared with, or applies the limits of those who have none.
@@ -168,10 +197,10 @@ func (r *Request) requestLine(line string) *Error {
 	if err := r.setTarget(target); err != nil {
 		return err
 	}
-	return checkVersion(version)
+	return r.version(version)
 }
 
-func checkVersion(version string) *Error {
+func (r *Request) version(version string) *Error {
 	d, ok := strings.CutPrefix(version, "HTTP/")
 	switch {
 	case !ok || len(d) != 3 || d[1] != '.' || d[0] < '0' || d[0] > '9' || d[2] < '0' || d[2] > '9':
@@ -179,9 +208,10 @@ func checkVersion(version string) *Error {
 	case d == "1.1":
 		return nil
 	case d == "1.0":
-		return &Error{426, "not_websocket", "not a WebSocket handshake: HTTP/1.0 knows no Upgrade"}
+		r.old = true // balancers and pages behind them ask in it; checkUpgrade refuses it for a handshake
+		return nil
 	}
-	return &Error{505, "bad_http_version", "this listener speaks HTTP/1.1 only"}
+	return &Error{Status: 505, Code: "bad_http_version", Reason: "this listener speaks HTTP/1.1 only"}
 }
 
 // parseField reads field-name ":" OWS field-value OWS (RFC 9112 section 5). A line that starts with white space is
@@ -203,6 +233,12 @@ func parseField(line string) (Field, *Error) {
 // that contains more than one Host header field line or a Host header field with an invalid field value".
 func (r *Request) checkHost() *Error {
 	value, n := r.Get("Host")
+	if n == 0 && r.old {
+		value, n = r.Authority, 1
+		if value == "" {
+			return nil // of no host: Decide takes the fallback, if there is one
+		}
+	}
 	if n != 1 {
 		return malformed("want exactly one Host header")
 	}
@@ -220,14 +256,13 @@ func (r *Request) checkHost() *Error {
 	return nil
 }
 
-// checkBody refuses a body. A handshake has none, and whoever frames it differently than we do would take tunnel
-// bytes for it.
-func (r *Request) checkBody() *Error {
+// hasBody reports whether more follows the head than a tunnel's bytes.
+func (r *Request) hasBody() bool {
 	for i := range r.Fields {
 		f := &r.Fields[i]
 		if strings.EqualFold(f.Name, "Transfer-Encoding") || strings.EqualFold(f.Name, "Content-Length") && f.Value != "0" {
-			return malformed("a handshake has no body")
+			return true
 		}
 	}
-	return nil
+	return false
 }

@@ -22,6 +22,8 @@ type Request struct {
 	Fields    []Field // all header lines in the order sent
 
 	mark *mark // what another edge says of it; nil: nothing
+	old  bool  // of HTTP/1.0, which has no Upgrade
+	body bool  // more than the head: what it begins with is not a handshake
 }
 
 // Get is the value of the first field of that name and the number of fields of that name.

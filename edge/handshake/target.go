@@ -41,7 +41,7 @@ func (r *Request) setTarget(target string) *Error {
 	path, query, asked := strings.Cut(target, "?")
 	normal, err := events.NormalPath(path)
 	if err != nil {
-		return &Error{400, "bad_path", err.Error()}
+		return &Error{Status: 400, Code: "bad_path", Reason: err.Error()}
 	}
 	r.Target, r.Path, r.Query = target, normal, query
 	if len(normal) != len(path) || normal != path {

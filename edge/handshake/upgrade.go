@@ -7,8 +7,13 @@ import (
 
 // checkUpgrade tells whether req is a WebSocket opening handshake (RFC 6455 section 4.2.1); if not, vd is the answer.
 func checkUpgrade(req *Request) (vd Verdict, ok bool) {
-	if req.Method != "GET" || !req.lists("Upgrade", "websocket") || !req.lists("Connection", "upgrade") {
+	switch {
+	case req.old:
+		return refuseUpgrade("not_websocket", "not a WebSocket handshake: HTTP/1.0 knows no Upgrade"), false // RFC 9110 section 7.8
+	case req.Method != "GET" || !req.lists("Upgrade", "websocket") || !req.lists("Connection", "upgrade"):
 		return refuseUpgrade("not_websocket", "not a WebSocket handshake"), false
+	case req.body: // whoever frames it differently than we do would take tunnel bytes for it
+		return Refuse(400, "bad_request", "a handshake has no body"), false
 	}
 	if req.hasManyOptions() {
 		return Refuse(400, "bad_request", "Connection names too many fields"), false

@@ -82,6 +82,9 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 		vd.RetryAfter = 1
 		return vd
 	}
+	if req.Path == HealthPath {
+		return health(req)
+	}
 	if req.Marked() {
 		hop, no := v.hop(req)
 		if hop == nil {

@@ -85,7 +85,8 @@ func head(changes ...string) string {
 func decide(raw string, v *View, peer netip.Addr, tls bool) Verdict {
 	req, _, err := Parse([]byte(raw))
 	if err != nil {
-		return RefuseError(err)
+		vd, _ := RefuseError(err)
+		return vd
 	}
 	if req == nil {
 		return Refuse(0, "incomplete", "")

@@ -81,7 +81,8 @@ func (e *engine) takeHead(s *session, b []byte) {
 		h.req = req // what was asked for may show in the answer
 		e.refuseByLimit(s)
 	case err != nil:
-		vd := handshake.RefuseError(err)
+		var vd handshake.Verdict
+		vd, h.req = handshake.RefuseError(err)
 		if front.Begins(b) {
 			vd.Reason = "a PROXY header is taken only from addresses that --proxy-protocol lists"
 		}
@@ -332,7 +333,8 @@ func (s *session) asked() *handshake.Request {
 
 // countAnswer counts an answer of our own to a handshake. One of which no unit type is known counts for the default one.
 func (e *engine) countAnswer(s *session, vd *handshake.Verdict) {
-	if vd.Code == "located" || vd.Code == "locate_preflight" { // no handshakes
+	switch vd.Code {
+	case "located", "locate_preflight", "healthy": // no handshakes
 		return
 	}
 	st := s.stats

@@ -2,6 +2,8 @@ package relay
 
 import (
 	"net/http"
+	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -121,18 +123,35 @@ func (e *engine) takeFront(s *session, b []byte) {
 // refuseFront ends a connection of a load balancer that does not say whose it is: to take it for the balancer's own would
 // give all of its clients one address. Who asks something in plain HTTP learns why.
 func (e *engine) refuseFront(s *session, first byte, err error) {
-	e.r.log.Debug("refused a connection", "from", s.hs.peer, "error", err)
-	if s.hs.overTLS && (first < 'A' || first > 'Z') {
+	e.r.sayBadFront(s.hs.peer, err)
+	vd := handshake.Refuse(http.StatusBadRequest, "bad_front", err.Error()+": this address is listed as a load balancer that sends one")
+	if s.hs.overTLS && (first < 'A' || first > 'Z') { // there are no words for it before TLS
+		e.countAnswer(s, &vd)
 		e.close(s, client)
 		return
 	}
-	e.refuse(s, http.StatusBadRequest, "bad_front", err.Error()+": this address is listed as a load balancer that sends one")
+	e.answer(s, &vd)
+}
+
+// sayBadFront tells an operator, once a minute, of a load balancer that is listed and does not send what the list is for:
+// none of its clients come in, and over TLS all that they and the balancer see is an end.
+func (r *Relay) sayBadFront(from netip.Addr, err error) {
+	now := r.now()
+	last := r.frontSaid.Load()
+	if last != 0 && now-time.Duration(last) < time.Minute || !r.frontSaid.CompareAndSwap(last, int64(max(now, 1))) {
+		r.log.Debug("refused a connection", "from", from, "error", err)
+		return
+	}
+	r.log.Warn("refused a connection of a load balancer that --proxy-protocol lists: have it send PROXY headers, or take it from the list",
+		"code", "bad_front", "from", from, "error", err)
 }
 
 // tooSlow ends a connection that has not asked anything in time.
 func (e *engine) tooSlow(s *session) {
 	switch {
 	case s.state == stFront && s.hs.overTLS:
+		vd := handshake.Refuse(http.StatusRequestTimeout, "slow_handshake", "")
+		e.countAnswer(s, &vd)
 		e.close(s, client)
 	case s.hs.refused != limit.Taken:
 		e.refuseByLimit(s)

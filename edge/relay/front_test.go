@@ -3,6 +3,7 @@ package relay
 import (
 	"crypto/tls"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -270,5 +271,28 @@ func TestRateLimits(t *testing.T) {
 	p := f.from("127.0.0.5", "", false, nil)
 	if code, _, _ := p.status(); code != 429 && code != 408 {
 		t.Errorf("%d", code)
+	}
+}
+
+// What a balancer without PROXY headers does is counted and said, also where nothing can be answered.
+func TestBalancerThatSendsNoHeaderIsNoticed(t *testing.T) {
+	var said syncBuffer
+	b := newBackend(t)
+	f, secure := balanced(t, Config{Logger: slog.New(slog.NewTextHandler(&said, nil))}, b.addr())
+	for range 3 {
+		c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}).Dial("tcp", f.TLSAddrs()[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tls.Client(c, secure).Handshake(); err == nil {
+			t.Error("a handshake without a PROXY header is taken")
+		}
+		_ = c.Close()
+	}
+	eventually(t, "they are counted", func() bool {
+		return f.Relay.counter(verdict{unitType: testType, code: "bad_front"}).Load() == 3
+	})
+	if n := strings.Count(said.String(), "level=WARN"); n != 1 || !strings.Contains(said.String(), "from=127.0.0.2") {
+		t.Errorf("it says %s", said.String())
 	}
 }

@@ -92,6 +92,7 @@ type Relay struct {
 
 	tls        *tls.Config   // of all TLS clients, so that they share the keys of session tickets
 	hops       *hopTLS       // nil without Config.HopKey
+	frontSaid  atomic.Int64  // when a log line last told of a balancer without PROXY headers, by now; 0: never
 	skewSaid   atomic.Int64  // when a log line last told of clocks that are apart, by now; 0: never
 	tlsPermits chan struct{} // one is held by each TLS handshake that computes
 
