@@ -117,10 +117,17 @@ func formatOf(args []string) string {
 func tidy(err error) error {
 	text := err.Error()
 	text = strings.ToLower(text[:1]) + text[1:]
+	switch {
+	case strings.Contains(text, fisk.ErrUnknownShortFlag.Error()), strings.Contains(text, fisk.ErrUnknownLongFlag.Error()):
+		text += ` (a word that begins with "-" comes after --, as in: unitgate route -- -5)`
+	case strings.Contains(text, fisk.ErrExpectedFlagArgument.Error()):
+		text += ` (a value that begins with "-" is written with =, as in: --router-id=-5)`
+	}
 	return fmt.Errorf("%s; see unitgate --help", text)
 }
 
 func (c *cli) app() *fisk.Application {
+	fisk.EnableFileExpansion = false // a word is a word: @bob may be somebody's routerId
 	app := fisk.New("unitgate", "Access layer for applications that are active in several regions at once")
 	app.Writer(c.out)
 	app.ErrorWriter(c.err)
