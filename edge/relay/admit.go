@@ -303,7 +303,7 @@ func (e *engine) refuseBusy(s *session, code, reason string) {
 func (e *engine) answer(s *session, vd *handshake.Verdict) {
 	e.countAnswer(s, vd)
 	e.traceAnswer(s, vd)
-	e.close(s, origin)
+	e.part(s)
 	e.out = handshake.AppendAnswer(e.out[:0], s.asked(), vd)
 	e.write(s, client, e.out)
 	e.linger(s)

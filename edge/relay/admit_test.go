@@ -163,7 +163,7 @@ func TestClientLeavesWhileDialling(t *testing.T) {
 	p := f.connect(requestFor("7"))
 	o, _ := b.next()
 	_ = p.Close()
-	o.wantReset()
+	o.wantFarewell()
 	f.waitCounts("nothing is left", func(Counts) bool { return f.sum(func(e *engine) int { return len(e.all) }) == 0 })
 }
 
@@ -300,7 +300,7 @@ func TestInstallWhileTheOriginThinks(t *testing.T) {
 		origins[rest[:2]] = o
 	}
 	f.move(50, routing.Fenced)
-	origins["60"].wantReset()
+	origins["60"].wantFarewell()
 	f.waitCounts("the client is held", func(n Counts) bool { return n.Held == 1 && n.Victims == 0 })
 	f.own() // aborted: the key is ours again
 	o, _ := b.next()

@@ -91,7 +91,7 @@ const tickSteps = sliceSteps / 4
 func (e *engine) tick() {
 	now := e.now()
 	sessions := [...]*fifo{
-		&e.heads, &e.held, &e.connects, &e.replies, &e.passing, &e.bodies, &e.lingering, &e.parted, &e.aborting, &e.evicting,
+		&e.heads, &e.held, &e.connects, &e.replies, &e.passing, &e.bodies, &e.lingering, &e.parted, &e.aborting, &e.evicting, &e.leaving,
 	}
 	for _, q := range sessions {
 		for steps := tickSteps; steps > 0; steps -= stepEnd {

@@ -14,7 +14,7 @@ import (
 // The kernel gives a new descriptor the lowest free number. A relay's sockets stay below a ceiling; so all numbers above it
 // are everybody else's, without anybody counting. That of clients is lower than that of connects to origins: a client
 // that was accepted can be served. When there is no number left below, those connections give way that have no session
-// and have been there for longest: first those that were answered and are being read to the end, then bodies of origins,
+// and have been there for longest: first origins that were given up, then clients that were answered and are being read to the end, then bodies of origins,
 // then handshakes. None that is younger than young, which is time enough for a client that answers. Sessions never give
 // way. If there is nobody to give way, no client is accepted: who waits, waits in the kernel's queue.
 const (
@@ -94,13 +94,13 @@ func (e *engine) roomy() bool {
 // shed resets up to n connections that have to give way, and returns how many it were.
 func (e *engine) shed(n int) (shed int) {
 	now := e.now()
-	for _, q := range [...]*fifo{&e.lingering, &e.bodies, &e.heads} {
+	for _, q := range [...]*fifo{&e.leaving, &e.lingering, &e.bodies, &e.heads} {
 		for ; shed < n && q.first != nil; shed++ {
 			d := q.first
 			if s := d.s; s.legs[client].waits == 0 && now-(d.at-q.timeout) < e.r.cfg.young {
 				break // and all behind it have been there for a shorter time, or have waited before
 			}
-			e.reset(d.s, origin)
+			e.abort(d.s)
 			e.reset(d.s, client)
 			if q.first == d { // it has gone with its last leg
 				e.r.log.Error("a connection does not give way", "state", d.s.state)

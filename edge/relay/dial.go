@@ -321,6 +321,6 @@ func (e *engine) abandon(s *session) {
 func (e *engine) drop(s *session) {
 	s.state = stDropped
 	s.deadline.stop()
-	e.reset(s, origin)
+	e.part(s)
 	e.release(s)
 }

@@ -81,6 +81,7 @@ type engine struct {
 
 	heads, held, connects, replies, passing       fifo // of handshakes
 	bodies, lingering, parted, aborting, evicting fifo // of connections that are over: answers passed on, answered, former tunnels
+	leaving                                       fifo // of origins that were given up
 	watch, pauses, looks                          fifo
 	watching                                      deadline // in watch while congested is not empty
 	resting                                       deadline // in pauses while no client is accepted
@@ -132,6 +133,7 @@ func newEngine(r *Relay, index int) (*engine, error) {
 		parted:    fifo{timeout: min(lingerTimeout, r.cfg.rest)},
 		aborting:  fifo{timeout: abortInterval},
 		evicting:  fifo{timeout: evictTimeout},
+		leaving:   fifo{timeout: replyTimeout},
 		watch:     fifo{timeout: watchInterval},
 		pauses:    fifo{timeout: acceptPause},
 		looks:     fifo{timeout: r.cfg.silence.look},

@@ -86,7 +86,9 @@ func (e *engine) letGoOfAll() {
 	}
 	for _, s := range sessions {
 		switch s.state {
-		case stFront, stTLS, stHead, stDropped: // nothing is served there
+		case stFront, stTLS, stHead: // nothing is served there
+		case stDropped:
+			e.withhold(s)
 		case stHeld:
 			e.unhold(s)
 			e.decide(s)

@@ -285,6 +285,8 @@ func (e *engine) shutDown() {
 			e.decide(s)
 		case stDial, stHop, stReply:
 			e.decideAgain(s)
+		case stDropped:
+			e.hasten(s)
 		default:
 			e.evict(s, becauseShutdown)
 		}
@@ -295,7 +297,7 @@ func (e *engine) shutDown() {
 func (e *engine) resetAll() {
 	for s := range e.all {
 		e.reset(s, client)
-		e.reset(s, origin)
+		e.abort(s)
 	}
 }
 

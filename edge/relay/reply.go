@@ -100,7 +100,7 @@ func (e *engine) passBody(s *session, b []byte) {
 	n, done := s.hs.body.take(b)
 	e.write(s, client, b[:n])
 	if done && s.state == stPass {
-		e.close(s, origin)
+		e.part(s)
 		e.linger(s)
 	}
 }

@@ -51,7 +51,7 @@ import (
 // A dial that fails, and a reply that ends before its first byte, dial another origin; see tryNext.
 //
 // A dial or reply whose key is no longer served closes its leg to the origin and ends as dropped; a fresh session takes
-// its client and is decided anew.
+// its client and is decided anew. How an origin is left that has a handshake already: giveup.go.
 type state uint8
 
 const (
@@ -66,7 +66,7 @@ const (
 	stAnswer               // our Close is sent: the client's bytes go on to the origin, the origin's are discarded
 	stFinish               // everything is said: waiting for both ends
 	stLinger               // nothing more to say to whoever is left: waiting until it has read what it was sent
-	stDropped              // nothing is left
+	stDropped              // nothing is left, but maybe an origin that was given up and has not ended yet
 	stTLS                  // the TLS handshake; its time counts as that of stHead
 	stFront                // reading a load balancer's PROXY header; likewise
 	stHop                  // the TLS handshake with another unit's edge
@@ -85,6 +85,7 @@ const (
 //	ending, notify     evictTimeout each
 //	answer             evictTimeout; lingerTimeout for a client that was corrected, and has no origin
 //	finish             evictTimeout
+//	dropped            replyTimeout, or evictTimeout when the relay closes, while an origin that was given up has not ended its side; see giveup.go
 //	linger             while the peer has not read everything, Config.AnswerTimeout after an answer, restTimeout after a
 //	                   tunnel; else the rest of lingerTimeout, or abortInterval; evictTimeout if this edge ends the session
 //
@@ -400,7 +401,7 @@ func (e *engine) lost(s *session, i int) {
 			e.unanswered(s)
 		}
 	case stPass:
-		e.close(s, origin)
+		e.part(s)
 		e.linger(s)
 	case stTunnel, stEnding, stNotify:
 		e.lostInTunnel(s, i)
@@ -437,7 +438,7 @@ func (e *engine) expired(s *session) {
 			e.unansweredInTime(s)
 		}
 	case stPass:
-		e.close(s, origin)
+		e.part(s)
 		e.linger(s)
 	case stEnding, stAnswer:
 		e.silent(s)
@@ -447,6 +448,8 @@ func (e *engine) expired(s *session) {
 		e.hurry(s)
 	case stLinger:
 		e.lingered(s)
+	case stDropped:
+		e.close(s, origin)
 	}
 }
 
