@@ -108,6 +108,8 @@ var (
 		{from: purePackages,
 			imports: []string{"os/...", "syscall", "math/rand/...", "crypto/rand", "log/...", "golang.org/x/..."},
 			reason:  pureReason},
+		{from: []string{"events"}, imports: []string{"sync/..."},
+			reason: "it starts no goroutine and shares nothing that changes: CI runs it without the race detector"},
 	}
 	purePackages = []string{"events", "events/routing", "edge/handshake", "edge/session"}
 	// pureNames are all that pure packages may take from packages that also do input and output.
@@ -153,6 +155,8 @@ func TestLayoutRulesBite(t *testing.T) {
 		{"events/routing", module + "events", "rule tables"},
 		{"events", module + "events/journal", "pure fold"},
 		{"events", "os", "no input or output"},
+		{"events", "sync", "without the race detector"},
+		{"events", "sync/atomic", "without the race detector"},
 		{"edge/handshake", module + "edge/session", "a function of request and table"},
 		{"edge/session", "golang.org/x/sys/unix", "no input or output"},
 		{"edge/agent", "github.com/lesismal/nbio", "worked around in one place"},
