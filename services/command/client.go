@@ -124,7 +124,7 @@ func (t *talk) run(ctx context.Context) (Outcome, error) {
 	var err error
 	for n := range sends {
 		if n > 0 && !errors.Is(err, errSilence) {
-			if !sleep(ctx, pause/2+rand.N(pause)) { // not all at once that were told to come again
+			if !sleep(ctx, pause*3/4+rand.N(pause/2)) { // not all at once that were told to come again; more than a second in all
 				break
 			}
 			pause *= 2
