@@ -25,6 +25,7 @@ type follower struct {
 	namespace string
 	nc        *nats.Conn
 	js        jetstream.JetStream
+	asks      string // subject on which the control plane is asked about the journal; "": it is not
 	saved     *Saved // what the state directory held; nil: nothing
 	log       *slog.Logger
 
@@ -86,7 +87,7 @@ func (f *follower) reach(ctx context.Context) (journal.Journal, uint64, error) {
 				return nil, 0, err
 			}
 		}
-		j, err := journal.Open(ctx, f.js, f.namespace)
+		j, err := f.open(ctx)
 		if err == nil {
 			var head uint64
 			if head, err = j.Head(ctx); err == nil {
@@ -105,6 +106,14 @@ func (f *follower) reach(ctx context.Context) (journal.Journal, uint64, error) {
 		}
 		wait = min(2*wait, maxBackoff)
 	}
+}
+
+// open opens the journal, by asking the control plane if the edge is one that may.
+func (f *follower) open(ctx context.Context) (*journal.Stream, error) {
+	if f.asks == "" {
+		return journal.Open(ctx, f.js, f.namespace)
+	}
+	return journal.OpenAsking(ctx, f.js, f.namespace, f.asks)
 }
 
 // begin chooses where to start: at the stored state if it is of this journal, else at a snapshot, else at the beginning.
@@ -151,11 +160,7 @@ func (f *follower) snapshot(ctx context.Context, j journal.Journal) *events.Stat
 }
 
 func (f *follower) latest(ctx context.Context) (journal.Cursor, *events.State, error) {
-	snaps, err := journal.OpenSnapshots(ctx, f.js)
-	if err != nil {
-		return journal.Cursor{}, nil, err
-	}
-	at, b, ok, err := snaps.Latest(ctx, f.namespace)
+	at, b, ok, err := journal.ReadSnapshots(f.js).Latest(ctx, f.namespace)
 	if err == nil && !ok {
 		err = journal.ErrNoSnapshots
 	}

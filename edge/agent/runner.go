@@ -19,6 +19,7 @@ import (
 	"github.com/unitgate/unitgate/edge/deadman"
 	"github.com/unitgate/unitgate/edge/handshake"
 	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/journal"
 	"github.com/unitgate/unitgate/events/routing"
 )
 
@@ -132,6 +133,7 @@ func Start(cfg Config) (*Runner, error) {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
 	r.follower = newFollower(cfg.Namespace, r.nc, js, r.saved, r.log)
+	r.follower.asks = journal.EdgeAskSubject(cfg.Namespace, cfg.Unit, r.self.ID)
 	r.joiner = &joiner{
 		speaker: r.speaker, follower: r.follower, log: r.log, kicked: make(chan struct{}, 1),
 		want: events.JoinEdge{

@@ -31,6 +31,8 @@ func (s *Stream) Append(ctx context.Context, after uint64, rec events.Record) (e
 		return rec, fmt.Errorf("append %s.%s %s after %d: %w", rec.Entity, rec.Verb, rec.CommandID, after, err)
 	}
 	s.saw(rec.Seq, rec.Hash())
+	// Readers who do not hear of it ask within idleCheck.
+	_ = s.conn().Publish(NewsSubject(s.ns), strconv.AppendUint(nil, rec.Seq, 10))
 	return rec, nil
 }
 
@@ -128,18 +130,26 @@ func (s *Stream) resolve(ctx context.Context, rec *events.Record, otherwise erro
 }
 
 // Find implements [Journal]. It asks the stream's leader: a replica that lags would deny a command that took effect.
-func (s *Stream) Find(ctx context.Context, entity, verb, commandID string) (events.Record, bool, error) {
+func (s *Stream) Find(ctx context.Context, entity, verb, commandID string) (rec events.Record, ok bool, err error) {
 	if err := checkKey(entity, verb, commandID); err != nil {
 		return events.Record{}, false, err
+	}
+	if done, err := s.asking(ctx, func() (err error) {
+		rec, ok, err = s.asker.find(ctx, s.ns, CommandKey{entity, verb, commandID})
+		return err
+	}); done {
+		return rec, ok, err
 	}
 	return s.get(ctx, messageQuery{LastBySubject: subject(s.ns, entity, verb, commandID)})
 }
 
-// messageQuery is the request of JetStream's STREAM.MSG.GET; one field is set. Written by hand because the client
+// messageQuery is the request of JetStream's STREAM.MSG.GET: one field is set, or Seq and NextBySubject, for the first
+// message from there on. Written by hand because the client
 // library turns to direct gets, which any replica answers, whenever the stream allows them.
 type messageQuery struct {
 	Seq           uint64 `json:"seq,omitempty"`
 	LastBySubject string `json:"last_by_subj,omitempty"`
+	NextBySubject string `json:"next_by_subj,omitempty"`
 }
 
 type messageAnswer struct {

@@ -48,6 +48,7 @@ func BenchmarkRead(b *testing.B) {
 	j := newStream(b, js)
 	fillAsync(b, js, j, events100k)
 	b.ReportAllocs()
+	spent := cpu(b)
 	for b.Loop() {
 		n := 0
 		if err := j.Read(b.Context(), 1, func(events.Record) error { n++; return nil }); err != nil || n != events100k {
@@ -55,6 +56,28 @@ func BenchmarkRead(b *testing.B) {
 		}
 	}
 	b.ReportMetric(events100k*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64((cpu(b)-spent).Nanoseconds())/(events100k*float64(b.N)), "cpu-ns/event")
+}
+
+// BenchmarkReadAsking replays as many as BenchmarkRead, asked for page by page.
+func BenchmarkReadAsking(b *testing.B) {
+	const events100k = 100_000
+	srv := journaltest.StartServer(b)
+	js := srv.JetStream()
+	j := newStream(b, js)
+	fillAsync(b, js, j, events100k)
+	journaltest.Answer(b.Context(), b, srv.Connect(), j)
+	asking := journaltest.OpenAsking(b, js)
+	b.ReportAllocs()
+	spent := cpu(b)
+	for b.Loop() {
+		n := 0
+		if err := asking.Read(b.Context(), 1, func(events.Record) error { n++; return nil }); err != nil || n != events100k {
+			b.Fatalf("read %d records: %v", n, err)
+		}
+	}
+	b.ReportMetric(events100k*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	b.ReportMetric(float64((cpu(b)-spent).Nanoseconds())/(events100k*float64(b.N)), "cpu-ns/event")
 }
 
 // BenchmarkFollowMemory shows what checking the chain alone costs.

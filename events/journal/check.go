@@ -14,16 +14,16 @@ func (s *Stream) Check(ctx context.Context, cur Cursor) error {
 	if f.chain.epoch == "" {
 		f.chain.epoch = s.epoch
 	}
-	head, err := f.look(ctx, &f.chain)
+	st, err := f.look(ctx, &f.chain)
 	if err != nil || cur.Seq == 0 {
 		return err
 	}
-	rec, ok, err := s.get(ctx, messageQuery{Seq: cur.Seq})
+	rec, ok, err := s.bySequence(ctx, cur.Seq)
 	if err != nil {
 		return err
 	}
 	if !ok {
-		return f.chain.broken(BreakGap, cur.Seq, fmt.Sprint(cur.Seq), fmt.Sprintf("nothing, though it ends at %d", head))
+		return f.chain.broken(BreakGap, cur.Seq, fmt.Sprint(cur.Seq), fmt.Sprintf("nothing, though it ends at %d", st.head))
 	}
 	return f.chain.recognize(&rec)
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unitgate/unitgate/events"
 )
@@ -47,7 +46,7 @@ func (s *Stream) Read(ctx context.Context, from uint64, fn func(events.Record) e
 		if _, err := f.look(ctx, &c); err != nil {
 			return err
 		}
-		base, ok, err := s.get(ctx, messageQuery{Seq: c.seq})
+		base, ok, err := s.bySequence(ctx, c.seq)
 		if err != nil {
 			return err
 		}
@@ -181,33 +180,40 @@ func (s *Stream) awaitConnection(ctx context.Context) error {
 	}
 }
 
-// look compares what the server says of the stream with the chain's place in it, and returns the last sequence.
+// look compares what is said of the journal with the chain's place in it, and returns where it stands.
 // An unanswered question is errAgain, and so is an answer that proves nothing.
-func (f *follower) look(ctx context.Context, c *chain) (uint64, error) {
-	info, err := f.s.info(ctx)
+func (f *follower) look(ctx context.Context, c *chain) (standing, error) {
+	st, err := f.s.standing(ctx)
 	switch {
-	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return 0, c.broken(BreakGone, c.seq, c.epoch, "")
+	case errors.Is(err, ErrNoJournal):
+		return st, c.broken(BreakGone, c.seq, c.epoch, "")
 	case err != nil:
-		return 0, fmt.Errorf("%w: %w", errAgain, err)
+		return st, fmt.Errorf("%w: %w", errAgain, err)
 	}
-	err = c.enter(info.Config.Metadata[metadataEpoch], info.State.LastSeq)
-	var broken *BreakError
-	if errors.As(err, &broken) && broken.Kind == BreakTruncated {
-		if unproven := proves(info); unproven != nil {
-			err = fmt.Errorf("%w: %w", errAgain, unproven)
-		}
-	}
-	return info.State.LastSeq, err
+	return st, f.place(st, c)
 }
 
-// session follows with one consumer until ctx ends, the records wanted are read, something is wrong with the journal or
-// with fn, or the consumer is in trouble (errAgain).
+// place compares where the journal stands with the chain's place in it.
+func (f *follower) place(st standing, c *chain) error {
+	err := c.enter(st.epoch, st.head)
+	var broken *BreakError
+	if errors.As(err, &broken) && broken.Kind == BreakTruncated && st.unproven != nil {
+		return fmt.Errorf("%w: %w", errAgain, st.unproven)
+	}
+	return err
+}
+
+// session follows by one way, pages of the control plane or a consumer, until ctx ends, the records wanted are read,
+// something is wrong with the journal or with fn, or the way is in trouble (errAgain).
 func (f *follower) session(ctx context.Context) error {
-	if _, err := f.look(ctx, &f.chain); err != nil {
+	st, err := f.look(ctx, &f.chain)
+	if err != nil {
 		return err
 	}
 	f.doubt.clear() // it is itself again
+	if st.asked {
+		return f.pages(ctx)
+	}
 	x := &session{follower: f, verify: f.chain.seq > 0, trouble: make(chan error, 1), over: make(chan struct{})}
 	x.reached.Store(f.chain.seq)
 	start := f.chain // a copy: the chain itself is the handler's from here on

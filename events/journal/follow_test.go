@@ -32,17 +32,23 @@ func TestForged(t *testing.T) {
 		"raw actor":     {journal.BreakMalformed, func(m *nats.Msg, _ events.Record) { m.Header.Set("Unitgate-Actor", "100%") }},
 		"short subject": {journal.BreakMalformed, func(m *nats.Msg, _ events.Record) { m.Subject = "unitgate.evt.shop.unit" }},
 		"long subject":  {journal.BreakMalformed, func(m *nats.Msg, _ events.Record) { m.Subject += ".more" }},
-		"doubled":       {journal.BreakHash, func(m *nats.Msg, third events.Record) { *m = *journal.Encode("shop", third) }},
+		"server's own": {journal.BreakHash, func(m *nats.Msg, _ events.Record) {
+			m.Header.Set("Nats-Sequence", "3")
+			m.Header.Set("Unitgate-Prev", strings.Repeat("b", 64))
+		}},
+		"doubled": {journal.BreakHash, func(m *nats.Msg, third events.Record) { *m = *journal.Encode("shop", third) }},
 	} {
-		t.Run(name, func(t *testing.T) {
-			js := journaltest.StartServer(t).JetStream()
-			j := newStream(t, js)
-			end := journaltest.Fill(t, j, journal.Cursor{}, 1, 3)
+		eachWay(t, name, func(t *testing.T, way way) {
+			srv := journaltest.StartServer(t)
+			js := srv.JetStream()
+			writer := newStream(t, js)
+			j := way(t, srv, writer)
+			end := journaltest.Fill(t, writer, journal.Cursor{}, 1, 3)
 			live := journaltest.Follow(t, j, end)
 			rec := journaltest.Record(4)
 			rec.Prev = end.Hash
 			m := journal.Encode("shop", rec)
-			forge.write(m, journaltest.All(t, j)[2])
+			forge.write(m, journaltest.All(t, writer)[2])
 			if _, err := js.PublishMsg(t.Context(), m); err != nil {
 				t.Fatal(err)
 			}
@@ -72,12 +78,16 @@ func imitate(t *testing.T, js jetstream.JetStream, j *journal.Stream, records []
 	return st
 }
 
-func TestDeletedRecord(t *testing.T) {
-	js := journaltest.StartServer(t).JetStream()
-	j := newStream(t, js)
-	journaltest.Fill(t, j, journal.Cursor{}, 1, 6)
-	records := journaltest.All(t, j)
-	st := imitate(t, js, j, records)
+func TestDeletedRecord(t *testing.T) { eachWay(t, "", testDeletedRecord) }
+
+func testDeletedRecord(t *testing.T, way way) {
+	srv := journaltest.StartServer(t)
+	js := srv.JetStream()
+	writer := newStream(t, js)
+	journaltest.Fill(t, writer, journal.Cursor{}, 1, 6)
+	records := journaltest.All(t, writer)
+	j := way(t, srv, writer)
+	st := imitate(t, js, writer, records)
 	if err := st.DeleteMsg(t.Context(), 4); err != nil {
 		t.Fatal(err)
 	}
@@ -95,10 +105,11 @@ func TestDeletedRecord(t *testing.T) {
 }
 
 func TestRecreatedUnderFollower(t *testing.T) {
-	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
+	eachWayInBubble(t, func(t *testing.T, srv *journaltest.Server, way way) {
 		js := srv.JetStream()
-		j := newStream(t, js)
-		journaltest.Fill(t, j, journal.Cursor{}, 1, 5)
+		writer := newStream(t, js)
+		j := way(t, srv, writer)
+		journaltest.Fill(t, writer, journal.Cursor{}, 1, 5)
 		f := journaltest.Follow(t, j, journal.Cursor{})
 		f.Until(1, 5)
 		if err := js.DeleteStream(t.Context(), "UNITGATE_shop"); err != nil {
@@ -121,10 +132,11 @@ func TestRecreatedUnderFollower(t *testing.T) {
 }
 
 func TestDeletedUnderFollower(t *testing.T) {
-	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
+	eachWayInBubble(t, func(t *testing.T, srv *journaltest.Server, way way) {
 		js := srv.JetStream()
-		j := newStream(t, js)
-		end := journaltest.Fill(t, j, journal.Cursor{}, 1, 5)
+		writer := newStream(t, js)
+		j := way(t, srv, writer)
+		end := journaltest.Fill(t, writer, journal.Cursor{}, 1, 5)
 		f := journaltest.Follow(t, j, end)
 		synctest.Wait()
 		if err := js.DeleteStream(t.Context(), "UNITGATE_shop"); err != nil {
@@ -135,13 +147,14 @@ func TestDeletedUnderFollower(t *testing.T) {
 }
 
 func TestTruncatedUnderFollower(t *testing.T) {
-	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
+	eachWayInBubble(t, func(t *testing.T, srv *journaltest.Server, way way) {
 		js := srv.JetStream()
-		j := newStream(t, js)
-		end := journaltest.Fill(t, j, journal.Cursor{}, 1, 5)
+		writer := newStream(t, js)
+		j := way(t, srv, writer)
+		end := journaltest.Fill(t, writer, journal.Cursor{}, 1, 5)
 		f := journaltest.Follow(t, j, end)
 		synctest.Wait()
-		imitate(t, js, j, journaltest.All(t, j)[:3])
+		imitate(t, js, writer, journaltest.All(t, writer)[:3])
 		b := journaltest.WantBreak(t, f.End(), journal.BreakTruncated, 5)
 		if b.Got != "3" {
 			t.Errorf("break: %v", b)
@@ -150,9 +163,10 @@ func TestTruncatedUnderFollower(t *testing.T) {
 }
 
 func TestServerRestartUnderFollower(t *testing.T) {
-	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
-		j := newStream(t, srv.JetStream())
-		c := journaltest.Fill(t, j, journal.Cursor{}, 1, 10)
+	eachWayInBubble(t, func(t *testing.T, srv *journaltest.Server, way way) {
+		writer := newStream(t, srv.JetStream())
+		j := way(t, srv, writer)
+		c := journaltest.Fill(t, writer, journal.Cursor{}, 1, 10)
 		f := journaltest.Follow(t, j, journal.Cursor{})
 		f.Until(1, 10)
 		for n := uint64(1); n <= 5; n++ {
@@ -177,12 +191,9 @@ func TestServerRestartUnderFollower(t *testing.T) {
 
 // TestPartition: a day without a link; then everything comes, once and in order.
 func TestPartition(t *testing.T) {
-	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
+	eachWayInBubble(t, func(t *testing.T, srv *journaltest.Server, way way) {
 		writer := newStream(t, srv.JetStream(srv.Uncut()))
-		reader, err := journal.Open(t.Context(), srv.JetStream(nats.ReconnectWait(2*time.Second)), "shop")
-		if err != nil {
-			t.Fatal(err)
-		}
+		reader := way(t, srv, writer, nats.ReconnectWait(2*time.Second))
 		c := journaltest.Fill(t, writer, journal.Cursor{}, 1, 5)
 		f := journaltest.Follow(t, reader, journal.Cursor{})
 		f.Until(1, 5)
@@ -202,9 +213,10 @@ func TestPartition(t *testing.T) {
 
 // TestSlowCallback: a callback that takes its time is no trouble of the consumer, and nothing is delivered twice.
 func TestSlowCallback(t *testing.T) {
-	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
-		j := newStream(t, srv.JetStream())
-		journaltest.Fill(t, j, journal.Cursor{}, 1, 20)
+	eachWayInBubble(t, func(t *testing.T, srv *journaltest.Server, way way) {
+		writer := newStream(t, srv.JetStream())
+		j := way(t, srv, writer)
+		journaltest.Fill(t, writer, journal.Cursor{}, 1, 20)
 		want := uint64(1)
 		err := j.Read(t.Context(), 1, func(rec events.Record) error {
 			if rec.Seq != want {
@@ -254,14 +266,17 @@ func consumers(t *testing.T, js jetstream.JetStream) int {
 }
 
 // TestClosedConnection: a connection that its owner closed never comes back, so following ends and says so.
-func TestClosedConnection(t *testing.T) {
-	js := journaltest.StartServer(t).JetStream()
-	j := newStream(t, js)
-	end := journaltest.Fill(t, j, journal.Cursor{}, 1, 1)
+func TestClosedConnection(t *testing.T) { eachWay(t, "", testClosedConnection) }
+
+func testClosedConnection(t *testing.T, way way) {
+	srv := journaltest.StartServer(t)
+	writer := newStream(t, srv.JetStream())
+	j := way(t, srv, writer)
+	end := journaltest.Fill(t, writer, journal.Cursor{}, 1, 1)
 	before := journal.Cursor{}
 	f := journaltest.Follow(t, j, before)
 	f.Until(1, 1)
-	js.Conn().Close()
+	j.Conn().Close()
 	if err := f.End(); !errors.Is(err, nats.ErrConnectionClosed) {
 		t.Fatalf("following ended with %v", err)
 	}
@@ -271,14 +286,18 @@ func TestClosedConnection(t *testing.T) {
 }
 
 // TestLargeEvents: many events of the largest size pass the bounded buffer.
-func TestLargeEvents(t *testing.T) {
-	j := newStream(t, journaltest.StartServer(t).JetStream())
+func TestLargeEvents(t *testing.T) { eachWay(t, "", testLargeEvents) }
+
+func testLargeEvents(t *testing.T, way way) {
+	srv := journaltest.StartServer(t)
+	writer := newStream(t, srv.JetStream())
+	j := way(t, srv, writer)
 	var c journal.Cursor
 	const n = 24 // 12 MiB: more than one pull may bring
 	for i := range n {
 		rec := journaltest.Record(i)
 		rec.Prev, rec.Data = c.Hash, make([]byte, events.MaxEventSize)
-		stored, err := j.Append(t.Context(), c.Seq, rec)
+		stored, err := writer.Append(t.Context(), c.Seq, rec)
 		if err != nil {
 			t.Fatal(err)
 		}

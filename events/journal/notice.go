@@ -113,9 +113,9 @@ func (x *session) direct(ctx context.Context, seq uint64) (m *nats.Msg, err erro
 		return nil, err
 	case m.Header.Get("Status") != "":
 		return nil, fmt.Errorf("record %d: %s %s", seq, m.Header.Get("Status"), m.Header.Get("Description"))
-	case m.Header.Get(jetstream.SequenceHeader) != strconv.FormatUint(seq, 10):
+	case added(m.Header, jetstream.SequenceHeader) != strconv.FormatUint(seq, 10):
 		return nil, errors.New("another record was answered") // a replica with a hole; the consumer will show it
 	}
-	m.Subject = m.Header.Get(jetstream.SubjectHeader)
+	m.Subject = added(m.Header, jetstream.SubjectHeader)
 	return m, nil
 }

@@ -76,14 +76,15 @@ func TestWrongNoticesDisarmNothing(t *testing.T) {
 
 // A number that nobody has reached changes nothing.
 func TestWrongNotice(t *testing.T) {
-	journaltest.Bubble(t, func(t *testing.T, srv *journaltest.Server) {
-		j := newStream(t, srv.JetStream())
-		c := journaltest.Fill(t, j, journal.Cursor{}, 1, 2)
+	eachWayInBubble(t, func(t *testing.T, srv *journaltest.Server, way way) {
+		writer := newStream(t, srv.JetStream())
+		j := way(t, srv, writer)
+		c := journaltest.Fill(t, writer, journal.Cursor{}, 1, 2)
 		f := journaltest.Follow(t, j, journal.Cursor{})
 		j.Notice(1 << 60)
 		f.Until(1, 2)
 		time.Sleep(time.Minute)
-		journaltest.Fill(t, j, c, 3, 4)
+		journaltest.Fill(t, writer, c, 3, 4)
 		f.Until(3, 4)
 	})
 }
@@ -108,10 +109,12 @@ func TestFetchedForgery(t *testing.T) {
 // Every kind of tampering is named with its sequence by a reader from the start.
 func TestTamperedHistory(t *testing.T) {
 	for name, tampering := range journaltest.Tamperings() {
-		t.Run(name, func(t *testing.T) {
-			js := journaltest.StartServer(t).JetStream()
-			j := newStream(t, js)
-			journaltest.Fill(t, j, journal.Cursor{}, 1, 8)
+		eachWay(t, name, func(t *testing.T, way way) {
+			srv := journaltest.StartServer(t)
+			js := srv.JetStream()
+			writer := newStream(t, js)
+			j := way(t, srv, writer)
+			journaltest.Fill(t, writer, journal.Cursor{}, 1, 8)
 			journaltest.Rewrite(t, js, "shop", tampering.Change, tampering.Hole)
 			kind := journal.BreakHash
 			if tampering.Hole > 0 {

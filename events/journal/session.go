@@ -176,12 +176,12 @@ func (x *session) watch(ctx context.Context, c chain) error {
 // idle ends the session when the server says that the journal is another one, is shorter, or holds records that the
 // consumer should have brought. Without an answer nothing is concluded: the heartbeats tell whether the consumer lives.
 func (x *session) idle(ctx context.Context, c *chain) error {
-	last, err := x.look(ctx, c)
+	st, err := x.look(ctx, c)
 	if errors.Is(err, errAgain) {
 		return nil
 	}
-	if err == nil && last > c.seq && x.reached.Load() == c.seq && !x.busy() {
-		return fmt.Errorf("%w: nothing came, though the journal has %d", errAgain, last)
+	if err == nil && st.head > c.seq && x.reached.Load() == c.seq && !x.busy() {
+		return fmt.Errorf("%w: nothing came, though the journal has %d", errAgain, st.head)
 	}
 	return err
 }

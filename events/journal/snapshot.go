@@ -25,6 +25,11 @@ type Snapshots interface {
 	Latest(ctx context.Context, ns string) (Cursor, []byte, bool, error)
 }
 
+// LatestSnapshot is what a reader needs of Snapshots.
+type LatestSnapshot interface {
+	Latest(ctx context.Context, ns string) (Cursor, []byte, bool, error)
+}
+
 var (
 	// ErrBadSnapshot: what is stored as a snapshot is damaged, incomplete or foreign. Replay from the start.
 	ErrBadSnapshot = errors.New("snapshot is damaged or foreign: replay the journal from the start")

@@ -20,7 +20,7 @@ const snapshotTries = 5
 
 // KVSnapshots are snapshots in a JetStream KV bucket.
 type KVSnapshots struct {
-	js jetstream.JetStream
+	SnapshotReader
 	kv jetstream.KeyValue
 }
 
@@ -55,7 +55,7 @@ func OpenSnapshots(ctx context.Context, js jetstream.JetStream) (*KVSnapshots, e
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", SnapshotBucket, err)
 	}
-	return &KVSnapshots{js: js, kv: kv}, nil
+	return &KVSnapshots{SnapshotReader{js}, kv}, nil
 }
 
 func manifestKey(ns string) string { return ns + ".manifest" }
@@ -184,68 +184,4 @@ func (s *KVSnapshots) drop(ctx context.Context, ns, id string) error {
 		return fmt.Errorf("delete old chunks: %w", err)
 	}
 	return nil
-}
-
-// Latest implements [Snapshots].
-func (s *KVSnapshots) Latest(ctx context.Context, ns string) (Cursor, []byte, bool, error) {
-	if err := checkNamespace(ns); err != nil {
-		return Cursor{}, nil, false, err
-	}
-	var last uint64
-	for range snapshotTries {
-		m, revision, err := s.manifestBounded(ctx, ns)
-		if err != nil || m == nil {
-			return Cursor{}, nil, false, err
-		}
-		state, err := s.load(ctx, m)
-		if err == nil {
-			return m.Cursor, state, true, nil
-		}
-		if !errors.Is(err, jetstream.ErrKeyNotFound) {
-			return Cursor{}, nil, false, fmt.Errorf("load snapshot of %q at %d: %w", ns, m.Seq, err)
-		}
-		// A chunk is gone: replaced by a newer snapshot while we read, unless the manifest still is the same one.
-		if revision == last {
-			return Cursor{}, nil, false, fmt.Errorf("%w: of %q at %d: %w", ErrBadSnapshot, ns, m.Seq, err)
-		}
-		last = revision
-	}
-	return Cursor{}, nil, false, fmt.Errorf("latest snapshot of %q: replaced %d times while it was read", ns, snapshotTries)
-}
-
-func (s *KVSnapshots) manifestBounded(ctx context.Context, ns string) (*manifest, uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	m, revision, err := s.manifest(ctx, ns)
-	if err != nil {
-		err = fmt.Errorf("latest snapshot: %w", err)
-	}
-	return m, revision, err
-}
-
-// manifest returns the manifest and its revision; nil and 0 when there is none.
-func (s *KVSnapshots) manifest(ctx context.Context, ns string) (*manifest, uint64, error) {
-	e, err := s.kv.Get(ctx, manifestKey(ns))
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return nil, 0, nil
-	}
-	if err != nil {
-		return nil, 0, err
-	}
-	m, err := parseManifest(ns, e.Value())
-	return m, e.Revision(), err
-}
-
-func (s *KVSnapshots) load(ctx context.Context, m *manifest) ([]byte, error) {
-	var packed []byte
-	for n := range m.Chunks {
-		rctx, cancel := context.WithTimeout(ctx, requestTimeout)
-		e, err := s.kv.Get(rctx, chunkKey(m.Namespace, m.ID, n))
-		cancel()
-		if err != nil {
-			return nil, fmt.Errorf("chunk %d of %d: %w", n, m.Chunks, err)
-		}
-		packed = append(packed, e.Value()...)
-	}
-	return expand(m, packed)
 }

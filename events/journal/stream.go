@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -15,6 +14,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/unitgate/unitgate/events"
 )
 
 // Schema is the version of the stream's wire format, kept in its metadata. (A record's own Schema is that of its Data.)
@@ -43,6 +44,8 @@ type Options struct {
 type Stream struct {
 	js        jetstream.JetStream
 	ns, epoch string
+	asker     *asker // nil: only the stream itself is read
+	direct    door   // the stream itself
 
 	mu      sync.Mutex    // guards the rest
 	tip     Cursor        // newest record that this handle has seen with its hash: saves Append a look at its predecessor
@@ -78,11 +81,8 @@ func Open(ctx context.Context, js jetstream.JetStream, ns string) (*Stream, erro
 	}
 	s := &Stream{js: js, ns: ns}
 	info, err := s.info(ctx)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil, fmt.Errorf("namespace %q: %w", ns, ErrNoJournal)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("open journal %s: %w", s.name(), err)
+		return nil, s.opening(err)
 	}
 	if err := checkConfig(ns, info.Config); err != nil {
 		return nil, err
@@ -91,21 +91,33 @@ func Open(ctx context.Context, js jetstream.JetStream, ns string) (*Stream, erro
 	return s, nil
 }
 
-// List returns the namespaces that have a journal, sorted. Streams of other kinds are passed over.
-func List(ctx context.Context, js jetstream.JetStream) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 4*requestTimeout)
-	defer cancel()
-	found := map[string]bool{}
-	l := js.ListStreams(ctx, jetstream.WithStreamListSubject(eventSubjects+">"))
-	for info := range l.Info() {
-		if ns, ok := strings.CutPrefix(info.Config.Name, streamPrefix); ok && checkConfig(ns, info.Config) == nil {
-			found[ns] = true
+// OpenAsking opens the journal of a namespace for a reader that asks the control plane on a subject, and reads the stream
+// itself only where no control plane answers: one of before, or none. The errors are those of Open, and ErrNoReader.
+func OpenAsking(ctx context.Context, js jetstream.JetStream, ns, subject string) (*Stream, error) {
+	if err := checkNamespace(ns); err != nil {
+		return nil, err
+	}
+	s := &Stream{js: js, ns: ns, asker: &asker{nc: js.Conn(), subject: subject}}
+	st, err := s.standing(ctx)
+	if err != nil {
+		return nil, s.opening(err)
+	}
+	if !st.asked { // the control plane has looked, the server has not
+		read, err := Open(ctx, js, ns)
+		if err != nil {
+			return nil, err
 		}
+		st.epoch = read.epoch
 	}
-	if err := l.Err(); err != nil {
-		return nil, fmt.Errorf("list journals: %w", err)
+	s.epoch = st.epoch
+	return s, nil
+}
+
+func (s *Stream) opening(err error) error {
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, ErrNoJournal) {
+		return fmt.Errorf("namespace %q: %w", s.ns, ErrNoJournal)
 	}
-	return slices.Sorted(maps.Keys(found)), nil
+	return fmt.Errorf("open journal %s: %w", s.name(), err)
 }
 
 // Namespace implements [Journal].
@@ -116,14 +128,70 @@ func (s *Stream) Epoch() string { return s.epoch }
 
 // Head implements [Journal].
 func (s *Stream) Head(ctx context.Context) (uint64, error) {
-	info, err := s.info(ctx)
+	st, err := s.standing(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("head of journal %s: %w", s.name(), err)
 	}
-	if epoch := info.Config.Metadata[metadataEpoch]; epoch != s.epoch {
-		return 0, &BreakError{Namespace: s.ns, Kind: BreakEpoch, Want: s.epoch, Got: epoch}
+	if st.epoch != s.epoch {
+		return 0, &BreakError{Namespace: s.ns, Kind: BreakEpoch, Want: s.epoch, Got: st.epoch}
 	}
-	return info.State.LastSeq, nil
+	return st.head, nil
+}
+
+// standing tells where the journal stands; ErrNoJournal when it is gone.
+func (s *Stream) standing(ctx context.Context) (st standing, err error) {
+	if done, err := s.asking(ctx, func() (err error) {
+		st, err = s.asker.standing(ctx)
+		return err
+	}); done {
+		return st, err
+	}
+	info, err := s.info(ctx)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return st, ErrNoJournal
+	case err != nil:
+		return st, s.barred(err)
+	}
+	return standing{epoch: info.Config.Metadata[metadataEpoch], head: info.State.LastSeq, unproven: proves(info)}, nil
+}
+
+// bySequence is one record; not ok: there is none.
+func (s *Stream) bySequence(ctx context.Context, seq uint64) (rec events.Record, ok bool, err error) {
+	if done, err := s.asking(ctx, func() (err error) {
+		rec, ok, err = s.asker.record(ctx, s.ns, seq)
+		return err
+	}); done {
+		return rec, ok, err
+	}
+	return s.get(ctx, messageQuery{Seq: seq})
+}
+
+// asking asks the control plane, if this handle does that. It is not done when the stream itself is worth a try.
+func (s *Stream) asking(ctx context.Context, question func() error) (done bool, err error) {
+	if s.asker == nil {
+		return false, nil
+	}
+	err = question()
+	silent := errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errBarred)
+	switch {
+	case !silent || ctx.Err() != nil:
+		return true, err
+	case s.direct.open():
+		return false, nil
+	}
+	return true, fmt.Errorf("%w: %v", ErrNoReader, err)
+}
+
+// barred tells whether the stream could not be read because this user may not.
+func (s *Stream) barred(err error) error {
+	if s.asker == nil {
+		return err
+	}
+	if s.direct.shut(s.conn(), apiPrefix(s.js)); s.direct.open() {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrNoReader, err)
 }
 
 func (s *Stream) name() string { return streamPrefix + s.ns }
@@ -161,17 +229,19 @@ func (s *Stream) ask(ctx context.Context, timeout time.Duration, request func(co
 	return err
 }
 
-// api is the subject of a JetStream API call about this stream, with the prefix of the js handle's domain.
-func (s *Stream) api(call string) string {
-	o := s.js.Options()
-	prefix := "$JS.API."
-	if o.Domain != "" {
-		prefix = "$JS." + o.Domain + ".API."
+// api is the subject of a JetStream API call about this stream.
+func (s *Stream) api(call string) string { return apiPrefix(s.js) + call + "." + s.name() }
+
+// apiPrefix is what the subjects of JetStream's API begin with in the handle's domain.
+func apiPrefix(js jetstream.JetStream) string {
+	o := js.Options()
+	switch {
+	case o.APIPrefix != "":
+		return strings.TrimSuffix(o.APIPrefix, ".") + "."
+	case o.Domain != "":
+		return "$JS." + o.Domain + ".API."
 	}
-	if o.APIPrefix != "" {
-		prefix = strings.TrimSuffix(o.APIPrefix, ".") + "."
-	}
-	return prefix + call + "." + s.name()
+	return "$JS.API."
 }
 
 func (s *Stream) conn() *nats.Conn { return s.js.Conn() }

@@ -25,7 +25,7 @@ func (t *talk) look(ctx context.Context) (Outcome, bool) {
 	if err != nil {
 		return Outcome{}, false
 	}
-	j, err := journal.Open(ctx, js, t.namespace)
+	j, err := journal.OpenAsking(ctx, js, t.namespace, journal.AskSubject(t.namespace))
 	if err != nil {
 		return Outcome{}, false
 	}
@@ -39,9 +39,9 @@ func (t *talk) look(ctx context.Context) (Outcome, bool) {
 // Bounds of the durable way.
 const (
 	publishTries = 3
-	publishWait  = 5 * time.Second       // for the acknowledgement of one try
-	lookFirst    = 20 * time.Millisecond // between looks for an outcome; doubled up to lookMax
-	lookMax      = 1 * time.Second       //
+	publishWait  = 5 * time.Second        // for the acknowledgement of one try
+	lookFirst    = 20 * time.Millisecond  // between looks for an outcome; doubled up to lookMax
+	lookMax      = 500 * time.Millisecond //
 )
 
 // Ticket is what the queue gives for a command: it is stored and will be taken, by the next controller if there is none.
@@ -126,45 +126,36 @@ func (c *Client) Outcome(ctx context.Context, id string) (Settled, error) {
 	if err != nil {
 		return Settled{}, fmt.Errorf("jetstream: %w", err)
 	}
-	hint := make(chan *nats.Msg, 1) // what is published is about to be stored; the look makes sure
-	sub, err := c.nc.ChanSubscribe(fmt.Sprintf("%s.%s.%s", OutcomePrefix, c.namespace, id), hint)
-	if err != nil {
-		return Settled{}, ErrNoAnswer.With("wait for the outcome of %s: %v", id, err)
-	}
-	defer func() { _ = sub.Unsubscribe() }()
 	for pause := lookFirst; ; pause = min(2*pause, lookMax) {
 		s, ok, err := c.settled(ctx, js, id)
 		if ok {
 			return s, nil
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-hint:
-			pause = lookFirst
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !sleep(ctx, pause) {
+			if errors.Is(err, ErrNoController) {
+				return Settled{}, err
+			}
 			if err == nil {
 				err = ctx.Err()
 			}
 			return Settled{}, ErrNoAnswer.With("no outcome of %s yet: %v", id, err)
 		}
-		timer.Stop()
 	}
 }
 
+// settled is the outcome as the control plane tells it, or the stream itself where no control plane does.
 func (c *Client) settled(ctx context.Context, js jetstream.JetStream, id string) (s Settled, ok bool, err error) {
-	sctx, cancel := context.WithTimeout(ctx, askWait)
-	defer cancel()
-	st, err := js.Stream(sctx, OutcomeStream)
-	if err != nil {
+	answer, err := journal.Ask(ctx, c.nc, journal.AskSubject(c.namespace), journal.Question{Outcome: id})
+	data := []byte(answer.Outcome)
+	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		if data, err = StoredOutcome(ctx, js, c.namespace, id); errors.Is(err, context.DeadlineExceeded) {
+			err = ErrNoController.With("no control plane tells it, and the stream of outcomes does not answer: %v", err)
+		}
+	}
+	if err != nil || data == nil {
 		return s, false, err
 	}
-	o, err := lastOutcome(sctx, st, c.namespace, id)
-	if err != nil || o.seq == 0 {
-		return s, false, err
-	}
-	if err := json.Unmarshal(o.data, &s); err != nil {
+	if err := json.Unmarshal(data, &s); err != nil {
 		return s, false, fmt.Errorf("the outcome of %s: %w", id, err)
 	}
 	return s, true, nil

@@ -208,6 +208,18 @@ func (q *queue) outcome(ctx context.Context, namespace, id string) (outcomeOf, e
 	return lastOutcome(ctx, q.outcomes, namespace, id)
 }
 
+// StoredOutcome is the outcome of a durable command as it is stored; nil if there is none.
+func StoredOutcome(ctx context.Context, js jetstream.JetStream, namespace, id string) ([]byte, error) {
+	sctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	st, err := js.Stream(sctx, OutcomeStream)
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", OutcomeStream, err)
+	}
+	o, err := lastOutcome(ctx, st, namespace, id)
+	return o.data, err
+}
+
 func lastOutcome(ctx context.Context, st jetstream.Stream, namespace, id string) (outcomeOf, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()

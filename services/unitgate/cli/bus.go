@@ -110,13 +110,11 @@ func (b *bus) name(ctx context.Context) (string, error) {
 	if b.c.namespace != "" {
 		return b.c.namespace, events.CheckID(b.c.namespace, "namespace")
 	}
-	names, err := journal.List(ctx, b.js)
+	found, err := journal.ListAsking(ctx, b.js)
 	if err != nil {
 		return "", reader.Unavailable(err)
 	}
-	if names, err = b.written(ctx, names); err != nil {
-		return "", reader.Unavailable(err)
-	}
+	names := written(found)
 	switch len(names) {
 	case 0:
 		return "", events.ErrUnknownNamespace.With("there is no namespace yet")
@@ -126,29 +124,19 @@ func (b *bus) name(ctx context.Context) (string, error) {
 	return "", usage("there are several namespaces: choose one with -n: %s", strings.Join(names, ", "))
 }
 
-// written are the namespaces whose journals hold an event; all if none does, or if there is but one.
-func (b *bus) written(ctx context.Context, names []string) ([]string, error) {
-	if len(names) < 2 {
-		return names, nil
-	}
-	var out []string
-	for _, name := range names {
-		j, err := journal.Open(ctx, b.js, name)
-		if err != nil {
-			return nil, err
-		}
-		head, err := j.Head(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if head > 0 {
-			out = append(out, name)
+// written are the namespaces whose journals hold an event; all if none does.
+func written(found []journal.Listed) []string {
+	var all, out []string
+	for _, ns := range found {
+		all = append(all, ns.Name)
+		if ns.Head > 0 {
+			out = append(out, ns.Name)
 		}
 	}
 	if out == nil {
-		return names, nil
+		return all
 	}
-	return out, nil
+	return out
 }
 
 // open opens a namespace's journal, whose reading shows how far it is.

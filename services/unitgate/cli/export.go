@@ -87,13 +87,13 @@ func (x *export) runAll(ctx context.Context) error {
 
 // states are those of all namespaces that were there at a point in time, in the order of their names.
 func (b *bus) states(ctx context.Context, at reader.Point) ([]*events.State, error) {
-	names, err := journal.List(ctx, b.js)
+	found, err := journal.ListAsking(ctx, b.js)
 	if err != nil {
 		return nil, reader.Unavailable(err)
 	}
 	var out []*events.State
-	for _, name := range names {
-		r, err := b.open(ctx, name)
+	for _, ns := range found {
+		r, err := b.open(ctx, ns.Name)
 		if err != nil {
 			return nil, err
 		}

@@ -120,21 +120,13 @@ func (g *get) namespaces(ctx context.Context) error {
 		return err
 	}
 	defer b.close()
-	names, err := journal.List(ctx, b.js)
+	found, err := journal.ListAsking(ctx, b.js)
 	if err != nil {
 		return reader.Unavailable(err)
 	}
-	var list []namespaceView
-	for _, name := range names {
-		j, err := journal.Open(ctx, b.js, name)
-		if err != nil {
-			return reader.Unavailable(err)
-		}
-		head, err := j.Head(ctx)
-		if err != nil {
-			return reader.Unavailable(err)
-		}
-		list = append(list, namespaceView{name, j.Epoch(), head})
+	list := make([]namespaceView, 0, len(found))
+	for _, ns := range found {
+		list = append(list, namespaceView(ns))
 	}
 	return show(g, list, func(n namespaceView) string { return n.Name }, events.ErrUnknownNamespace, []string{"NAME", "HEAD", "EPOCH"},
 		func(n namespaceView) []any { return []any{n.Name, n.Head, n.Epoch} })

@@ -26,6 +26,7 @@ import (
 	"github.com/unitgate/unitgate/services/dns"
 	"github.com/unitgate/unitgate/services/outbound"
 	"github.com/unitgate/unitgate/services/projector"
+	"github.com/unitgate/unitgate/services/reading"
 )
 
 const (
@@ -68,6 +69,7 @@ type Control struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	service *command.Service
+	reading *reading.Service
 	meters  *meters
 	durable *command.Durable
 	dialled []*nats.Conn
@@ -109,6 +111,9 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 		c.running.Wait()
 		c.hangUp()
 		return nil, errors.Join(err, c.meters.end())
+	}
+	if c.reading, err = reading.Serve(cfg.NC, questions{c}, cfg.Log); err != nil {
+		return nil, errors.Join(err, c.Close(ctx))
 	}
 	c.running.Go(c.keepDiscovering)
 	return c, nil
@@ -163,6 +168,9 @@ func (c *Control) Close(ctx context.Context) error {
 	err := c.service.Close(ctx)
 	stopping.Wait()
 	err = errors.Join(err, durable)
+	if c.reading != nil {
+		err = errors.Join(err, c.reading.Close())
+	}
 	c.stop()
 	c.running.Wait()
 	c.hangUp()
@@ -178,13 +186,13 @@ func defaultReplicas(nc *nats.Conn) int {
 
 // discover opens every namespace that has a journal.
 func (c *Control) discover(ctx context.Context) error {
-	names, err := journal.List(ctx, c.js)
+	found, err := journal.List(ctx, c.js)
 	if err != nil {
 		return fmt.Errorf("list the journals: %w", err)
 	}
-	for _, name := range names {
-		if _, err := c.open(ctx, name); err != nil {
-			return fmt.Errorf("open namespace %s: %w", name, err)
+	for _, ns := range found {
+		if _, err := c.open(ctx, ns.Name); err != nil {
+			return fmt.Errorf("open namespace %s: %w", ns.Name, err)
 		}
 	}
 	return nil

@@ -24,6 +24,7 @@ const (
 
 // namespace is what runs for one namespace.
 type namespace struct {
+	pages     *journal.Pages
 	projector *projector.Projector
 	manager   *cutover.Manager
 	handler   *command.Handler
@@ -34,9 +35,9 @@ type namespace struct {
 	tracing   trace.TracerProvider
 }
 
-func newNamespace(c *Control, j journal.Journal) *namespace {
+func newNamespace(c *Control, j *journal.Stream) *namespace {
 	log := c.cfg.Log.With("namespace", j.Namespace())
-	n := &namespace{projector: projector.New(j, c.snaps, true, c.cfg.Log), log: log, nc: c.cfg.NC, tracing: c.cfg.Tracing}
+	n := &namespace{pages: journal.NewPages(j), projector: projector.New(j, c.snaps, true, c.cfg.Log), log: log, nc: c.cfg.NC, tracing: c.cfg.Tracing}
 	fleet := cutover.NewFleet(c.cfg.NC, j.Namespace()).ForControl()
 	n.handler = command.NewHandler(n.projector, cutover.NewPreparer(fleet, c.js, n.projector).Dials(c.cfg.Dials).Traced(c.cfg.Tracing), time.Now, log).Traced(c.cfg.Tracing)
 	n.handler.Measure(c.meters.commands)

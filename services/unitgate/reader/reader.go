@@ -26,7 +26,7 @@ const stall = 30 * time.Second
 // Reader reads one namespace's journal. Make one with Open.
 type Reader struct {
 	journal journal.Journal
-	snaps   journal.Snapshots // nil: there are none
+	snaps   journal.LatestSnapshot // nil: there are none
 	log     *slog.Logger
 
 	// Progress, if not nil, is told after each record how far a reading is: records done out of a total. When the reading
@@ -36,22 +36,18 @@ type Reader struct {
 
 // Open opens a namespace's journal. The errors are events.ErrUnknownNamespace and command.ErrUnavailable.
 func Open(ctx context.Context, js jetstream.JetStream, namespace string, log *slog.Logger) (*Reader, error) {
-	j, err := journal.Open(ctx, js, namespace)
+	j, err := journal.OpenAsking(ctx, js, namespace, journal.AskSubject(namespace))
 	if errors.Is(err, journal.ErrNoJournal) {
 		return nil, events.ErrUnknownNamespace.With("there is no namespace %q", namespace)
 	}
 	if err != nil {
 		return nil, Unavailable(err)
 	}
-	r := &Reader{journal: j, log: log}
-	if s, err := journal.OpenSnapshots(ctx, js); err == nil { // a snapshot only saves time
-		r.snaps = s
-	}
-	return r, nil
+	return &Reader{journal: j, snaps: journal.ReadSnapshots(js), log: log}, nil
 }
 
 // New reads any journal; snaps may be nil.
-func New(j journal.Journal, snaps journal.Snapshots, log *slog.Logger) *Reader {
+func New(j journal.Journal, snaps journal.LatestSnapshot, log *slog.Logger) *Reader {
 	return &Reader{journal: j, snaps: snaps, log: log}
 }
 
@@ -233,7 +229,7 @@ func (r *Reader) usable(ctx context.Context, p Point) *events.State {
 		return events.NewState()
 	}
 	at, b, ok, err := r.snaps.Latest(ctx, r.journal.Namespace())
-	if err == nil && !ok || p.Seq > 0 && at.Seq > p.Seq {
+	if errors.Is(err, journal.ErrNoSnapshots) || err == nil && !ok || p.Seq > 0 && at.Seq > p.Seq {
 		return events.NewState()
 	}
 	if err == nil && at.Epoch != r.journal.Epoch() {

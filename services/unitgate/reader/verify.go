@@ -93,10 +93,10 @@ func (r *Reader) newest(ctx context.Context) (*Snapshot, []byte) {
 	}
 	at, state, ok, err := r.snaps.Latest(ctx, r.journal.Namespace())
 	switch {
+	case errors.Is(err, journal.ErrNoSnapshots), err == nil && !ok:
+		return nil, nil
 	case err != nil:
 		return &Snapshot{State: "unreadable"}, nil
-	case !ok:
-		return nil, nil
 	case at.Epoch != r.journal.Epoch():
 		return &Snapshot{Seq: at.Seq, State: "other epoch"}, nil
 	}
