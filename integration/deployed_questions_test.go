@@ -90,6 +90,10 @@ func (q *questions) ask(t *testing.T, nc *nats.Conn, what string, body []byte) (
 	t.Helper()
 	harness.Eventually(t, recovers, what+" is answered", func() bool {
 		m, err := nc.Request(q.at+what, body, 10*time.Second)
+		if errors.Is(err, nats.ErrMaxPayload) { // the account's limit
+			code = "too_large"
+			return true
+		}
 		if err != nil {
 			t.Logf("%s: %v", what, err)
 			return false

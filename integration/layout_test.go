@@ -73,7 +73,7 @@ var (
 		{[]string{"github.com/lesismal/nbio/..."}, []string{"edge/relay", "integration/bench/..."},
 			"its traps (see decision record 0002) are worked around in one place"},
 		{[]string{"github.com/nats-io/..."},
-			[]string{"events/journal/...", "services/command", "services/cutover", "services/projector", "services/reading", "services/unitgate/...", "edge/agent", "integration/...", "deployments/keys"},
+			[]string{"events/bus", "events/journal/...", "services/command", "services/cutover", "services/projector", "services/reading", "services/unitgate/...", "edge/agent", "integration/...", "deployments/keys"},
 			"the bus is an edge of the system: the rest speaks commands and events"},
 		{[]string{"github.com/pires/go-proxyproto/..."}, []string{"edge/front"},
 			"who is believed about a client's address is decided in one place"},

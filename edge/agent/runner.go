@@ -19,6 +19,7 @@ import (
 	"github.com/unitgate/unitgate/edge/deadman"
 	"github.com/unitgate/unitgate/edge/handshake"
 	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/bus"
 	"github.com/unitgate/unitgate/events/journal"
 	"github.com/unitgate/unitgate/events/routing"
 )
@@ -161,6 +162,7 @@ func (r *Runner) connect() error {
 	}
 	var err error
 	if r.nc, err = r.dial("",
+		nats.ConnectHandler(bus.WarnPlain(r.log)),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			if !nc.IsClosed() { // by ourselves
 				r.log.Warn("NATS is out of reach: serving on with the last state", "err", err)

@@ -31,9 +31,16 @@ func (s *Stream) Append(ctx context.Context, after uint64, rec events.Record) (e
 		return rec, fmt.Errorf("append %s.%s %s after %d: %w", rec.Entity, rec.Verb, rec.CommandID, after, err)
 	}
 	s.saw(rec.Seq, rec.Hash())
-	// Readers who do not hear of it ask within idleCheck.
-	_ = s.conn().Publish(NewsSubject(s.ns), strconv.AppendUint(nil, rec.Seq, 10))
+	s.announce(rec.Seq)
 	return rec, nil
+}
+
+// announce wakes readers. Those who do not hear of it ask within idleCheck; a NATS server with permissions of before
+// forbids it.
+func (s *Stream) announce(seq uint64) {
+	if subject := NewsSubject(s.ns); s.telling.open() && !s.telling.shut(s.conn(), subject) {
+		_ = s.conn().Publish(subject, strconv.AppendUint(nil, seq, 10))
+	}
 }
 
 // checkPrev makes sure that the record will continue the chain. The stream's guards see to sequence and command only, and

@@ -18,14 +18,25 @@ import (
 // controller that hangs still gets its share of the questions.
 const againAfter = 400 * time.Millisecond
 
-// barred is how long a way to read that the NATS server has forbidden is not tried again.
-const barred = time.Minute
+// barred is how long a way to read that the NATS server has forbidden is not tried again, and how long a control plane that
+// has answered is waited for before another way is.
+const barred = 5 * time.Minute
 
 // asker asks the control plane about a journal.
 type asker struct {
 	nc      *nats.Conn
 	subject string
 	closed  door
+
+	mu       sync.Mutex
+	answered time.Time // last
+}
+
+// recent tells whether a control plane has answered lately.
+func (a *asker) recent() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return !a.answered.IsZero() && time.Since(a.answered) < barred
 }
 
 // door is a way to read that may be forbidden.
@@ -40,15 +51,17 @@ func (d *door) open() bool {
 	return time.Now().After(d.until)
 }
 
-// shut keeps the door shut for a while if the server has just forbidden this connection to publish on a subject.
-func (d *door) shut(nc *nats.Conn, subject string) {
+// shut keeps the door shut for a while if the server has just forbidden this connection to publish on a subject, and
+// tells whether it has.
+func (d *door) shut(nc *nats.Conn, subject string) bool {
 	err := nc.LastError()
 	if !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), subject) {
-		return
+		return false
 	}
 	d.mu.Lock()
 	d.until = time.Now().Add(barred)
 	d.mu.Unlock()
+	return true
 }
 
 var errBarred = errors.New("this user may not ask the control plane")
@@ -72,12 +85,14 @@ func (a *asker) ask(ctx context.Context, q Question) (Answer, error) {
 	defer func() { _ = sub.Unsubscribe() }() // fails only on a closed connection
 	m, err := a.send(ctx, sub, body)
 	if err != nil {
-		a.closed.shut(a.nc, a.subject)
 		return out, err
 	}
 	if err := json.Unmarshal(m.Data, &out); err != nil {
 		return out, fmt.Errorf("answer to a question about the journal: %w", err)
 	}
+	a.mu.Lock()
+	a.answered = time.Now()
+	a.mu.Unlock()
 	return out, out.failure()
 }
 
@@ -89,8 +104,13 @@ func (a *asker) send(ctx context.Context, sub *nats.Subscription, body []byte) (
 		wctx, cancel := context.WithTimeout(ctx, againAfter)
 		m, err := sub.NextMsgWithContext(wctx)
 		cancel()
-		if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		switch {
+		case err == nil || !errors.Is(err, context.DeadlineExceeded):
 			return m, err
+		case a.closed.shut(a.nc, a.subject):
+			return nil, errBarred
+		case ctx.Err() != nil:
+			return nil, err
 		}
 	}
 }

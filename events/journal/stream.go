@@ -46,6 +46,7 @@ type Stream struct {
 	ns, epoch string
 	asker     *asker // nil: only the stream itself is read
 	direct    door   // the stream itself
+	telling   door   // news
 
 	mu      sync.Mutex    // guards the rest
 	tip     Cursor        // newest record that this handle has seen with its hash: saves Append a look at its predecessor
@@ -172,15 +173,13 @@ func (s *Stream) asking(ctx context.Context, question func() error) (done bool, 
 	if s.asker == nil {
 		return false, nil
 	}
-	err = question()
-	silent := errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errBarred)
-	switch {
-	case !silent || ctx.Err() != nil:
+	switch err = question(); {
+	case !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, errBarred) || ctx.Err() != nil:
 		return true, err
-	case s.direct.open():
-		return false, nil
+	case s.asker.recent() || !s.direct.open(): // a control plane that has just answered comes back
+		return true, fmt.Errorf("%w: %v", ErrNoReader, err)
 	}
-	return true, fmt.Errorf("%w: %v", ErrNoReader, err)
+	return false, nil
 }
 
 // barred tells whether the stream could not be read because this user may not.
@@ -188,10 +187,10 @@ func (s *Stream) barred(err error) error {
 	if s.asker == nil {
 		return err
 	}
-	if s.direct.shut(s.conn(), apiPrefix(s.js)); s.direct.open() {
-		return err
+	if s.direct.shut(s.conn(), apiPrefix(s.js)) {
+		return fmt.Errorf("%w: %w", ErrNoReader, err)
 	}
-	return fmt.Errorf("%w: %w", ErrNoReader, err)
+	return err
 }
 
 func (s *Stream) name() string { return streamPrefix + s.ns }

@@ -51,21 +51,43 @@ type Service struct {
 	lanes
 }
 
+// Config says whom to answer, each on a connection of its own if that shall not be kept from reading by the others: a
+// server cuts off who is flooded.
+type Config struct {
+	Edges     *nats.Conn
+	Operators *nats.Conn // and all where roles have no accounts of their own
+	Observers *nats.Conn
+	Journals  Journals
+	Log       *slog.Logger
+}
+
+// Roles, as accounts put them behind the subjects of questions.
+const (
+	operators = ".operators"
+	observers = ".observers"
+)
+
 // Serve begins to answer.
-func Serve(nc *nats.Conn, of Journals, log *slog.Logger) (*Service, error) {
+func Serve(cfg Config) (*Service, error) {
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Service{of: of, log: log, stop: stop, lanes: lanes{by: map[string]*lane{}}}
+	s := &Service{of: cfg.Journals, log: cfg.Log, stop: stop, lanes: lanes{by: map[string]*lane{}}}
 	s.work = func(q question) { s.answer(ctx, q) }
-	for subject, sort := range map[string]func(tokens []string) (place, bool){
-		journal.AskSubject("*"):               byRole, // where roles have no accounts of their own
-		journal.AskSubject("*") + ".*":        byRole,
-		journal.ListSubject:                   byRole,
-		journal.ListSubject + ".*":            byRole,
-		journal.EdgeAskSubject("*", "*", "*"): byEdge,
+	for _, o := range []struct {
+		nc      *nats.Conn
+		subject string
+		sort    func(tokens []string) (place, bool)
+	}{
+		{cfg.Edges, journal.EdgeAskSubject("*", "*", "*"), byEdge},
+		{cfg.Operators, journal.AskSubject("*"), byRole},
+		{cfg.Operators, journal.AskSubject("*") + operators, byRole},
+		{cfg.Operators, journal.ListSubject, byRole},
+		{cfg.Operators, journal.ListSubject + operators, byRole},
+		{cfg.Observers, journal.AskSubject("*") + observers, byRole},
+		{cfg.Observers, journal.ListSubject + observers, byRole},
 	} {
-		sub, err := nc.QueueSubscribe(subject, queue, func(m *nats.Msg) { s.take(m, sort) })
+		sub, err := o.nc.QueueSubscribe(o.subject, queue, func(m *nats.Msg) { s.take(m, o.sort) })
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("offer to read the journals on %s: %w", subject, err), s.Close())
+			return nil, errors.Join(fmt.Errorf("offer to read the journals on %s: %w", o.subject, err), s.Close())
 		}
 		s.subs = append(s.subs, sub)
 	}

@@ -51,7 +51,10 @@ func TestQuestions(t *testing.T) {
 		t.Fatal(err)
 	}
 	journaltest.Fill(t, j, journal.Cursor{}, 1, 3)
-	s, err := Serve(srv.Connect(), books{"shop": journal.NewPages(j)}, slog.New(slog.DiscardHandler))
+	s, err := Serve(Config{
+		Edges: srv.Connect(), Operators: srv.Connect(), Observers: srv.Connect(),
+		Journals: books{"shop": journal.NewPages(j)}, Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unitgate/unitgate/events"
+	natsbus "github.com/unitgate/unitgate/events/bus"
 	"github.com/unitgate/unitgate/events/journal"
 	"github.com/unitgate/unitgate/services/command"
 	"github.com/unitgate/unitgate/services/unitgate/reader"
@@ -38,6 +39,9 @@ type bus struct {
 
 // complain takes what the server says outside of any answer: that is where a request is denied, and nowhere else.
 func (b *bus) complain(_ *nats.Conn, _ *nats.Subscription, err error) {
+	if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), `"$JS.API.`) {
+		return // a stream that this user may not read itself: whoever reads it says what that means
+	}
 	fmt.Fprintf(b.c.err, "unitgate: nats: %v\n", err)
 	if !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), `"`+command.Prefix+".") {
 		return // not being allowed to look into the journal, say, keeps nobody from giving a command
@@ -51,9 +55,6 @@ func (b *bus) complain(_ *nats.Conn, _ *nats.Subscription, err error) {
 // natsAuth are the options that say who we are and whom we trust.
 func (c *cli) natsAuth() []nats.Option {
 	o := slices.Clone(c.auth)
-	if c.creds != "" {
-		o = append(o, nats.UserCredentials(c.creds))
-	}
 	if c.tlsCA != "" {
 		o = append(o, nats.RootCAs(c.tlsCA))
 	}
@@ -66,6 +67,9 @@ func (c *cli) connect() (*bus, error) {
 	nc, err := nats.Connect(c.server, append(c.natsAuth(), nats.Name("unitgate cli"), nats.Timeout(connectWait), nats.ErrorHandler(b.complain))...)
 	if err != nil {
 		return nil, errNoNATS.With("cannot connect to %s: %s", redact(c.server), because(err))
+	}
+	if addr, plain := natsbus.InPlain(nc); plain {
+		fmt.Fprintf(c.err, "unitgate: warning: %s: %s\n", addr, natsbus.PlainWarning)
 	}
 	js, err := jetstream.New(nc)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/unitgate/unitgate/events"
+	natsbus "github.com/unitgate/unitgate/events/bus"
 	"github.com/unitgate/unitgate/services/telemetry"
 	"github.com/unitgate/unitgate/services/unitgate/admin"
 	"github.com/unitgate/unitgate/services/unitgate/control"
@@ -85,7 +86,11 @@ func (s *servers) runControl(ctx context.Context) error {
 
 // connectForGood connects, and goes on trying for ever.
 func (s *servers) connectForGood(name string, said *complaints) (*nats.Conn, error) {
-	nc, err := nats.Connect(s.server, append(s.natsAuth(),
+	opts := s.natsAuth()
+	if name == "main" {
+		opts = append(opts, nats.ConnectHandler(natsbus.WarnPlain(said.log)))
+	}
+	nc, err := nats.Connect(s.server, append(opts,
 		nats.Name("unitgate-control "+name), nats.Timeout(connectWait), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(250*time.Millisecond),
 		nats.PingInterval(pingEvery), nats.MaxPingsOutstanding(pingsPending),
 		nats.DisconnectErrHandler(said.away(name)), nats.ReconnectHandler(said.back(name)), nats.ErrorHandler(said.on(name)))...)

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+
+	natsbus "github.com/unitgate/unitgate/events/bus"
 )
 
 // natsContext is a context of the nats CLI: what `nats context save` writes to $XDG_CONFIG_HOME/nats/context/NAME.json, or
@@ -54,22 +56,25 @@ func (c *cli) useContext() error {
 	return nil
 }
 
-// useKey reads the seed of --nkey. The errors never show what the file holds.
+// useKey reads the seed of --nkey, or --creds. The errors never show what the file holds.
 func (c *cli) useKey() error {
-	switch {
-	case c.nkey == "":
-		return nil
-	case c.creds != "":
+	if c.nkey != "" && c.creds != "" {
 		return usage("--nkey and --creds: give one of them")
 	}
-	if _, err := os.Stat(c.nkey); err != nil {
-		return usage("--nkey: %w", err)
+	if c.nkey != "" {
+		o, err := natsbus.WithSeed(c.nkey)
+		if err != nil {
+			return usage("--nkey %s: %w", c.nkey, err)
+		}
+		c.auth = append(c.auth, o...)
 	}
-	o, err := nats.NkeyOptionFromSeed(c.nkey)
-	if err != nil {
-		return usage("--nkey %s: the file holds no seed that can be used", c.nkey)
+	if c.creds != "" {
+		o, err := natsbus.WithCredentials(c.creds)
+		if err != nil {
+			return usage("--creds %s: %w", c.creds, err)
+		}
+		c.auth = append(c.auth, o...)
 	}
-	c.auth = append(c.auth, o)
 	return nil
 }
 
@@ -135,13 +140,17 @@ func (x *natsContext) options(creds, ca bool) ([]nats.Option, error) {
 	case strings.HasPrefix(x.Creds, "op://"):
 		return nil, errors.New("credentials in 1Password are not supported here: write them to a file, and give --creds FILE")
 	case x.Creds != "":
-		o = append(o, nats.UserCredentials(expand(x.Creds)))
-	case x.NKey != "":
-		nkey, err := nats.NkeyOptionFromSeed(expand(x.NKey))
+		creds, err := natsbus.WithCredentials(expand(x.Creds))
 		if err != nil {
-			return nil, errors.New("the file of nkey holds no seed that can be used")
+			return nil, unusable("creds", "credentials", err)
 		}
-		o = append(o, nkey)
+		o = append(o, creds...)
+	case x.NKey != "":
+		nkey, err := natsbus.WithSeed(expand(x.NKey))
+		if err != nil {
+			return nil, unusable("nkey", "seed", err)
+		}
+		o = append(o, nkey...)
 	case x.UserJWT != "" && x.UserSeed != "":
 		o = append(o, nats.UserJWTAndSeed(x.UserJWT, x.UserSeed))
 	case x.Token != "":
@@ -160,6 +169,14 @@ func (x *natsContext) options(creds, ca bool) ([]nats.Option, error) {
 		o = append(o, nats.CustomInboxPrefix(x.Inbox))
 	}
 	return o, nil
+}
+
+// unusable is why a file that a context names cannot be used. It shows no path that is none: a secret may stand there.
+func unusable(field, what string, err error) error {
+	if errors.Is(err, natsbus.ErrExposed) {
+		return fmt.Errorf("the file of %s: %w", field, err)
+	}
+	return fmt.Errorf("the file of %s holds no %s that can be used", field, what)
 }
 
 func expand(path string) string {

@@ -112,9 +112,6 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 		c.hangUp()
 		return nil, errors.Join(err, c.meters.end())
 	}
-	if c.reading, err = reading.Serve(cfg.NC, questions{c}, cfg.Log); err != nil {
-		return nil, errors.Join(err, c.Close(ctx))
-	}
 	c.running.Go(c.keepDiscovering)
 	return c, nil
 }
@@ -136,7 +133,22 @@ func (c *Control) serve(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.Join(err, c.service.Close(ctx))
 	}
+	if err := c.serveReaders(); err != nil {
+		return errors.Join(err, c.durable.Close(ctx), c.service.Close(ctx))
+	}
 	return nil
+}
+
+// serveReaders offers to read the journals for those who may not.
+func (c *Control) serveReaders() (err error) {
+	cfg := reading.Config{Journals: questions{c}, Log: c.cfg.Log}
+	for name, nc := range map[string]**nats.Conn{"readers edges": &cfg.Edges, "readers operators": &cfg.Operators, "readers observers": &cfg.Observers} {
+		if *nc, err = c.dial(name); err != nil {
+			return fmt.Errorf("connect for %s: %w", name, err)
+		}
+	}
+	c.reading, err = reading.Serve(cfg)
+	return err
 }
 
 func (c *Control) dial(name string) (*nats.Conn, error) {
@@ -168,9 +180,7 @@ func (c *Control) Close(ctx context.Context) error {
 	err := c.service.Close(ctx)
 	stopping.Wait()
 	err = errors.Join(err, durable)
-	if c.reading != nil {
-		err = errors.Join(err, c.reading.Close())
-	}
+	err = errors.Join(err, c.reading.Close())
 	c.stop()
 	c.running.Wait()
 	c.hangUp()
