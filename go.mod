@@ -2,6 +2,8 @@ module github.com/unitgate/unitgate
 
 go 1.26.0
 
+toolchain go1.26.8
+
 require (
 	github.com/anishathalye/porcupine v1.1.0
 	github.com/choria-io/fisk v0.7.2

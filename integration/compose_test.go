@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -201,7 +202,7 @@ func (c *composed) keys() *harness.Process {
 func (c *composed) nats() *harness.Process {
 	c.t.Helper()
 	s := c.services["nats"]
-	server := strings.Join(harness.NATSServer(c.t), " ") + " -a " + c.addrs["nats"]
+	server := strings.Join(harness.NATSServer(c.t), " ") + " -a " + c.addrs["nats"] + " -m " + strconv.Itoa(harness.FreePort(c.t))
 	command := []string{"env"}
 	for k, v := range s.Environment {
 		command = append(command, k+"="+strings.Replace(v, "/data", c.dirs["nats"], 1))

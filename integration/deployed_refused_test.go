@@ -1,102 +1,148 @@
 package integration_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 
 	"github.com/unitgate/unitgate/integration/harness"
 )
 
-// What the accounts and permissions of deployments/nats refuse, by role. "hear" is a subscription, the rest are publishes.
-var refused = map[string][]string{
-	"edge-center": {
-		"unitgate.evt.shop.unit.put." + someID,           // an event
-		"_INBOX.somebody.1",                              // a grant: it is the answer to a request for a lease
-		"hear unitgate.edge.*.*.*.lease",                 // and who hears none cannot answer
-		"hear unitgate.edge.shop.unbj.unbj-1.evict",      // what another unit's edge is asked
-		"unitgate.edge.shop.unbj.unbj-1.report",          // what another unit's edge says
-		"unitgate.edge.shop.unbj.unbj-1.lease",           //
-		"unitgate.edge.shop.unbj.unbj-1.join",            // and that it is there, or goes for good
-		"unitgate.edge.shop.unbj.unbj-1.leave",           //
-		"unitgate.edge.other.center.center-1.join",       // of another namespace
-		"hear unitgate.edge.shop.center.center-1.join",   // and who hears none cannot answer
-		"unitgate.edge.shop.center.center-2.evict",       // a question, which is the control plane's
-		"unitgate.beacon.shop",                           // who vouches for the head
-		"unitgate.api.shop.unit.put",                     // a command
-		"unitgate.api.shop.edge.retire",                  // also one about edges
-		"unitgate.api.shop.edge.join",                    // where the subject names no unit
-		"unitgate.api.shop.edge.leave",                   //
-		"unitgate.cmd.shop.unit.put",                     // a durable one
-		"unitgate.outcome.shop." + someID,                //
-		"$KV.UNITGATE_OFFICE.shop",                       // the office
-		"$KV.UNITGATE_SNAPSHOTS.shop.manifest",           //
-		"$JS.API.STREAM.DELETE.UNITGATE_shop",            // streams
-		"$JS.API.CONSUMER.CREATE.UNITGATE_shop.c.filter", //
-		"$JS.API.CONSUMER.NAMES.UNITGATE_shop",           // by which another edge's consumer could be found, and deleted
-		"$SRV.PING", "$SYS.REQ.SERVER.PING",
-	},
-	"observer": {
-		"unitgate.evt.shop.unit.put." + someID, "_INBOX.somebody.1", "unitgate.beacon.shop", "unitgate.outcome.shop." + someID,
-		"unitgate.api.shop.unit.put", "unitgate.api.shop.config.apply", "unitgate.api.shop.cutover.start", "unitgate.cmd.shop.unit.put",
-		"unitgate.api.shop.edge.join", "unitgate.edge.shop.center.center-1.evict", "unitgate.edge.shop.center.center-1.lease",
-		"unitgate.edge.shop.center.center-1.count", "unitgate.edge.shop.center.center-1.standing", // the control plane's places
-		"unitgate.edge.shop.center.center-1.report", "$KV.UNITGATE_OFFICE.shop", "$JS.API.STREAM.DELETE.UNITGATE_shop",
-		"$JS.API.STREAM.UPDATE.UNITGATE_shop", "$JS.API.CONSUMER.NAMES.UNITGATE_shop", "hear unitgate.edge.>", "hear unitgate.api.>",
-	},
-	"operator": {
-		"unitgate.evt.shop.unit.put." + someID, "_INBOX.somebody.1", "unitgate.beacon.shop", "unitgate.outcome.shop." + someID,
-		"unitgate.api.other.unit.put", "unitgate.edge.shop.center.center-1.lease",
-		"unitgate.edge.shop.center.center-1.count", "unitgate.edge.shop.center.center-1.standing", "unitgate.edge.shop.center.center-1.report",
-		"$KV.UNITGATE_OFFICE.shop", "$JS.API.STREAM.DELETE.UNITGATE_shop", "$JS.API.STREAM.PURGE.UNITGATE_CMD", "hear unitgate.api.>",
-	},
-	"control": {
-		"unitgate.api.shop.unit.put", "unitgate.cmd.shop.unit.put", "$JS.API.STREAM.DELETE.UNITGATE_shop", "$JS.API.STREAM.UPDATE.UNITGATE_shop",
-		"$JS.API.STREAM.PURGE.UNITGATE_CMD", "$JS.API.STREAM.MSG.DELETE.UNITGATE_CMD", "$JS.API.META.LEADER.STEPDOWN",
-	},
-	"admin": {
-		"unitgate.evt.shop.unit.put." + someID, "unitgate.api.shop.unit.put", "unitgate.cmd.shop.unit.put", "unitgate.beacon.shop", "$KV.UNITGATE_OFFICE.shop",
-	},
+const (
+	someID   = "0b6e4ee1-2f6d-4f5e-9b0c-6f6b4d5b9d11"
+	manifest = "$JS.API.DIRECT.GET.KV_UNITGATE_SNAPSHOTS.$KV.UNITGATE_SNAPSHOTS.shop.manifest"
+)
+
+// edgeUsers are the users of edges in accounts.conf: the unit, and the id that the user is bound to, * for any.
+var edgeUsers = map[string][2]string{
+	"edge-center-1": {"center", "center-1"}, "edge-center-2": {"center", "center-2"}, "edge-center": {"center", "*"},
+	"edge-unbj-1": {"unbj", "unbj-1"}, "edge-unbj-2": {"unbj", "unbj-2"}, "edge-unbj": {"unbj", "*"},
 }
 
-const someID = "0b6e4ee1-2f6d-4f5e-9b0c-6f6b4d5b9d11"
+// readersOnly are those who read the journal and have no other business with the streams.
+func readersOnly() []string {
+	users := []string{"operator", "observer"}
+	for user := range edgeUsers {
+		users = append(users, user)
+	}
+	return users
+}
 
-// TestDeployedRefuses tries to do as each role what is another's, on the single-node config of deployments/nats, while
+// says are what an edge says of itself, and asks as itself; hears is what it is asked.
+var (
+	says  = []string{"join", "leave", "report", "lease", "read"}
+	hears = []string{"status", "sessions", "evict", "probe", "handshake", "cutover", "count", "standing"}
+)
+
+// closed is what no reader may say or hear: "hear" is a subscription, the rest are publishes.
+var closed = []string{
+	"unitgate.evt.shop.unit.put." + someID, // an event
+	"_INBOX.somebody.1",                    // a grant: it is the answer to a request for a lease
+	"unitgate.beacon.shop",                 // who vouches for the head
+	"unitgate.news.shop", "unitgate.live.shop.unit.put." + someID, "unitgate.outcome.shop." + someID,
+	"$KV.UNITGATE_OFFICE.shop", "$KV.UNITGATE_SNAPSHOTS.shop.manifest",
+	"$JS.API.INFO", "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.UNITGATE_shop", "$JS.API.STREAM.INFO.UNITGATE_OUTCOME",
+	"$JS.API.STREAM.DELETE.UNITGATE_shop", "$JS.API.STREAM.UPDATE.UNITGATE_shop", "$JS.API.STREAM.PURGE.UNITGATE_CMD",
+	"$JS.API.STREAM.MSG.GET.UNITGATE_shop", "$JS.API.STREAM.MSG.GET.UNITGATE_OUTCOME",
+	"$JS.API.DIRECT.GET.UNITGATE_shop", "$JS.API.DIRECT.GET.UNITGATE_shop.unitgate.evt.shop.unit.put." + someID,
+	"$JS.API.DIRECT.GET.UNITGATE_OUTCOME.unitgate.outcome.other." + someID, "$JS.API.DIRECT.GET.KV_UNITGATE_SNAPSHOTS",
+	"$JS.API.DIRECT.GET.KV_UNITGATE_SNAPSHOTS.$KV.UNITGATE_SNAPSHOTS.other.manifest",
+	"$JS.API.CONSUMER.CREATE.UNITGATE_shop", "$JS.API.CONSUMER.CREATE.UNITGATE_shop.c", "$JS.API.CONSUMER.CREATE.UNITGATE_shop.c.unitgate.evt.shop.>",
+	"$JS.API.CONSUMER.CREATE.KV_UNITGATE_SNAPSHOTS.c", "$JS.API.CONSUMER.DURABLE.CREATE.UNITGATE_shop.c",
+	"$JS.API.CONSUMER.MSG.NEXT.UNITGATE_shop.c", "$JS.API.CONSUMER.INFO.UNITGATE_shop.c", "$JS.API.CONSUMER.DELETE.UNITGATE_shop.c",
+	"$JS.API.CONSUMER.NAMES.UNITGATE_shop", "$JS.API.CONSUMER.LIST.UNITGATE_shop", "$JS.API.CONSUMER.RESET.UNITGATE_shop.c",
+	"$SRV.PING", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO",
+	"unitgate.journal.other", "unitgate.journal.shop.operators", "unitgate.namespaces.operators",
+	"hear _INBOX.>", "hear _INBOX.*.>", "hear >",
+	"hear unitgate.outcome.shop." + someID, "hear unitgate.outcome.>", "hear unitgate.evt.shop.>", "hear unitgate.beacon.other", "hear unitgate.live.other.>",
+	"hear unitgate.journal.shop", "hear unitgate.api.>", "hear unitgate.edge.>", "hear unitgate.edge.*.*.*.lease", "hear unitgate.edge.*.*.*.read",
+	"hear $JS.API.>", "hear $KV.>", "hear _R_.>",
+}
+
+// refused is what each user may not do.
+func refused(keys *harness.Keys) map[string][]string {
+	all := map[string][]string{
+		"observer": {
+			"unitgate.api.shop.unit.put", "unitgate.api.shop.config.apply", "unitgate.api.shop.cutover.start", "unitgate.api.shop.edge.join",
+			"unitgate.cmd.shop.unit.put", "unitgate.edge.shop.center.center-1.evict",
+			"unitgate.edge.shop.center.center-1.count", "unitgate.edge.shop.center.center-1.standing", // the control plane's places
+		},
+		"operator": {
+			"unitgate.api.other.unit.put", "unitgate.cmd.other.unit.put",
+			"unitgate.api.shop.edge.join", "unitgate.api.shop.edge.leave", "unitgate.cmd.shop.edge.join", "unitgate.cmd.shop.edge.leave",
+			"unitgate.edge.shop.center.center-1.count", "unitgate.edge.shop.center.center-1.standing",
+		},
+		"control": {
+			"unitgate.api.shop.unit.put", "unitgate.cmd.shop.unit.put", "$JS.API.STREAM.DELETE.UNITGATE_shop", "$JS.API.STREAM.UPDATE.UNITGATE_shop",
+			"$JS.API.STREAM.PURGE.UNITGATE_CMD", "$JS.API.STREAM.MSG.DELETE.UNITGATE_CMD", "$JS.API.META.LEADER.STEPDOWN", "hear _INBOX.>",
+		},
+		"admin": {
+			"unitgate.evt.shop.unit.put." + someID, "unitgate.api.shop.unit.put", "unitgate.cmd.shop.unit.put", "unitgate.beacon.shop",
+			"$KV.UNITGATE_OFFICE.shop", "hear _INBOX.>",
+		},
+	}
+	for _, word := range says {
+		all["observer"] = append(all["observer"], "unitgate.edge.shop.center.center-1."+word)
+		all["operator"] = append(all["operator"], "unitgate.edge.shop.center.center-1."+word)
+	}
+	for user := range edgeUsers {
+		all[user] = refusedEdge(user)
+	}
+	for _, user := range readersOnly() {
+		all[user] = append(all[user], closed...)
+		for _, other := range append(readersOnly(), "control", "admin") {
+			if other != user {
+				all[user] = append(all[user], "hear "+keys.Inbox(other)+".>")
+			}
+		}
+	}
+	return all
+}
+
+// refusedEdge is what an edge's user may not do besides: what is another edge's, or not an edge's at all.
+func refusedEdge(user string) []string {
+	of := edgeUsers[user]
+	all := []string{
+		"unitgate.api.shop.unit.put", "unitgate.api.shop.edge.retire", "unitgate.api.shop.edge.join", "unitgate.api.shop.edge.leave",
+		"unitgate.cmd.shop.unit.put", "unitgate.journal.shop", "unitgate.namespaces", "hear unitgate.live.shop.>",
+		"unitgate.edge.other." + of[0] + ".e.join", "hear unitgate.edge.shop." + of[0] + ".*.join",
+	}
+	for _, other := range edgeUsers {
+		if other[0] == of[0] && (of[1] == "*" || other[1] == "*" || other[1] == of[1]) {
+			continue
+		}
+		edge := "unitgate.edge.shop." + other[0] + "." + strings.Replace(other[1], "*", "any", 1) + "."
+		for _, word := range says {
+			all = append(all, edge+word)
+		}
+		for _, word := range hears {
+			all = append(all, "hear "+edge+word)
+		}
+	}
+	for _, word := range hears { // a question is the control plane's
+		all = append(all, "unitgate.edge.shop.center.center-1."+word, "hear unitgate.edge.shop.*.*."+word)
+	}
+	return all
+}
+
+// TestDeployedRefuses tries to do as each user what is another's, on the single-node config of deployments/nats, while
 // its processes run: nothing of it is let through, and all the same nobody is kept from his work.
 func TestDeployedRefuses(t *testing.T) {
 	t.Parallel()
 	d := startDeployed(t, "single.conf", 1, 1)
-	for role, subjects := range refused {
+	for user, subjects := range refused(d.keys) {
 		complaints := make(chan error, 1)
-		nc := d.connect(t, role, complaints)
+		nc := d.connect(t, user, complaints)
 		for _, s := range subjects {
-			verb := "Publish"
-			subject, hear := strings.CutPrefix(s, "hear ")
-			var err error
-			if hear {
-				verb = "Subscription"
-				_, err = nc.SubscribeSync(subject)
-			} else {
-				err = nc.PublishRequest(subject, nc.NewInbox(), []byte("{}"))
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case err := <-complaints:
-				if want := fmt.Sprintf("Permissions Violation for %s to %q", verb, subject); !strings.Contains(err.Error(), want) {
-					t.Errorf("%s, %s: %v; want %s", role, s, err, want)
-				}
-			case <-time.After(recovers):
-				t.Errorf("%s, %s: nothing was refused", role, s)
-			}
+			d.refuses(t, user, nc, complaints, s)
 		}
+		nc.Close()
 	}
-	d.joinsArrive(t)
+	d.answers(t)
 	d.repliesStay(t)
 	d.works(t)
 	d.snapshots(t)
@@ -111,73 +157,97 @@ func TestDeployedRefuses(t *testing.T) {
 	harness.Eventually(t, recovers, "a server's answer is in the journal", func() bool { return d.head(t) > before })
 }
 
-// joinsArrive says as an edge that it joins and that it leaves: the control plane's account hears it on the edge's own
-// subject, and its answer comes back.
-func (d *deployed) joinsArrive(t *testing.T) {
+// refuses tries one thing and waits for the server's refusal.
+func (d *deployed) refuses(t *testing.T, user string, nc *nats.Conn, complaints <-chan error, what string) {
 	t.Helper()
-	control, edge := d.connect(t, "control", nil), d.connect(t, "edge-center", nil)
-	for _, what := range []string{"join", "leave"} {
-		sub, err := control.SubscribeSync("unitgate.edge.*.*.*." + what)
-		if err == nil {
-			err = control.Flush()
+	verb := "Publish"
+	subject, hear := strings.CutPrefix(what, "hear ")
+	var err error
+	if hear {
+		verb = "Subscription"
+		_, err = nc.SubscribeSync(subject)
+	} else {
+		err = nc.PublishRequest(subject, nc.NewInbox(), []byte("{}"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-complaints:
+		if want := fmt.Sprintf("Permissions Violation for %s to %q", verb, subject); !strings.Contains(err.Error(), want) {
+			t.Errorf("%s, %s: %v; want %s", user, what, err, want)
 		}
-		if err != nil {
-			t.Fatal(err)
+	case <-time.After(recovers):
+		t.Errorf("%s, %s: nothing was refused", user, what)
+	}
+}
+
+// mayAsk is what each reader may ask.
+func mayAsk() map[string][]string {
+	all := map[string][]string{}
+	for _, user := range []string{"operator", "observer"} {
+		all[user] = []string{manifest, "unitgate.journal.shop", "unitgate.namespaces", "unitgate.api.shop.cutover.show", "unitgate.edge.shop.center.center-1.status"}
+	}
+	all["operator"] = append(all["operator"], "unitgate.api.shop.unit.put")
+	for user, of := range edgeUsers {
+		own := "unitgate.edge.shop." + of[0] + "." + strings.Replace(of[1], "*", "nobody", 1) + "."
+		all[user] = []string{manifest, own + "join", own + "leave", own + "read"}
+	}
+	return all
+}
+
+// answers asks as each user what it may ask: it is answered, once, on the user's own inbox.
+func (d *deployed) answers(t *testing.T) {
+	t.Helper()
+	harness.Eventually(t, recovers, "a controller takes a snapshot", func() bool {
+		m, err := d.connect(t, "observer", nil).Request(manifest, nil, recovers)
+		return err == nil && m.Header.Get("Status") == ""
+	})
+	for user, subjects := range mayAsk() {
+		nc := d.connect(t, user, nil)
+		for _, subject := range subjects {
+			sub, err := nc.SubscribeSync(nc.NewInbox())
+			if err == nil {
+				err = nc.PublishRequest(subject, sub.Subject, nil)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := sub.NextMsg(recovers); err != nil {
+				t.Errorf("%s, %s: %v", user, subject, err)
+			}
+			if m, err := sub.NextMsg(20 * time.Millisecond); err == nil {
+				t.Errorf("%s, %s: a second answer: %v %s", user, subject, m.Header, m.Data)
+			}
 		}
-		answers := make(chan error, 1)
-		subject := "unitgate.edge.shop.center.nobody." + what
-		go func() {
-			_, err := edge.Request(subject, []byte("{}"), recovers)
-			answers <- err
-		}()
-		m, err := sub.NextMsg(recovers)
-		if err != nil || m.Subject != subject {
-			t.Fatalf("%s: %v, %v", what, m, err)
-		}
-		if err := m.Respond(nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-answers; err != nil {
-			t.Errorf("%s is not answered: %v", what, err)
-		}
-		if err := sub.Unsubscribe(); err != nil {
-			t.Fatal(err)
-		}
+		nc.Close()
 	}
 }
 
 func intoJournal() string { return "unitgate.evt.shop.unit.put." + uuid.NewString() }
 
 // repliesStay asks what a role may ask, and has the answers sent to where it may not write: a server does not compare
-// reply subjects with permissions, and would write there in the asker's place. And it has consumers made that deliver
-// there. Accounts are what keeps both in.
+// reply subjects with permissions, and would write there in the asker's place. Accounts are what keeps them in.
 func (d *deployed) repliesStay(t *testing.T) {
 	t.Helper()
 	before := d.head(t)
-	for role, questions := range map[string][]string{
-		"edge-center": {"$JS.API.STREAM.INFO.UNITGATE_shop", "$JS.API.INFO", "unitgate.edge.shop.center.center-1.join", "unitgate.edge.shop.center.center-1.lease"},
-		"observer":    {"$JS.API.STREAM.INFO.UNITGATE_shop", "unitgate.api.shop.cutover.show", "unitgate.edge.shop.center.center-1.status"},
-		"operator":    {"$JS.API.STREAM.INFO.UNITGATE_shop", "unitgate.api.shop.unit.put", "unitgate.edge.shop.center.center-1.status"},
-	} {
-		nc := d.connect(t, role, nil)
-		for _, q := range questions {
-			for _, reply := range []string{intoJournal(), "unitgate.outcome.shop." + someID, "$KV.UNITGATE_OFFICE.shop", "unitgate.cmd.shop.unit.put", "$JS.API.STREAM.DELETE.UNITGATE_CMD"} {
+	for user, subjects := range mayAsk() {
+		nc := d.connect(t, user, nil)
+		for _, q := range subjects {
+			for _, reply := range []string{
+				intoJournal(), "unitgate.outcome.shop." + someID, "$KV.UNITGATE_OFFICE.shop", "unitgate.cmd.shop.unit.put", "$JS.API.STREAM.DELETE.UNITGATE_CMD",
+				"unitgate.beacon.shop", "unitgate.news.shop", "unitgate.live.shop.unit.put." + someID,
+			} {
 				if err := nc.PublishRequest(q, reply, []byte("{}")); err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
-		for _, target := range []string{intoJournal(), "$KV.UNITGATE_OFFICE.shop", "unitgate.api.shop.unit.put", "unitgate.outcome.shop." + someID, "$JS.API.STREAM.DELETE.UNITGATE_CMD"} {
-			name := uuid.NewString()
-			body := fmt.Sprintf(`{"stream_name":"UNITGATE_shop","config":{"name":%q,"deliver_subject":%q,"ack_policy":"none","deliver_policy":"all","headers_only":true}}`, name, target)
-			if _, err := nc.Request("$JS.API.CONSUMER.CREATE.UNITGATE_shop."+name, []byte(body), recovers); err != nil {
-				t.Fatalf("%s: %v", role, err)
-			}
-		}
 		// An answer shows that those before it have been given.
-		if _, err := nc.Request("$JS.API.STREAM.INFO.UNITGATE_shop", nil, recovers); err != nil {
-			t.Fatalf("%s: %v", role, err)
+		if _, err := nc.Request(subjects[1], nil, recovers); err != nil {
+			t.Fatalf("%s: %v", user, err)
 		}
+		nc.Close()
 	}
 	if after := d.head(t); after != before {
 		t.Errorf("the journal has gone from %d to %d", before, after)
@@ -231,25 +301,11 @@ func (d *deployed) snapshots(t *testing.T) {
 		})
 	}
 	u := d.units[0]
-	d.edges = append(d.edges, d.StartEdge(t, u.ID+"-9", u, freeAddr(t), "--nkey", d.keys.Seed("edge-"+u.ID)))
+	d.edges = append(d.edges, d.StartEdge(t, u.ID+"-9", u, freeAddr(t), "--nkey", d.keys.Edge(u.ID, u.ID+"-9")))
 }
 
 // head is the journal's, as its account sees it.
 func (d *deployed) head(t *testing.T) uint64 {
 	t.Helper()
-	var info struct {
-		State struct {
-			LastSeq uint64 `json:"last_seq"`
-		}
-	}
-	nc := d.connect(t, "admin", nil)
-	defer nc.Close()
-	m, err := nc.Request("$JS.API.STREAM.INFO.UNITGATE_shop", nil, recovers)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(m.Data, &info); err != nil {
-		t.Fatal(err)
-	}
-	return info.State.LastSeq
+	return d.state(t).LastSeq
 }

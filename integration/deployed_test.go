@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/unitgate/unitgate/events/bus"
 	"github.com/unitgate/unitgate/integration/harness"
 )
 
@@ -42,7 +43,7 @@ func startDeployed(t *testing.T, config string, servers, edges int) *deployed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys := harness.NewKeys(t, "control", "admin", "edge-center", "edge-unbj", "operator", "observer")
+	keys := harness.DeployedKeys(t, "../deployments/nats")
 	d := &deployed{keys: keys, nats: harness.StartDeployed(t, config, servers, keys), seen: harness.NewRegister()}
 	cfg := harness.Config{Namespace: "shop", Domain: "shop.example.com"} // the namespace and the units of accounts.conf
 	for _, u := range []harness.Unit{{ID: "center", Range: "0-5997"}, {ID: "unbj", Range: "5998-9999"}} {
@@ -66,7 +67,8 @@ func startDeployed(t *testing.T, config string, servers, edges int) *deployed {
 			if n > 0 {
 				addr = freeAddr(t)
 			}
-			d.edges = append(d.edges, d.StartEdge(t, u.ID+"-"+strconv.Itoa(n+1), u, addr, "--nkey", keys.Seed("edge-"+u.ID)))
+			id := u.ID + "-" + strconv.Itoa(n+1)
+			d.edges = append(d.edges, d.StartEdge(t, id, u, addr, "--nkey", keys.Edge(u.ID, id)))
 		}
 	}
 	return d
@@ -80,16 +82,16 @@ func (d *deployed) as(role string) harness.API {
 // connect signs in as a role. What the server complains of goes to the channel.
 func (d *deployed) connect(t *testing.T, role string, complaints chan<- error) *nats.Conn {
 	t.Helper()
-	sign, err := nats.NkeyOptionFromSeed(d.keys.Seed(role))
+	sign, err := bus.WithSeed(d.keys.Seed(role))
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc, err := nats.Connect(d.NATS, sign, nats.MaxReconnects(-1), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+	nc, err := nats.Connect(d.NATS, append(sign, nats.MaxReconnects(-1), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		select {
 		case complaints <- err:
 		default:
 		}
-	}))
+	}))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ func TestDeployedTLS(t *testing.T) {
 	authority, dir := certstest.New(t), t.TempDir()
 	cert, key := filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key")
 	authority.Issue(cert, key, certstest.Leaf{Names: []string{"127.0.0.1"}, Peer: true})
-	keys := harness.NewKeys(t, "control", "admin", "edge-center", "edge-unbj", "operator", "observer")
+	keys := harness.DeployedKeys(t, "../deployments/nats")
 	keys.Env = append(keys.Env, "NATS_TLS_CERT="+cert, "NATS_TLS_KEY="+key, "NATS_TLS_CA="+authority.CAFile())
 	nats := harness.StartDeployed(t, config, 3, keys)
 	harness.Start(t, "control", "--nats", nats.URL, "--nkey", keys.Seed("control"), "--tls-ca", authority.CAFile())

@@ -21,7 +21,9 @@ import (
 // imageCopies are the Dockerfile's last stage, which makeImage does by hand.
 var imageCopies = []string{
 	"COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt",
-	"COPY --from=build --chown=65532:65532 /image/ /",
+	"COPY --from=build /image/unitgate /unitgate",
+	"COPY --from=build --chown=65532:65532 /image/var/lib/unitgate/ /var/lib/unitgate/",
+	"COPY --from=build --chown=65532:65532 /image/tmp/ /tmp/",
 	"USER 65532:65532",
 	`ENTRYPOINT ["/unitgate"]`,
 	`CMD ["--help"]`,
@@ -107,7 +109,7 @@ func TestImage(t *testing.T) {
 	var called atomic.Int64
 	hook := startHTTPS(t, authority, func(w http.ResponseWriter, _ *http.Request) { called.Add(1); w.WriteHeader(http.StatusNoContent) })
 
-	keys := harness.NewKeys(t, "control", "admin", "edge-center", "edge-unbj", "operator", "observer")
+	keys := harness.DeployedKeys(t, "../deployments/nats")
 	config, err := filepath.Abs("../deployments/nats/single.conf")
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +57,10 @@ func TestDockerfile(t *testing.T) {
 			case *instructions.CopyCommand:
 				if c.From != "build" {
 					t.Errorf("stage %q copies from %q", s.Name, c.From)
+				}
+				kept := slices.Contains([]string{"/var/lib/unitgate/", "/tmp/", "/data/"}, c.DestPath)
+				if (c.Chown != "") != kept {
+					t.Errorf("stage %q: %s belongs to %q; programs are root's, what they keep is not", s.Name, c.DestPath, c.Chown)
 				}
 			}
 		}

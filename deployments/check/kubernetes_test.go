@@ -2,8 +2,10 @@ package check
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -235,6 +237,78 @@ func drains(t *testing.T, w workload) {
 	}
 	if grace := time.Duration(*w.pod.Spec.TerminationGracePeriodSeconds) * time.Second; grace < need {
 		t.Errorf("%s is killed after %v and needs %v", w.name, grace, need)
+	}
+}
+
+// TestEdgesHaveUsersOfTheirOwn: where ids stay, each edge signs in as a user that accounts.conf lets speak for this edge
+// only, and no edge's container holds another's seed.
+func TestEdgesHaveUsersOfTheirOwn(t *testing.T) {
+	accounts, err := os.ReadFile("../nats/accounts.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := func(unit, id string) {
+		t.Helper()
+		user := regexp.MustCompile(`(?s)\$UNITGATE_NKEY_EDGE_` + strings.ToUpper(strings.ReplaceAll(id, "-", "_")) + "\n.*?\n      }\n").FindString(string(accounts))
+		own := "unitgate.edge.shop." + unit + "." + id + "."
+		if n := strings.Count(user, own); n == 0 || strings.Count(user, "unitgate.edge.") != n {
+			t.Errorf("the user of %s may speak for others: %s", id, user)
+		}
+	}
+	for _, s := range readManifests(t).statefulSets {
+		c := s.Spec.Template.Spec.Containers[0]
+		if c.Args[0] != "edge" {
+			continue
+		}
+		unit := s.Spec.Template.Labels["unitgate.io/unit"]
+		if s.Spec.Ordinals == nil || !slices.Contains(c.Args, "--id=$(POD_NAME)") || !slices.Contains(c.Args, "--unit="+unit) {
+			t.Fatalf("%s: ordinals %v, args %q", s.Name, s.Spec.Ordinals, c.Args)
+		}
+		for n := range *s.Spec.Replicas {
+			bound(unit, fmt.Sprintf("%s-%d", s.Name, s.Spec.Ordinals.Start+n))
+		}
+		i := slices.IndexFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == "nkey" })
+		if i < 0 || c.VolumeMounts[i].SubPathExpr != "$(POD_NAME)" || !slices.Contains(c.Args, "--nkey="+c.VolumeMounts[i].MountPath) {
+			t.Errorf("%s mounts %+v", s.Name, c.VolumeMounts)
+		}
+	}
+	for name, s := range loadCompose(t).Services {
+		if len(s.Command) == 0 || s.Command[0] != "edge" {
+			continue
+		}
+		value := func(flag string) string { return s.Command[slices.Index(s.Command, flag)+1] }
+		bound(value("--unit"), value("--id"))
+		if want := "/keys/edge-" + value("--id") + ".nk"; value("--nkey") != want {
+			t.Errorf("%s signs in with %s, want %s", name, value("--nkey"), want)
+		}
+	}
+}
+
+// TestMonitorIsInside: what NATS shows of itself to whoever asks is reached by the kubelet, and on this machine.
+func TestMonitorIsInside(t *testing.T) {
+	c := readManifests(t)
+	for _, s := range c.services {
+		for _, p := range s.Spec.Ports {
+			if p.Port == 8222 || p.TargetPort.StrVal == "monitor" || p.TargetPort.IntVal == 8222 {
+				t.Errorf("service %s leads to it", s.Name)
+			}
+		}
+	}
+	for _, p := range c.policies {
+		for _, in := range p.Spec.Ingress {
+			for _, port := range in.Ports {
+				if port.Port == nil || port.Port.StrVal == "monitor" || port.Port.IntVal == 8222 {
+					t.Errorf("policy %s opens it", p.Name)
+				}
+			}
+		}
+	}
+	for name, s := range loadCompose(t).Services {
+		for _, port := range s.Ports {
+			if port.Target == 8222 {
+				t.Errorf("%s publishes it", name)
+			}
+		}
 	}
 }
 

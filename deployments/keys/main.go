@@ -1,9 +1,9 @@
-// Command keys makes the nkeys that deployments/nats/accounts.conf asks for: for each role a file with its seed, readable
-// by its owner only, and nats.env with the public halves, which are no secret.
+// Command keys makes the nkeys that deployments/nats/accounts.conf asks for: for each user a file with its seed, readable
+// by its owner only, and nats.env with the public halves and the subjects of the users' inboxes, which are no secret.
 //
 //	go run ./deployments/keys DIR
 //
-// Roles that have a seed keep it, so that a role can be added, or replaced by removing its file first.
+// Users that have a seed keep it, so that a user can be added, or replaced by removing its file first.
 package main
 
 import (
@@ -15,10 +15,15 @@ import (
 	"strings"
 
 	"github.com/nats-io/nkeys"
+
+	"github.com/unitgate/unitgate/events/bus"
 )
 
-// roles are those of accounts.conf; an edge's name ends with its unit.
-var roles = []string{"control", "admin", "operator", "observer", "edge-center", "edge-unbj"}
+// roles are the users of accounts.conf; an edge's name ends with its id, or its unit for those that have no own.
+var roles = []string{
+	"control", "admin", "operator", "observer",
+	"edge-center", "edge-center-1", "edge-center-2", "edge-unbj", "edge-unbj-1", "edge-unbj-2",
+}
 
 func main() {
 	if len(os.Args) != 2 {
@@ -43,7 +48,9 @@ func write(dir string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
-		fmt.Fprintf(&env, "UNITGATE_NKEY_%s=%s\n", strings.ToUpper(strings.ReplaceAll(role, "-", "_")), public)
+		name := strings.ToUpper(strings.ReplaceAll(role, "-", "_"))
+		// Quoted for shells, to which > is something else; nats-server reads it with the quotes or without.
+		fmt.Fprintf(&env, "UNITGATE_NKEY_%s=%s\nUNITGATE_INBOX_%s='%s.>'\n", name, public, name, bus.Inbox(public))
 	}
 	return os.WriteFile(filepath.Join(dir, "nats.env"), []byte(env.String()), 0o644)
 }

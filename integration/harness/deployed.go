@@ -4,11 +4,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/nats-io/nkeys"
+
+	"github.com/unitgate/unitgate/events/bus"
 )
 
 // Keys are the nkeys of the roles that deployments/nats/accounts.conf knows: the public halves for the servers'
@@ -16,12 +19,13 @@ import (
 type Keys struct {
 	Env   []string // of the servers
 	files map[string]string
+	inbox map[string]string
 }
 
 // NewKeys makes a key for each role ("control", "edge-center", …).
 func NewKeys(t testing.TB, roles ...string) *Keys {
 	t.Helper()
-	k, dir := &Keys{files: map[string]string{}}, t.TempDir()
+	k, dir := &Keys{files: map[string]string{}, inbox: map[string]string{}}, t.TempDir()
 	for _, role := range roles {
 		pair, err := nkeys.CreateUser()
 		if err != nil {
@@ -35,7 +39,9 @@ func NewKeys(t testing.TB, roles ...string) *Keys {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k.Env = append(k.Env, "UNITGATE_NKEY_"+strings.ToUpper(strings.ReplaceAll(role, "-", "_"))+"="+public)
+		name := strings.ToUpper(strings.ReplaceAll(role, "-", "_"))
+		k.Env = append(k.Env, "UNITGATE_NKEY_"+name+"="+public, "UNITGATE_INBOX_"+name+"="+bus.Inbox(public)+".>")
+		k.inbox[role] = bus.Inbox(public)
 		k.files[role] = filepath.Join(dir, role+".nk")
 		if err := os.WriteFile(k.files[role], seed, 0o600); err != nil {
 			t.Fatal(err)
@@ -43,6 +49,33 @@ func NewKeys(t testing.TB, roles ...string) *Keys {
 	}
 	return k
 }
+
+var keyVariable = regexp.MustCompile(`nkey: \$UNITGATE_NKEY_([A-Z0-9_]+)`)
+
+// DeployedKeys makes a key for each user of deployments/nats/accounts.conf, which lies in a directory.
+func DeployedKeys(t testing.TB, dir string) *Keys {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "accounts.conf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var roles []string
+	for _, m := range keyVariable.FindAllStringSubmatch(string(text), -1) {
+		roles = append(roles, strings.ToLower(strings.ReplaceAll(m[1], "_", "-")))
+	}
+	return NewKeys(t, roles...)
+}
+
+// Edge is the file with the seed of an edge: its own, or its unit's if it has none.
+func (k *Keys) Edge(unit, id string) string {
+	if own := k.files["edge-"+id]; own != "" {
+		return own
+	}
+	return k.files["edge-"+unit]
+}
+
+// Inbox is the prefix of a role's inboxes.
+func (k *Keys) Inbox(role string) string { return k.inbox[role] }
 
 // Seed is the file with a role's seed; "" if there is no such role.
 func (k *Keys) Seed(role string) string { return k.files[role] }
