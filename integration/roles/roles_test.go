@@ -49,7 +49,7 @@ func TestRoles(t *testing.T) {
 	}
 	l := newLab(t)
 	s := startSystem(t, l, policies[0])
-	if err := l.tap.listen(l.connect(t, s.NATS, "control", "_INBOX", func(err error) { t.Logf("tap: %v", err) })); err != nil {
+	if err := l.tap.listen(l.connect(t, s.NATS, "control", l.keys.Inbox("control"), func(err error) { t.Logf("tap: %v", err) })); err != nil {
 		t.Fatal(err)
 	}
 	c := &crowd{t: t, domain: domain, addrs: map[string][]string{"center": {s.edges[0].addr, s.edges[1].addr}, "unbj": {s.edges[2].addr, s.edges[3].addr}}}

@@ -120,8 +120,8 @@ func (m *mouth) besiege(ctx context.Context, seed uint64) {
 	tick := time.NewTicker(siegeEvery)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		one, lease := s.next(), m.role.account == "EDGES" && s.rng.IntN(2) == 0
-		for !s.worthwhile(one) || lease && !s.needed(one) {
+		one, lease := s.next(), m.role.account == "EDGES" && m.role.edge == "" && s.rng.IntN(2) == 0
+		for (!s.worthwhile(one) || lease && !s.needed(one)) && ctx.Err() == nil {
 			one = s.next()
 		}
 		one.kind = "siege"
