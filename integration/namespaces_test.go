@@ -15,17 +15,14 @@ import (
 
 // The subjects that the processes of one namespace need.
 var (
-	edgePublishes = []string{
-		"unitgate.edge.<ns>.>", "unitgate.api.<ns>.edge.join", "unitgate.api.<ns>.edge.leave",
+	edgePublishes     = []string{"unitgate.edge.<ns>.>"}
+	edgeHears         = []string{"unitgate.edge.<ns>.>", "unitgate.beacon.<ns>", "unitgate.news.<ns>"}
+	operatorPublishes = []string{
+		"unitgate.api.<ns>.*.*", "unitgate.cmd.<ns>.*.*", "unitgate.edge.<ns>.*.*.status", "unitgate.edge.<ns>.*.*.sessions",
+		"unitgate.journal.<ns>", "unitgate.namespaces",
 	}
-	edgeHears         = []string{"unitgate.edge.<ns>.>", "unitgate.beacon.<ns>"}
-	operatorPublishes = []string{"unitgate.api.<ns>.*.*", "unitgate.cmd.<ns>.*.*", "unitgate.edge.<ns>.*.*.status", "unitgate.edge.<ns>.*.*.sessions"}
-	operatorHears     = []string{"unitgate.live.<ns>.>", "unitgate.outcome.<ns>.>", "unitgate.beacon.<ns>"}
-	reads             = []string{ // the journal and its snapshots
-		"$JS.API.STREAM.INFO.UNITGATE_<ns>", "$JS.API.STREAM.MSG.GET.UNITGATE_<ns>", "$JS.API.DIRECT.GET.UNITGATE_<ns>",
-		"$JS.API.CONSUMER.CREATE.UNITGATE_<ns>.*", "$JS.API.CONSUMER.INFO.UNITGATE_<ns>.*", "$JS.API.CONSUMER.DELETE.UNITGATE_<ns>.*", "$JS.API.CONSUMER.MSG.NEXT.UNITGATE_<ns>.*",
-		"$JS.API.STREAM.INFO.KV_UNITGATE_SNAPSHOTS", "$JS.API.DIRECT.GET.KV_UNITGATE_SNAPSHOTS.$KV.UNITGATE_SNAPSHOTS.<ns>.>",
-	}
+	operatorHears = []string{"unitgate.live.<ns>.>", "unitgate.beacon.<ns>", "unitgate.news.<ns>"}
+	reads         = []string{"$JS.API.DIRECT.GET.KV_UNITGATE_SNAPSHOTS.$KV.UNITGATE_SNAPSHOTS.<ns>.>"} // snapshots, key by key
 )
 
 // tenants is one deployment with two namespaces that have the same units, clusters, edge ids and domain: one NATS server
@@ -101,12 +98,11 @@ func (d *tenants) start(t *testing.T, ns string, border int) {
 	operator := harness.API{NATS: d.as("operator-" + ns), Namespace: ns}
 	file := cfg.File(t)
 	harness.Eventually(t, within, "the config of "+ns+" is applied", func() bool { return operator.Run(t, "apply", "-f", file, "--yes").Code == 0 })
-	d.systems[ns] = &harness.System{API: harness.API{NATS: d.as("edge-" + ns), Namespace: ns}, Domain: cfg.Domain}
+	d.systems[ns] = &harness.System{API: operator, Domain: cfg.Domain, EdgesNATS: d.as("edge-" + ns)}
 	d.edges[ns] = map[string]*harness.EdgeProcess{}
 	for _, u := range cfg.Units {
 		d.edges[ns][u.ID] = d.systems[ns].StartEdge(t, u.ID+"-1", u, u.Location)
 	}
-	d.systems[ns].API = operator
 }
 
 func (d *tenants) connect(t *testing.T, ns, unit, id string) (*harness.Client, *http.Response) {

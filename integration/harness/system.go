@@ -73,9 +73,10 @@ func (p *Process) Stop(t testing.TB) {
 // System is a namespace of separate processes around a NATS server inside the test.
 type System struct {
 	API
-	Domain  string
-	Control *Process
-	flags   []string // of the controller
+	Domain    string
+	Control   *Process
+	flags     []string // of the controller
+	EdgesNATS string   // where its edges sign in; "": where everybody does
 }
 
 // StartSystem starts NATS and one controller, with more flags if given, and applies the config.
@@ -128,7 +129,7 @@ func (s *System) StartEdgeAsInit(t testing.TB, id string, u Unit, addr string, f
 func (s *System) startEdge(t testing.TB, run func(testing.TB, ...string) *Process, id string, u Unit, addr string, flags []string) *EdgeProcess {
 	t.Helper()
 	e := &EdgeProcess{ID: id, Addr: addr, system: s, run: run}
-	e.args = append([]string{"edge", "--nats", s.NATS, "--namespace", s.Namespace, "--unit", u.ID, "--cluster", u.Cluster(),
+	e.args = append([]string{"edge", "--nats", cmp.Or(s.EdgesNATS, s.NATS), "--namespace", s.Namespace, "--unit", u.ID, "--cluster", u.Cluster(),
 		"--listen", addr, "--advertise", addr, "--id", id, "--state-dir", t.TempDir(), "--admin", "127.0.0.1:0"}, flags...)
 	e.Process = run(t, e.args...)
 	e.Serves(t)
