@@ -177,7 +177,7 @@ func (s *Stream) asking(ctx context.Context, question func() error) (done bool, 
 	case !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, errBarred) || ctx.Err() != nil:
 		return true, err
 	case s.asker.recent() || !s.direct.open(): // a control plane that has just answered comes back
-		return true, fmt.Errorf("%w: %v", ErrNoReader, err)
+		return true, fmt.Errorf("%w: %w", ErrNoReader, err)
 	}
 	return false, nil
 }

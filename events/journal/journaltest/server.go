@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -80,7 +81,7 @@ func (s *Server) Start() {
 // Stop stops the server and waits until it has. Its clients stay and try to reconnect.
 func (s *Server) Stop() {
 	s.mu.Lock()
-	srv, links := s.srv, append(s.links, s.uncut...)
+	srv, links := s.srv, slices.Concat(s.links, s.uncut)
 	s.srv, s.links, s.uncut = nil, nil, nil
 	s.mu.Unlock()
 	if srv == nil {
