@@ -135,7 +135,7 @@ func TestHandshakeTable(t *testing.T) {
 		{"version other than 13", handshake(chat, "Sec-WebSocket-Version: 8"), 426, "version 13", "Sec-WebSocket-Version: 13"},
 		{"bad routerId", handshake(chat, "routerId: "+strings.Repeat("7", 257)), 400, "routerId", ""},
 		{"bad unit type", handshake(chat, "unitType: nope"), 400, "unit type", ""},
-		{"not HTTP", "\x16\x03\x01\r\n\r\n", 400, "malformed", ""},
+		{"not HTTP", "\x16\x03\x01\r\n\r\n", 400, "no HTTP/1 request begins like this", ""},
 		{"slow handshake", handshake(chat)[:60], 408, "too long", ""},
 		{"headers too large", handshake(chat, "X: "+strings.Repeat("x", 9000)), 431, "8 KiB", ""},
 		{"origins all down", handshake("GET /down HTTP/1.1"), 502, "no origin", ""},

@@ -47,8 +47,12 @@ func malformed(reason string) *Error { return &Error{Status: 400, Code: "bad_req
 // The syntax is RFC 9112's without its leniencies: lines end in CRLF, no folded lines, exactly one Host field, which
 // an absolute-form target overrides; a request of HTTP/1.0 may lack it. Other versions are refused with 505. What Parse
 // accepts, http.ReadRequest accepts, too, and understands alike; of a body it says no more than that there is one.
-// It decides only on a complete head, or once MaxRead bytes hold none: how the bytes were split never matters.
+// It decides only on a complete head, or once MaxRead bytes hold none, or at the first byte that no request has there: how
+// the bytes were split never matters.
 func Parse(buf []byte) (req *Request, n int, err error) {
+	if e := cannotBegin(buf); e != nil {
+		return nil, 0, e
+	}
 	n, lines := headEnd(buf[:min(len(buf), MaxRead)])
 	switch {
 	case n > 0:

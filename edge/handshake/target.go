@@ -94,9 +94,11 @@ func isAlnum(c byte) bool {
 // isToken tells whether s is a token (RFC 9110 section 5.6.2).
 func isToken(s string) bool {
 	for i := 0; i < len(s); i++ {
-		if !isAlnum(s[i]) && strings.IndexByte("!#$%&'*+-.^_`|~", s[i]) < 0 {
+		if !isTokenChar(s[i]) {
 			return false
 		}
 	}
 	return s != ""
 }
+
+func isTokenChar(c byte) bool { return isAlnum(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0 }

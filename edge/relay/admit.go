@@ -121,7 +121,7 @@ func (e *engine) decide(s *session) {
 	case handshake.Serve:
 		if e.admit(s) {
 			e.register(s, &vd)
-			s.hs.group, s.hs.tried, s.hs.answered = e.groups[vd.URI], nil, false
+			s.hs.group, s.hs.tried, s.hs.answered, s.hs.bad = e.groups[vd.URI], nil, false, false
 			e.dial(s)
 		}
 	case handshake.Proxy:

@@ -37,6 +37,14 @@ func replyEnd(b []byte) int {
 	}
 }
 
+// beginsReply reports whether a response may begin with b (RFC 9112 section 4). What speaks another protocol often waits
+// for an answer to its first word.
+func beginsReply(b []byte) bool {
+	const want = "HTTP/1."
+	n := min(len(b), len(want))
+	return string(b[:n]) == want[:n]
+}
+
 // parseReply reads a complete head, which is passed on as it is: it only has to be understood where the body ends.
 func parseReply(head []byte) (r reply, ok bool) {
 	lines := strings.Split(strings.TrimRight(string(head), "\r\n"), "\n")

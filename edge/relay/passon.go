@@ -84,6 +84,10 @@ func (e *engine) noneAnswers(s *session) {
 		e.refuseBusy(s, "edges_down", "no edge of the unit that serves this user takes it, try again")
 		return
 	}
+	if s.hs.bad {
+		e.refuseBadReply(s)
+		return
+	}
 	e.refuse(s, http.StatusBadGateway, "origins_down", "no origin of this unit answers")
 }
 

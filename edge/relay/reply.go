@@ -11,7 +11,7 @@ func (e *engine) readReply(s *session, b []byte) {
 	for {
 		n := replyEnd(b[:min(len(b), maxReply)])
 		if n == 0 {
-			if len(b) >= maxReply {
+			if len(b) >= maxReply || !beginsReply(b) {
 				e.badReply(s)
 				return
 			}
@@ -35,6 +35,8 @@ func (e *engine) readReply(s *session, b []byte) {
 			e.pass(s, r, b, n)
 			return
 		}
+		h.informed = true
+		e.start(e.repliesTo(s), s)
 		e.write(s, client, b[:n]) // an interim response: another one follows (RFC 9110 section 15.2)
 		if b = b[n:]; s.state != stReply {
 			return
@@ -42,8 +44,22 @@ func (e *engine) readReply(s *session, b []byte) {
 	}
 }
 
+// badReply: what answers is no origin, and another one may be. Nothing of it has reached the client, so that the handshake
+// goes there, see tryNext, unless the client was told something of an answer already.
 func (e *engine) badReply(s *session) {
+	h, failed := s.hs, s.origin
 	e.blame(s, "answered with something else than HTTP")
+	if h.bad = true; h.informed {
+		e.refuseBadReply(s)
+		return
+	}
+	h.reply, h.answered = nil, false
+	s.deadline.stop()
+	e.part(s)
+	e.tryAfter(s, failed)
+}
+
+func (e *engine) refuseBadReply(s *session) {
 	e.refuse(s, 502, "bad_reply", "the origin's answer is no HTTP response, or its head is longer than 16 KiB")
 }
 

@@ -159,6 +159,8 @@ type opening struct {
 	began    time.Duration     // when the first one was picked, by Relay.now
 	picked   time.Duration     // when the present one was
 	answered bool              // some of an answer came
+	informed bool              // the client was told of an interim one
+	bad      bool              // one of those that were tried has answered with something else than HTTP
 	attempt  attempt           // in stDial
 	reply    []byte            // of the origin: a head that is not complete
 	body     body              // of the response, in stPass
