@@ -26,6 +26,9 @@ type attempt struct {
 func (e *engine) dial(s *session) {
 	s.state = stDial
 	s.hs.hop.anew()
+	if e.awaitsNames(s) {
+		return
+	}
 	if !e.pick(s) {
 		e.noneAnswers(s)
 		return

@@ -71,7 +71,6 @@ type engine struct {
 	connecting int                 // epoll set of the connects under way that have to be waited for
 	awaited    map[uint32]*session // which these are, by the number of the attempt
 	serial     uint32              // of the latest attempt
-	names      map[string]*name    // of origins
 
 	refusing bool       // Drain has begun: nobody is admitted any more
 	parting  []*session // those that Drain has not come to, in no order; may hold some that have ended
@@ -110,7 +109,6 @@ func newEngine(r *Relay, index int) (*engine, error) {
 		r: r, index: index, epoch: time.Now(), adopt: newAdopter(r.tune),
 		all:      map[*session]struct{}{},
 		awaited:  map[uint32]*session{},
-		names:    map[string]*name{},
 		stats:    map[string]*typeStats{},
 		verdicts: map[verdict]*atomic.Int64{},
 		victims:  map[string][]*session{},

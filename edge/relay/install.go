@@ -24,6 +24,7 @@ type installation struct {
 
 // prepare does what needs no poller. Installs are made one after the other, in the order of their views.
 func (r *Relay) prepare(v *handshake.View) *installation {
+	r.keepNames(v)
 	in := &installation{
 		view: v, groups: r.groupsOf(v), edges: r.edgesOf(v),
 		changes: registry.Changes(r.view, v), cutovers: cutoversOf(v),

@@ -173,14 +173,13 @@ func TestUnreadRestOfATunnelHasAnEnd(t *testing.T) {
 // is for all of them.
 func TestAddressesOfANameHaveABudget(t *testing.T) {
 	full := fullBacklog(t)
-	f := start(t, Config{Engines: 1, DialTimeout: 20 * time.Millisecond, DialBudget: 100 * time.Millisecond}, "many.example:80")
-	f.engines[0].do(func() {
-		n := &name{until: time.Hour}
-		for range 20_000 {
-			n.addrs = append(n.addrs, netip.MustParseAddrPort(full))
+	f := start(t, Config{Engines: 1, DialTimeout: 20 * time.Millisecond, DialBudget: 100 * time.Millisecond, lookUp: func(context.Context, string) (all []netip.AddrPort, _ error) {
+		to := netip.MustParseAddrPort(full)
+		for i := range 200 { // each of which is this host
+			all = append(all, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + i)}), to.Port()))
 		}
-		f.engines[0].names["many.example:80"] = n
-	})
+		return all, nil
+	}}, "many.example:80")
 	f.own()
 	p := f.connect(requestFor("7"))
 	if code, _, _ := p.status(); code != 502 {

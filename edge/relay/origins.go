@@ -15,6 +15,7 @@ import (
 type group struct {
 	*origins.Group
 	timeout time.Duration // for one of them to accept
+	names   []string      // those of the configuration that are no addresses
 }
 
 // now is the time by which origins are judged, the same for all engines and the prober.
@@ -37,7 +38,11 @@ func (r *Relay) groupsOf(v *handshake.View) map[*handshake.URI]group {
 		for i := range site.URIs {
 			u := &site.URIs[i]
 			uris = append(uris, u)
-			lists = append(lists, origins.List{Addresses: u.Origins, Check: checkOf(u.Health)})
+			l := origins.List{Check: checkOf(u.Health)}
+			for _, o := range u.Origins {
+				l.Addresses = append(l.Addresses, r.addressesOf(o)...)
+			}
+			lists = append(lists, l)
 		}
 	}
 	for _, site := range v.Sites {
@@ -46,7 +51,7 @@ func (r *Relay) groupsOf(v *handshake.View) map[*handshake.URI]group {
 	enter(v.Fallback)
 	groups := make(map[*handshake.URI]group, len(uris))
 	for i, g := range r.book.Update(lists) {
-		groups[uris[i]] = group{g, cmp.Or(uris[i].ConnectTimeout, r.cfg.DialTimeout)}
+		groups[uris[i]] = group{g, cmp.Or(uris[i].ConnectTimeout, r.cfg.DialTimeout), namesOf(uris[i].Origins)}
 	}
 	r.prober.Watch(r.book.Origins())
 	return groups

@@ -154,7 +154,7 @@ func TestAnswersAreNotRetried(t *testing.T) {
 		{"HTTP/1.1 500 Oops\r\nContent-Length: 3\r\n\r\nbad", 500, false, ""},
 		{"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n", 503, false, ""},
 		{"HTTP/1.1 101 Swi", 502, true, "without an answer"},
-		{"SSH-2.0-OpenSSH\r\n\r\n", 502, true, "else than HTTP"},
+		{"HTTP/1.1 101 OK\r\nbroken\r\n\r\n", 502, true, "else than HTTP"},
 	} {
 		t.Run(c.sent[:15], func(t *testing.T) {
 			answer := func(conn *net.TCPConn) { readHeadOf(conn); _, _ = conn.Write([]byte(c.sent)) }

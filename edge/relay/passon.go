@@ -47,7 +47,7 @@ func (r *Relay) edgesOf(v *handshake.View) map[*handshake.Edges]group {
 	enter(v.Fallback)
 	groups := make(map[*handshake.Edges]group, len(all))
 	for i, g := range r.peers.Update(lists) {
-		groups[all[i]] = group{g, r.cfg.DialTimeout}
+		groups[all[i]] = group{Group: g, timeout: r.cfg.DialTimeout}
 	}
 	return groups
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/unitgate/unitgate/edge/front"
 	"github.com/unitgate/unitgate/edge/handshake"
 	"github.com/unitgate/unitgate/edge/limit"
+	"github.com/unitgate/unitgate/edge/names"
 	origins "github.com/unitgate/unitgate/edge/origin"
 	"github.com/unitgate/unitgate/edge/probe"
 )
@@ -58,6 +59,7 @@ type Config struct {
 	silence silence       // of a peer that is there; other than the defaults in tests
 	rest    time.Duration // restTimeout; other than that in tests
 	young   time.Duration // likewise
+	lookUp  names.LookUp  // likewise
 
 	Limits        limit.Limits  // of connections
 	ProxyProtocol front.Trusted // whose connections have to begin with a PROXY header
@@ -100,6 +102,7 @@ type Relay struct {
 	book   origins.Book
 	peers  origins.Book // edges of other units, to which clients are passed on
 	prober *probe.Prober
+	names  *names.Names // of origins and edges
 
 	places   *limit.Places[*session] // of held handshakes
 	admitted atomic.Int64            // sessions counted against Capacity
@@ -127,7 +130,7 @@ type Relay struct {
 	life    context.Context // ends when Close begins
 	end     context.CancelFunc
 	closing sync.Once
-	running sync.WaitGroup // look-ups of names, TLS handshakes, the evictor, the tidying
+	running sync.WaitGroup // TLS handshakes, the evictor, the tidying
 }
 
 // New binds the listeners and starts the engines. Until the first Install every handshake is answered 503.
@@ -158,6 +161,9 @@ func New(cfg Config) (*Relay, error) {
 	if len(cfg.TLSAddrs) > 0 && cfg.Certificate == nil {
 		return nil, errors.New("listening for TLS needs a certificate")
 	}
+	if cfg.lookUp == nil {
+		cfg.lookUp = names.System
+	}
 	if cfg.clock == nil {
 		cfg.clock = time.Now
 	}
@@ -180,6 +186,7 @@ func New(cfg Config) (*Relay, error) {
 	}
 	r.measure()
 	r.prober = probe.New(r.now, r.log)
+	r.names = names.New(r.now, cfg.lookUp, cfg.DialTimeout, r.regroup)
 	r.life, r.end = context.WithCancel(context.Background())
 	if err := r.startAll(); err != nil {
 		_ = r.Close(context.Background())
@@ -242,6 +249,7 @@ func (r *Relay) Close(ctx context.Context) error {
 func (r *Relay) close(ctx context.Context) error {
 	r.end()
 	r.prober.Close()
+	r.names.Close()
 	var err error
 	for _, e := range r.engines {
 		e.post(e.shutDown)

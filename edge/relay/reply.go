@@ -9,9 +9,13 @@ func (e *engine) readReply(s *session, b []byte) {
 		b = h.reply
 	}
 	for {
+		if !beginsReply(b) {
+			e.noReply(s)
+			return
+		}
 		n := replyEnd(b[:min(len(b), maxReply)])
 		if n == 0 {
-			if len(b) >= maxReply || !beginsReply(b) {
+			if len(b) >= maxReply {
 				e.badReply(s)
 				return
 			}
@@ -44,15 +48,20 @@ func (e *engine) readReply(s *session, b []byte) {
 	}
 }
 
-// badReply: what answers is no origin, and another one may be. Nothing of it has reached the client, so that the handshake
-// goes there, see tryNext, unless the client was told something of an answer already.
 func (e *engine) badReply(s *session) {
-	h, failed := s.hs, s.origin
 	e.blame(s, "answered with something else than HTTP")
+	e.refuseBadReply(s)
+}
+
+// noReply: what answers is no origin, so that it has not begun to serve anything, and another one may be. The handshake
+// goes there, see tryNext, unless the client was told something of an answer already.
+func (e *engine) noReply(s *session) {
+	h, failed := s.hs, s.origin
 	if h.bad = true; h.informed {
-		e.refuseBadReply(s)
+		e.badReply(s)
 		return
 	}
+	e.blame(s, "answered with something else than HTTP")
 	h.reply, h.answered = nil, false
 	s.deadline.stop()
 	e.part(s)

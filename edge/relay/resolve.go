@@ -1,93 +1,149 @@
 package relay
 
 import (
-	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
-	"time"
+	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/unitgate/unitgate/edge/handshake"
+	"github.com/unitgate/unitgate/edge/names"
 )
 
-// nameTTL is how long the addresses of an origin's name are used before it is looked up again.
-const nameTTL = 5 * time.Second
+// An origin's name stands for what it leads to: each of its addresses is an origin, which gets its share of the sessions,
+// is probed and ejected by itself. As long as nothing is known of a name, it is an origin of its own, whose sessions wait
+// for the look-up. Edges of other units stay one each, whatever their name leads to.
 
-// name is an origin's address HOST:PORT whose host is no literal address.
-type name struct {
-	addrs   []netip.AddrPort
-	until   time.Duration // when the addresses are too old
-	asking  bool          // a goroutine looks it up
-	waiting []arrival     // sessions, and the numbers of their attempts
+// addressesOf is what an origin of the configuration stands for.
+func (r *Relay) addressesOf(origin string) []string {
+	if names.Literal(origin) {
+		return []string{origin}
+	}
+	known := r.names.Addresses(origin)
+	if len(known) == 0 {
+		return []string{origin}
+	}
+	out := make([]string, len(known))
+	for i, a := range known {
+		out[i] = a.String()
+	}
+	return out
 }
 
-// lookUp connects to an origin that goes by a name. One goroutine per name is all that ever asks.
-func (e *engine) lookUp(s *session, addr string) {
-	n := e.names[addr]
-	if n == nil {
-		n = &name{}
-		e.names[addr] = n
-	}
-	if len(n.addrs) > 0 && e.now() < n.until {
-		e.connectAny(s, n.addrs)
-		return
-	}
-	n.waiting = append(n.waiting, arrival{s: s, serial: s.hs.attempt.serial})
-	if n.asking {
-		return
-	}
-	n.asking = true
-	e.r.running.Add(1)
-	go func() {
-		defer e.r.running.Done()
-		addrs, err := lookUp(e.r.life, addr, e.r.cfg.DialTimeout)
-		e.post(func() { e.found(addr, addrs, err) })
-	}()
-}
-
-func lookUp(ctx context.Context, addr string, timeout time.Duration) ([]netip.AddrPort, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	host, service, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, err
-	}
-	port, err := net.DefaultResolver.LookupPort(ctx, "tcp", service)
-	if err != nil {
-		return nil, err
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil, err
-	}
-	if len(ips) == 0 {
-		return nil, fmt.Errorf("look up %s: no address", host)
-	}
-	addrs := make([]netip.AddrPort, len(ips))
-	for i, ip := range ips {
-		addrs[i] = netip.AddrPortFrom(ip, uint16(port))
-	}
-	return addrs, nil
-}
-
-// found gives the answer to the sessions that still wait for it.
-func (e *engine) found(addr string, addrs []netip.AddrPort, err error) {
-	n := e.names[addr]
-	waiting := n.waiting
-	n.asking, n.waiting = false, nil
-	if n.addrs, n.until = addrs, e.now()+nameTTL; err != nil {
-		delete(e.names, addr)
-	}
-	e.takeTurns(each(waiting, stepDecide, func(w arrival) {
-		switch {
-		case !w.s.under(w.serial):
-		case err != nil:
-			e.hangUp(w.s.hs)
-			e.dialFailed(w.s, err)
-		default:
-			e.connectAny(w.s, addrs)
+// namesOf are the names among the origins of a configuration.
+func namesOf(list []string) (out []string) {
+	for _, o := range list {
+		if !names.Literal(o) {
+			out = append(out, o)
 		}
-	}))
+	}
+	return out
+}
+
+// keepNames has the names of a view's origins and edges looked up, and no others.
+func (r *Relay) keepNames(v *handshake.View) {
+	var used []string
+	for _, site := range append(slices.Collect(maps.Values(v.Sites)), v.Fallback) {
+		if site == nil {
+			continue
+		}
+		for i := range site.URIs {
+			used = append(used, namesOf(site.URIs[i].Origins)...)
+		}
+		for _, edges := range site.Edges {
+			for _, p := range edges.Peers {
+				used = append(used, namesOf([]string{p.Address})...)
+			}
+		}
+	}
+	r.names.Keep(used)
+}
+
+// regroup has handshakes from now on go where names lead now. Sessions are none of its business.
+func (r *Relay) regroup() {
+	r.installing.Lock()
+	defer r.installing.Unlock()
+	v := r.view
+	if v == nil {
+		return
+	}
+	groups := r.groupsOf(v)
+	done, asked := make(chan struct{}, len(r.engines)), 0
+	for _, e := range r.engines {
+		if e.queue(installs, func(*int) bool { // behind a view that may be on its way
+			if e.view == v {
+				e.groups = groups
+			}
+			done <- struct{}{}
+			return true
+		}) {
+			asked++
+		}
+	}
+	for range asked {
+		<-done
+	}
+}
+
+// awaitsNames has names of the origins looked up again, and reports whether s is to wait for that: once in its life, and
+// no longer than for a connect.
+func (e *engine) awaitsNames(s *session) bool {
+	h := s.hs
+	if len(h.group.names) == 0 || h.looked || s.via != 0 {
+		return false
+	}
+	e.letGo(s)
+	e.begins(h)
+	serial := h.attempt.serial
+	h.looked = e.r.names.Refresh(h.group.names, func(error) {
+		e.post(func() {
+			if s.under(serial) {
+				e.lookedUp(s)
+			}
+		})
+	})
+	if h.looked {
+		e.startConnect(s)
+	}
+	return h.looked
+}
+
+// lookedUp goes on with what is known now.
+func (e *engine) lookedUp(s *session) {
+	e.hangUp(s.hs)
+	e.tryAgain(s)
+}
+
+// lookUp connects to an origin that goes by a name.
+func (e *engine) lookUp(s *session, addr string) {
+	serial := s.hs.attempt.serial
+	found := each([]string{addr}, stepDecide, func(addr string) { e.found(s, serial, addr) })
+	done := func(error) { e.post(func() { e.takeTurns(found) }) }
+	switch addrs := e.r.names.Settled(addr); {
+	case len(addrs) == 0:
+		e.r.names.Ask(addr, done)
+	case !e.r.names.Refresh([]string{addr}, done):
+		e.connectAny(s, addrs)
+	}
+}
+
+// found goes on with a session that has waited for the look-up of its origin's name.
+func (e *engine) found(s *session, serial uint32, addr string) {
+	if !s.under(serial) {
+		return
+	}
+	switch addrs := e.r.names.Addresses(addr); {
+	case len(addrs) == 0:
+		e.hangUp(s.hs)
+		e.dialFailed(s, e.r.names.Err(addr))
+	case s.via != 0:
+		e.connectAny(s, addrs)
+	default:
+		e.lookedUp(s) // they are origins by now, see regroup
+	}
 }
 
 // connectAny connects to the first of an origin's addresses that takes the connection.

@@ -159,6 +159,7 @@ type opening struct {
 	began    time.Duration     // when the first one was picked, by Relay.now
 	picked   time.Duration     // when the present one was
 	answered bool              // some of an answer came
+	looked   bool              // it has waited for names to be looked up again
 	informed bool              // the client was told of an interim one
 	bad      bool              // one of those that were tried has answered with something else than HTTP
 	attempt  attempt           // in stDial
@@ -429,6 +430,10 @@ func (e *engine) expired(s *session) {
 	case stDial:
 		if e.dialled(s) { // see inTime
 			e.connected(s)
+			return
+		}
+		if s.origin == nil { // it has waited for a name
+			e.lookedUp(s)
 			return
 		}
 		e.hangUp(s.hs)

@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenWithBacklog listens on loopback with a queue of the given length.
+// listenWithBacklog listens on every address with a queue of the given length.
 func listenWithBacklog(t *testing.T, backlog int) (fd int, addr string) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := syscall.Listen(fd, backlog); err != nil {
