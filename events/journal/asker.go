@@ -43,6 +43,7 @@ func (a *asker) recent() bool {
 type door struct {
 	mu    sync.Mutex
 	until time.Time // it stays shut
+	why   error     // that shut it last: a connection keeps its last error for ever
 }
 
 func (d *door) open() bool {
@@ -51,16 +52,19 @@ func (d *door) open() bool {
 	return time.Now().After(d.until)
 }
 
-// shut keeps the door shut for a while if the server has just forbidden this connection to publish on a subject, and
-// tells whether it has.
-func (d *door) shut(nc *nats.Conn, subject string) bool {
+// shut keeps the door shut for a while if the server has just forbidden this connection to publish on a subject, of which
+// start is the beginning, or all of it with the quote behind it; and tells whether it has.
+func (d *door) shut(nc *nats.Conn, start string) bool {
 	err := nc.LastError()
-	if !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), subject) {
+	if !errors.Is(err, nats.ErrPermissionViolation) || !strings.Contains(err.Error(), `Publish to "`+start) {
 		return false
 	}
 	d.mu.Lock()
-	d.until = time.Now().Add(barred)
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	if d.why == err { //nolint:errorlint // the very same one: it says nothing of what was sent since
+		return false
+	}
+	d.why, d.until = err, time.Now().Add(barred)
 	return true
 }
 
@@ -107,7 +111,7 @@ func (a *asker) send(ctx context.Context, sub *nats.Subscription, body []byte) (
 		switch {
 		case err == nil || !errors.Is(err, context.DeadlineExceeded):
 			return m, err
-		case a.closed.shut(a.nc, a.subject):
+		case a.closed.shut(a.nc, a.subject+`"`):
 			return nil, errBarred
 		case ctx.Err() != nil:
 			return nil, err
