@@ -92,12 +92,18 @@ func TestOriginsTakeTurns(t *testing.T) {
 	for range 6 {
 		clients = append(clients, f.connect(requestFor("7")))
 	}
+	var origins []*peer
 	for range 3 {
-		b1.next()
-		b2.next()
+		o1, _ := b1.next()
+		o2, _ := b2.next()
+		origins = append(origins, o1, o2)
 	}
 	for _, c := range clients { // before the origins leave, or they would be taken to the other one
 		_ = c.Close()
+	}
+	for _, o := range origins {
+		o.wantEnd()
+		_ = o.Close()
 	}
 	f.waitCounts("nothing is left", func(Counts) bool { return f.sum(func(e *engine) int { return len(e.all) }) == 0 })
 }

@@ -21,9 +21,11 @@ func fieldsOf(head, name string) (values []string) {
 }
 
 // leave ends a handshake that its origin has not answered: had the origin gone first, another one would be tried.
-func (f *fixture) leave(client *peer) {
+func (f *fixture) leave(client, origin *peer) {
 	f.t.Helper()
 	_ = client.Close()
+	origin.wantEnd()
+	_ = origin.Close() // else the relay waits some time for it
 	eventually(f.t, "nothing is left", func() bool { return f.sum(func(e *engine) int { return len(e.all) }) == 0 })
 }
 
@@ -36,8 +38,8 @@ func TestOriginIsToldOnce(t *testing.T) {
 	seen := map[string]bool{}
 	for range 3 {
 		c := f.connect(with("7", "unitgate-epoch: 1", "Unitgate_Hop: 1", "X-Request-Id: not good"))
-		_, head := b.next()
-		f.leave(c)
+		o, head := b.next()
+		f.leave(c, o)
 		ids := fieldsOf(head, "x-request-id")
 		if len(ids) != 1 || !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(ids[0]) || seen[ids[0]] {
 			t.Errorf("made: %q", ids)
@@ -51,8 +53,8 @@ func TestOriginIsToldOnce(t *testing.T) {
 		}
 	}
 	c := f.connect(with("7", "x-request-ID: mine-1", "unitType: "+testType, "unittype: "+testType))
-	_, head := b.next()
-	f.leave(c)
+	o, head := b.next()
+	f.leave(c, o)
 	if ids := fieldsOf(head, "x-request-id"); len(ids) != 1 || ids[0] != "mine-1" {
 		t.Errorf("kept: %q", ids)
 	}
@@ -72,8 +74,8 @@ func TestOriginIsToldOnce(t *testing.T) {
 	}
 	head1 := first.head()
 	_ = first.Close()
-	_, head2 := another.next()
-	f.leave(c)
+	o, head2 := another.next()
+	f.leave(c, o)
 	if head1 != head2 {
 		t.Errorf("the first origin got %q, the second one %q", head1, head2)
 	}
