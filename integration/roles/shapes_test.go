@@ -26,6 +26,10 @@ func (s *speaker) shape(subject string) []byte {
 		v = s.edgeShape(tokens[3], tokens[4], tokens[5])
 	case (tokens[1] == "api" || tokens[1] == "cmd") && tokens[0] == "unitgate" && len(tokens) == 5:
 		v = s.envelope(s.command(tokens[3], tokens[4]))
+	case strings.HasPrefix(subject, "unitgate.journal."):
+		v = s.reading()
+	case subject == "unitgate.namespaces":
+		v = object{}
 	case strings.HasPrefix(subject, "$JS.API."):
 		v = s.api(subject, tokens[2:])
 	}
@@ -153,6 +157,8 @@ func (s *speaker) edgeShape(unit, id, what string) any {
 			{"unitType": "unit_type", "slots": []string{"0-9999"}}, {"routerId": "6249"}, {"domains": []string{domain}}, {},
 			{"unitType": "unit_type", "slots": slices.Repeat([]string{"0-9999"}, 1+s.rng.IntN(200))},
 		})
+	case "read":
+		return s.reading()
 	case "evict":
 		return object{"routerId": "zz-no-such-user", "actor": "fuzz", "reason": "fuzz"}
 	case "probe":
@@ -163,6 +169,15 @@ func (s *speaker) edgeShape(unit, id, what string) any {
 		return object{"cutover": "c1"}
 	}
 	return object{}
+}
+
+// reading is a question about the journal.
+func (s *speaker) reading() object {
+	return pick(s.rng, []object{
+		{}, {"after": 0}, {"after": s.rng.IntN(60)}, {"after": uint64(1) << 63}, {"outcome": s.uuid()}, {"outcome": "*.>"},
+		{"find": object{"entity": "unit", "verb": "put", "id": s.uuid()}}, {"find": object{"entity": "*", "verb": ">", "id": "*"}},
+		{"after": 1, "find": object{}, "outcome": s.usual},
+	})
 }
 
 // report says that all is drained, in the words of the newest report of that edge if one
