@@ -115,8 +115,12 @@ func (f *follower) warn(now time.Time) {
 	stale := f.Stale(now)
 	switch {
 	case stale > staleAfter && !f.stale:
+		var why error
+		if t, ok := f.journal.(interface{ Trouble() error }); ok {
+			why = t.Trouble()
+		}
 		f.log.Warn("it is not known whether this edge is at the head: it serves by its last good state",
-			"namespace", f.namespace, "seq", f.state.Seq, "head", f.Head, "staleness", stale.Round(time.Millisecond), "connected", f.nc.IsConnected())
+			"namespace", f.namespace, "seq", f.state.Seq, "head", f.Head, "staleness", stale.Round(time.Millisecond), "connected", f.nc.IsConnected(), "err", why)
 	case stale <= staleAfter && f.stale:
 		f.log.Info("at the head again", "namespace", f.namespace, "seq", f.state.Seq)
 	}

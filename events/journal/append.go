@@ -72,6 +72,7 @@ func (s *Stream) checkPrev(ctx context.Context, after uint64, prev string) error
 // saw notes a record's hash for the append after it.
 func (s *Stream) saw(seq uint64, hash string) {
 	s.mu.Lock()
+	s.trouble = nil
 	if seq > s.tip.Seq {
 		s.tip = Cursor{Seq: seq, Hash: hash}
 	}

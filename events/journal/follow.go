@@ -117,7 +117,7 @@ func (f *follower) run(ctx context.Context) error {
 		default:
 			f.doubt.clear()
 		}
-		if f.chain.seq > before {
+		if f.s.troubled(err); f.chain.seq > before {
 			backoff = minBackoff
 		}
 		if err := pause(ctx, backoff/2+rand.N(backoff)); err != nil { // jitter: a thousand edges lose one server together

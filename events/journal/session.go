@@ -23,6 +23,12 @@ const (
 	forgetConsumer = 30 * time.Second
 )
 
+// tooManyConsumers is NATS's code for a stream that may have no further consumer; by default it may have 1,000.
+const tooManyConsumers = 10026
+
+// ErrConsumers: the journal's stream can be read by nobody else at this moment.
+var ErrConsumers = errors.New("no consumer is left")
+
 // session is one consumer's part of a following. Its handler runs on a goroutine of the NATS client, one message after
 // another; the mutex makes close wait for it, so that fn never runs after Follow has returned.
 type session struct {
@@ -55,6 +61,11 @@ func (x *session) consume(ctx context.Context) (stop func(), err error) {
 		})
 		return err
 	})
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == tooManyConsumers {
+		return nil, fmt.Errorf("%w: stream %s has as many as NATS allows: delete those that are left over (nats consumer ls %[2]s), "+
+			"and have readers ask the control plane, as with the accounts of deployments/nats: %[3]w", ErrConsumers, x.s.name(), err)
+	}
 	if err != nil {
 		return nil, err
 	}

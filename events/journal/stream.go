@@ -52,6 +52,7 @@ type Stream struct {
 	tip     Cursor        // newest record that this handle has seen with its hash: saves Append a look at its predecessor
 	noticed uint64        // newest sequence that Notice was told of and nobody has looked for
 	news    chan struct{} // closed when noticed grows; nil: nobody waits
+	trouble error         // why the last session of a reading ended before its time; nil: something has come since
 }
 
 var _ Journal = (*Stream)(nil)
@@ -119,6 +120,19 @@ func (s *Stream) opening(err error) error {
 		return fmt.Errorf("namespace %q: %w", s.ns, ErrNoJournal)
 	}
 	return fmt.Errorf("open journal %s: %w", s.name(), err)
+}
+
+// Trouble is why readings of this handle get on slowly or not at all; nil: for no reason that is known. They go on trying.
+func (s *Stream) Trouble() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trouble
+}
+
+func (s *Stream) troubled(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trouble = err
 }
 
 // Namespace implements [Journal].

@@ -184,7 +184,7 @@ func (r *Reader) read(ctx context.Context, from, last uint64, fn func(events.Rec
 	if r.Progress != nil {
 		defer r.Progress(last-from+1, last-from+1)
 	}
-	silence := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing came for %v", stall)) })
+	silence := time.AfterFunc(stall, func() { cancel(r.silent()) })
 	defer silence.Stop()
 	err := r.journal.Read(ctx, from, func(rec events.Record) error {
 		silence.Reset(stall)
@@ -209,6 +209,14 @@ func (r *Reader) read(ctx context.Context, from, last uint64, fn func(events.Rec
 		err = cause
 	}
 	return err
+}
+
+// silent says that nothing comes, and why if the journal knows.
+func (r *Reader) silent() error {
+	if t, ok := r.journal.(interface{ Trouble() error }); ok && t.Trouble() != nil {
+		return fmt.Errorf("nothing came for %v: %w", stall, t.Trouble())
+	}
+	return fmt.Errorf("nothing came for %v", stall)
 }
 
 // snapshot is the state of the newest snapshot if it helps on the way to a point, else the empty state. A moment in time
