@@ -118,7 +118,7 @@ func tidy(err error) error {
 	text := err.Error()
 	text = strings.ToLower(text[:1]) + text[1:]
 	switch {
-	case strings.Contains(text, fisk.ErrUnknownShortFlag.Error()), strings.Contains(text, fisk.ErrUnknownLongFlag.Error()):
+	case strings.Contains(text, fisk.ErrUnknownShortFlag.Error()):
 		text += ` (a word that begins with "-" comes after --, as in: unitgate route -- -5)`
 	case strings.Contains(text, fisk.ErrExpectedFlagArgument.Error()):
 		text += ` (a value that begins with "-" is written with =, as in: --router-id=-5)`
