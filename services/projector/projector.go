@@ -279,7 +279,9 @@ func decode(at journal.Cursor, b []byte, epoch string, err error) (*events.State
 }
 
 // writeSnapshots stores a snapshot after many events, or when the journal has become quiet. A snapshot that could not
-// be stored is tried again with the next one: nothing depends on it.
+// be stored is tried again with the next one: nothing depends on it. One of a history that the journal does not confirm
+// at this moment is not stored: where an older journal was restored under this process, a newer snapshot would name a
+// break at every start.
 func (p *Projector) writeSnapshots(ctx context.Context, applied <-chan *events.State) {
 	var newest *events.State
 	var written uint64
@@ -305,6 +307,10 @@ func (p *Projector) writeSnapshots(ctx context.Context, applied <-chan *events.S
 			continue
 		}
 		at := journal.Cursor{Epoch: p.journal.Epoch(), Seq: newest.Seq, Hash: newest.Chain}
+		if err := p.journal.Check(ctx, at); err != nil {
+			p.log.Warn("snapshot not stored: the journal does not confirm it", "namespace", p.journal.Namespace(), "seq", newest.Seq, "err", err)
+			continue
+		}
 		if err := p.snaps.Put(ctx, p.journal.Namespace(), at, newest.Encode()); err != nil {
 			p.log.Warn("snapshot not stored", "namespace", p.journal.Namespace(), "seq", newest.Seq, "err", err)
 			continue

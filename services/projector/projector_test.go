@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -103,6 +104,50 @@ func TestFollowsAndSnapshots(t *testing.T) {
 		p, stop = run(t.Context(), j, snaps, log) // from the snapshot and the tail
 		if got, err = p.Await(t.Context(), 5); err != nil || got.Hash() != want.Hash() {
 			t.Errorf("state from the snapshot differs (%v)", err)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// restored is a journal that an older one has taken the place of.
+type restored struct {
+	journal.Journal
+	older atomic.Bool
+}
+
+func (r *restored) Check(ctx context.Context, c journal.Cursor) error {
+	if r.older.Load() {
+		return &journal.BreakError{Namespace: "shop", Kind: journal.BreakTruncated, Seq: c.Seq}
+	}
+	return r.Journal.Check(ctx, c)
+}
+
+// What a journal does not hold any more gets into no snapshot, before following has found that out.
+func TestNoSnapshotOfWhatWasCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j, snaps, s := &restored{Journal: journal.NewMemory("shop")}, &snapshots{}, events.NewState()
+		for range 3 {
+			s = add(t, j, s)
+		}
+		p, stop := run(t.Context(), j, snaps, slog.New(slog.DiscardHandler))
+		add(t, j, s)
+		if _, err := p.Await(t.Context(), 4); err != nil {
+			t.Fatal(err)
+		}
+		j.older.Store(true)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if snaps.puts > 0 {
+			t.Errorf("a snapshot at %+v", snaps.at)
+		}
+		j.older.Store(false)
+		add(t, j, p.State())
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if snaps.at.Seq != 5 {
+			t.Errorf("the last snapshot is at %+v", snaps.at)
 		}
 		if err := stop(); err != nil {
 			t.Error(err)
