@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,7 +67,8 @@ func TestTraceOutlivesItsController(t *testing.T) {
 	q := nats.NewMsg("unitgate.api.traced.cutover.preview")
 	q.Data = []byte(`{"actor":"me","data":{"unitType":"unit_type","ranges":{"center":["0-6380"],"unbj":["6381-9999"]},"waves":2,"rate":"max","interval":"8s"}}`)
 	q.Header.Set("traceparent", "00-"+trace+"-"+caller+"-01")
-	m, err := harness.Connect(t, s.NATS).RequestMsg(q, within)
+	nc := harness.Connect(t, s.NATS)
+	m, err := nc.RequestMsg(q, within)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +85,10 @@ func TestTraceOutlivesItsController(t *testing.T) {
 	harness.Eventually(t, within, "the first wave's spans", func() bool { // who is killed takes what it has not sent yet
 		spans := spansOf(r.Spans(), trace)
 		return len(named(spans, "cutover.wave")) == 1 && len(named(spans, "edge.evict")) == 4 && len(named(spans, "edge.apply")) == 4
+	})
+	harness.Eventually(t, within, "the mark that it was emitted", func() bool { // else the successor emits it again
+		m, err := nc.Request("$JS.API.DIRECT.GET.KV_UNITGATE_OFFICE.$KV.UNITGATE_OFFICE.traced.traced", nil, within)
+		return err == nil && strings.Contains(string(m.Data), `"`+id+`":`) && !strings.Contains(string(m.Data), `"`+id+`":0`)
 	})
 	s.Control.Kill()
 	s.edges[3].Kill()
