@@ -140,8 +140,12 @@ func (m *mouth) besiege(ctx context.Context, seed uint64) {
 
 // worthwhile: the control plane or an edge has to look at it, and the bus alone does not. The
 // common user of a unit may say everything in the name of its edges, and so may fill their
-// places: where that matters each edge has a user of its own.
+// places: where that matters each edge has a user of its own. With that one, what this edge
+// itself has to say is kept from being heard, and nobody else's.
 func (s *speaker) worthwhile(m message) bool {
+	if own := "unitgate.edge." + namespace + "." + s.role.unit + "." + s.role.edge; s.role.edge != "" && (m.subject == own+".lease" || m.subject == own+".report") {
+		return false
+	}
 	if s.role.account == "EDGES" && s.role.edge == "" && strings.HasPrefix(m.subject, "unitgate.edge."+namespace+"."+s.role.unit+"."+s.role.unit+"-") {
 		return false
 	}
