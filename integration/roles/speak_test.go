@@ -3,6 +3,7 @@ package roles_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -141,9 +142,11 @@ func (m *mouth) besiege(ctx context.Context, seed uint64) {
 // worthwhile: the control plane or an edge has to look at it, and the bus alone does not. The
 // common user of a unit may say everything in the name of its edges, and so may fill their
 // places: where that matters each edge has a user of its own. With that one, what this edge
-// itself has to say is kept from being heard, and nobody else's.
+// itself says and asks is kept from being heard, and nobody else's: it may even lag, and
+// serve for a moment who was evicted elsewhere.
 func (s *speaker) worthwhile(m message) bool {
-	if own := "unitgate.edge." + namespace + "." + s.role.unit + "." + s.role.edge; s.role.edge != "" && (m.subject == own+".lease" || m.subject == own+".report") {
+	own := "unitgate.edge." + namespace + "." + s.role.unit + "." + s.role.edge
+	if s.role.edge != "" && slices.Contains([]string{own + ".lease", own + ".report", own + ".read"}, m.subject) {
 		return false
 	}
 	if s.role.account == "EDGES" && s.role.edge == "" && strings.HasPrefix(m.subject, "unitgate.edge."+namespace+"."+s.role.unit+"."+s.role.unit+"-") {
