@@ -132,7 +132,8 @@ func (s *system) cut(t *testing.T, c *crowd, n int) {
 		r := s.Run(t, "cutover", "show", cut.ID)
 		return r.Code == 0 && json.Unmarshal([]byte(r.Stdout), &cut) == nil && (cut.State == "completed" && cut.Report != nil || slices.Contains([]string{"failed", "aborted", "paused"}, cut.State))
 	})
-	if cut.State != "completed" || cut.Report.Evicted != moving || cut.Report.Untouched.ClosedByUs != 0 || !cut.Report.Untouched.Same {
+	// Who is evicted by one edge and lands at another one that follows a moment later is evicted there once more.
+	if cut.State != "completed" || cut.Report.Evicted < moving || cut.Report.Evicted > 2*moving || cut.Report.Untouched.ClosedByUs != 0 || !cut.Report.Untouched.Same {
 		t.Errorf("cutover %s is %s: %+v, %+v", cut.ID, cut.State, cut.Reason, cut.Report)
 	}
 	harness.Eventually(t, recovers, "those who moved have landed", func() bool {

@@ -7,7 +7,7 @@ import (
 
 // Bounds of what waits.
 const (
-	maxLanes   = 256  // roles, and units of all namespaces
+	maxLanes   = 512  // roles, and for each unit of all namespaces one of its edges and one of strangers
 	maxWaiting = 1024 // questions in one lane: one of each edge of a unit
 	maxRole    = 64   // questions of one role
 )

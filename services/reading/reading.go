@@ -36,6 +36,8 @@ const (
 type Journals interface {
 	// Pages reads a namespace's journal; journal.ErrNoJournal if there is none.
 	Pages(ctx context.Context, namespace string) (*journal.Pages, error)
+	// Member reports whether an edge is registered in a unit, without waiting.
+	Member(namespace, unit, edge string) bool
 	// List are the namespaces that have a journal.
 	List(ctx context.Context) ([]journal.Listed, error)
 	// Outcome is the outcome of a durable command as it is stored; nil if there is none.
@@ -140,7 +142,11 @@ func (s *Service) take(m *nats.Msg, sort func([]string) (place, bool)) {
 	if m.Reply == "" {
 		return
 	}
-	p, ok := sort(strings.Split(m.Subject, "."))
+	tokens := strings.Split(m.Subject, ".")
+	p, ok := sort(tokens)
+	if ok && p.asker != "" && !s.of.Member(p.namespace, tokens[3], p.asker) {
+		p.lane += ".strangers" // any number of names may ask there, and those who serve do not wait for them
+	}
 	switch {
 	case !ok || len(m.Data) > maxQuestion:
 		s.refuse(m, journal.CodeBadQuestion, "no question about a journal has this form")

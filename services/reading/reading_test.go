@@ -29,6 +29,9 @@ func (b books) Pages(_ context.Context, ns string) (*journal.Pages, error) {
 	return b[ns], nil
 }
 
+// Member: those whose name begins so are registered.
+func (b books) Member(_, unit, edge string) bool { return strings.HasPrefix(edge, unit+"-") }
+
 func (b books) List(context.Context) ([]journal.Listed, error) {
 	return []journal.Listed{{Name: "shop", Epoch: "e", Head: 3}}, nil
 }
@@ -196,6 +199,31 @@ func TestGhosts(t *testing.T) {
 	})
 }
 
+// TestStrangersKeepNobodyWaiting: however many names a unit's user makes up, its registered edges wait for none of them.
+func TestStrangersKeepNobodyWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Service{of: books{}, log: slog.New(slog.DiscardHandler), lanes: lanes{by: map[string]*lane{}}}
+		var done sync.Map
+		s.work = func(q question) {
+			time.Sleep(time.Second)
+			done.Store(q.msg.Subject, true)
+		}
+		ask := func(edge string) {
+			s.take(&nats.Msg{Subject: journal.EdgeAskSubject("shop", "center", edge), Reply: "x"}, byEdge)
+		}
+		for n := range 500 {
+			ask(fmt.Sprint("ghost-", n))
+		}
+		ask("center-1")
+		time.Sleep(1500 * time.Millisecond)
+		synctest.Wait()
+		if _, ok := done.Load(journal.EdgeAskSubject("shop", "center", "center-1")); !ok {
+			t.Error("a registered edge waits for strangers")
+		}
+		s.lanes.close()
+	})
+}
+
 // TestLateQuestion: what nobody waits for any more costs no look into a journal.
 func TestLateQuestion(t *testing.T) {
 	asked := false
@@ -212,5 +240,6 @@ func (l lookedAt) Pages(context.Context, string) (*journal.Pages, error) {
 	*l.yes = true
 	return nil, errors.New("no")
 }
+func (l lookedAt) Member(string, string, string) bool                      { return false }
 func (l lookedAt) List(context.Context) ([]journal.Listed, error)          { return nil, nil }
 func (l lookedAt) Outcome(context.Context, string, string) ([]byte, error) { return nil, nil }

@@ -18,6 +18,15 @@ func (q questions) Pages(ctx context.Context, name string) (*journal.Pages, erro
 	return n.pages, nil
 }
 
+func (q questions) Member(namespace, unit, edge string) bool {
+	s := q.State(namespace)
+	if s == nil {
+		return false
+	}
+	e, ok := s.Edges[edge]
+	return ok && e.Unit == unit && e.Gone == ""
+}
+
 func (q questions) List(ctx context.Context) ([]journal.Listed, error) {
 	return journal.List(ctx, q.js)
 }
