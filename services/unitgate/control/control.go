@@ -33,6 +33,7 @@ const (
 	// discoverEvery is how often the streams are listed for namespaces that another process made.
 	discoverEvery = 5 * time.Second
 	flushWait     = time.Second // for the last answers to go out
+	heardWait     = 10 * time.Second
 
 	// maxNamespaces bounds what namespace.create and config.apply may make: each namespace is a stream, an office and some
 	// goroutines here for good.
@@ -135,6 +136,22 @@ func (c *Control) serve(ctx context.Context) (err error) {
 	}
 	if err := c.serveReaders(); err != nil {
 		return errors.Join(err, c.durable.Close(ctx), c.service.Close(ctx))
+	}
+	if err := c.heard(ctx); err != nil {
+		return errors.Join(err, c.reading.Close(), c.durable.Close(ctx), c.service.Close(ctx))
+	}
+	return nil
+}
+
+// heard waits until the NATS server has taken the subscriptions: a question asked before that over another connection
+// would be answered with "no responders", by a control plane that says it serves.
+func (c *Control) heard(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, heardWait)
+	defer cancel()
+	for _, nc := range append([]*nats.Conn{c.cfg.NC}, c.dialled...) {
+		if err := nc.FlushWithContext(ctx); err != nil {
+			return fmt.Errorf("subscribe to what is asked: %w", err)
+		}
 	}
 	return nil
 }

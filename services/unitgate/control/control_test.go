@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"testing"
 	"time"
 
@@ -17,6 +18,21 @@ import (
 
 func connect(t *testing.T) *nats.Conn {
 	t.Helper()
+	return dial(t, serve(t))
+}
+
+func dial(t *testing.T, srv *server.Server, o ...nats.Option) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect("", append(o, nats.InProcessServer(srv))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+func serve(t *testing.T) *server.Server {
+	t.Helper()
 	srv, err := server.NewServer(&server.Options{JetStream: true, StoreDir: t.TempDir(), DontListen: true, NoSigs: true, NoLog: true})
 	if err != nil {
 		t.Fatal(err)
@@ -26,12 +42,41 @@ func connect(t *testing.T) *nats.Conn {
 	if !srv.ReadyForConnections(10 * time.Second) {
 		t.Fatal("NATS did not start")
 	}
-	nc, err := nats.Connect("", nats.InProcessServer(srv))
+	return srv
+}
+
+// slowly is a server whose clients' bytes arrive late.
+type slowly struct{ *server.Server }
+
+func (s slowly) InProcessConn() (net.Conn, error) {
+	c, err := s.Server.InProcessConn()
+	return slowConn{c}, err
+}
+
+type slowConn struct{ net.Conn }
+
+func (c slowConn) Write(b []byte) (int, error) {
+	time.Sleep(50 * time.Millisecond)
+	return c.Conn.Write(b)
+}
+
+// What is asked once Start has returned is answered, however late its subscriptions arrive.
+func TestServesWhatIsAskedAfterItsStart(t *testing.T) {
+	srv := serve(t)
+	slow := func(name string) (*nats.Conn, error) {
+		if name == "commands" {
+			return nats.Connect("", nats.InProcessServer(slowly{srv}))
+		}
+		return nats.Connect("", nats.InProcessServer(srv))
+	}
+	c, err := control.Start(t.Context(), control.Config{NC: dial(t, srv), Dial: slow, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(nc.Close)
-	return nc
+	defer shut(t, c)
+	if o := do(t, dial(t, srv), "namespace", "create", nil); !o.OK {
+		t.Fatal(o.Error)
+	}
 }
 
 func start(t *testing.T, nc *nats.Conn) *control.Control {
