@@ -62,6 +62,7 @@ type Config struct {
 	Fields        *handshake.Fields // of clients that reach origins, or do not; nil: as is always so
 
 	Engines          int           // pollers; 0: one for each core
+	MaxHead          int           // longest head of a client's request, in bytes; 0: handshake.MaxHead
 	MaxHeld          int           // most handshakes held at a time; 0: 10,000
 	HandshakeTimeout time.Duration // 0: 10 s
 	DialTimeout      time.Duration // for an origin; 0: 5 s
@@ -129,7 +130,7 @@ func New(cfg Config) (e *Edge, err error) {
 	}
 	e.relay, err = relay.New(relay.Config{
 		Addrs: cfg.Listen, TLSAddrs: cfg.ListenTLS, Certificate: e.certs.Certificate,
-		Engines: cfg.Engines, Capacity: cfg.Capacity, MaxHeld: cfg.MaxHeld,
+		Engines: cfg.Engines, Capacity: cfg.Capacity, MaxHead: cfg.MaxHead, MaxHeld: cfg.MaxHeld,
 		Limits: cfg.Limits, ProxyProtocol: cfg.ProxyProtocol, Fields: cfg.Fields, HopKey: e.dir.Signer(),
 		HandshakeTimeout: cfg.HandshakeTimeout, DialTimeout: cfg.DialTimeout, Logger: cfg.Logger,
 		Observers: seen, Tracing: cfg.Tracing, TraceShare: cfg.TraceShare,
@@ -182,6 +183,8 @@ func (c *Config) check() error {
 		return events.ErrBadValue.With("want 0 (no limit) or more").At("capacity")
 	case min(c.Limits.Connections, c.Limits.PerAddress, c.Limits.Rate, c.Limits.RatePerAddress, c.Limits.HandshakesPerAddress) < 0:
 		return events.ErrBadValue.With("want 0 (no limit) or more").At("limits")
+	case c.MaxHead != 0 && (c.MaxHead < handshake.SmallestHead || c.MaxHead > handshake.LargestHead):
+		return events.ErrBadValue.With("want 8192 to 262144 bytes").At("max-head")
 	case c.TakeRate < 0:
 		return events.ErrBadValue.With("want 0 (not at all) or more").At("take-over-rate")
 	case c.DrainTime < 0:

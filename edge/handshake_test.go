@@ -137,7 +137,7 @@ func TestHandshakeTable(t *testing.T) {
 		{"bad unit type", handshake(chat, "unitType: nope"), 400, "unit type", ""},
 		{"not HTTP", "\x16\x03\x01\r\n\r\n", 400, "no HTTP/1 request begins like this", ""},
 		{"slow handshake", handshake(chat)[:60], 408, "too long", ""},
-		{"headers too large", handshake(chat, "X: "+strings.Repeat("x", 9000)), 431, "8 KiB", ""},
+		{"headers too large", handshake(chat, "X: "+strings.Repeat("x", 33_000)), 431, "32 KiB", ""},
 		{"origins all down", handshake("GET /down HTTP/1.1"), 502, "no origin", ""},
 		{"locate", "GET /.unitgate/locate?routerId=1111&unitType=unit_type HTTP/1.1\r\nHost: websocket.localhost\r\n\r\n", 200,
 			`{"unit":"center","url":"ws://center.websocket.localhost:81/","ruleVersion":1}`, "Access-Control-Allow-Origin: *"},

@@ -186,7 +186,7 @@ func (b *badInput) handshakes(t *testing.T) {
 		{"unknown unit type", func(h *harness.Handshake) {
 			h.RouterID, h.Header = "", [][2]string{{"unitType", "other"}, {"routerId", "1"}}
 		}, 400, [2]string{}},
-		{"headers too large", func(h *harness.Handshake) { h.Header = [][2]string{{"X-Large", strings.Repeat("x", 16<<10)}} }, 431, [2]string{}},
+		{"headers too large", func(h *harness.Handshake) { h.Header = [][2]string{{"X-Large", strings.Repeat("x", 32<<10)}} }, 431, [2]string{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := base

@@ -40,7 +40,7 @@ func TestWhatCannotBeginIsRefusedAtItsFirstByte(t *testing.T) {
 					t.Fatalf("%q: %v %d %v", c.may[:i], req, n, err)
 				}
 			}
-			for _, rest := range []string{"", "\r\n", "\r\n\r\n", strings.Repeat("x", 2*MaxRead)} {
+			for _, rest := range []string{"", "\r\n", "\r\n\r\n", strings.Repeat("x", 2*Limits{}.MaxRead())} {
 				_, _, err := Parse([]byte(c.may + c.then + rest))
 				var e *Error
 				if !errors.As(err, &e) || e.Status != 400 {

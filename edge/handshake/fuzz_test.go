@@ -77,6 +77,12 @@ func checkSplits(t *testing.T, data []byte) {
 	decided := false
 	for i := range len(data) + 1 {
 		req, n, err := Parse(data[:i])
+		if i > 0 && !decided { // and whoever knows what was undecided is told the same
+			again, m, why := Limits{}.ParseOn(data[:i], i-1)
+			if m != n || !reflect.DeepEqual(why, err) || !reflect.DeepEqual(again, req) {
+				t.Fatalf("prefix of %d bytes: %+v, %d, %v, and read on: %+v, %d, %v", i, req, n, err, again, m, why)
+			}
+		}
 		if req == nil && err == nil {
 			if decided || n != 0 {
 				t.Fatalf("prefix of %d bytes: undecided (n %d) after a shorter one was decided", i, n)

@@ -49,7 +49,7 @@ const (
 const hopSkew = 30 * time.Second
 
 // A marked request may be longer than a client's own by what edges add to it: so that what the first one has admitted
-// passes at the second.
+// passes at the second, together with Limits.Hop.
 const (
 	hopRoom   = 512 // bytes; the three fields below are at most 410
 	hopFields = 3   // lines: X-Request-Id, unitType, the mark

@@ -247,19 +247,25 @@ func TestMarksAreBound(t *testing.T) {
 func TestMarkedRequestsHaveRoom(t *testing.T) {
 	unbj, center := hopViews(t)
 	longest := strings.Repeat("i", 63)
+	// By however much less the second one would take of a client.
+	small := Limits{Head: SmallestHead, Hop: true}
 	unbj.ID = longest
 	center.Peers[longest] = &Peer{ID: longest, Secret: center.Peers["bj-1"].Secret}
 	big := head("+routerId: 1111", "+X: y")
 	big = strings.Replace(big, "X: y", "X: "+strings.Repeat("y", MaxHead-len(big)+1), 1)
 	many := head("+routerId: 1111")
 	many = strings.TrimSuffix(many, "\r\n") + strings.Repeat("X:\r\n", MaxFields-6) + "\r\n"
-	for name, raw := range map[string]string{"8 KiB": big, "100 lines": many} {
+	for name, raw := range map[string]string{"the longest": big, "the most lines": many} {
 		req := parsed(t, raw)
 		for way, binding := range bothWays {
 			fw := forwarding(unbj, netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666"), true, binding)
 			fw.RequestID, fw.UnitType = strings.Repeat("r", maxRequestID), strings.Repeat("u", 64)
 			out := req.AppendOrigin(nil, fw)
-			again, n, err := Parse(out)
+			limits := Limits{}
+			if binding != nil {
+				limits = small
+			}
+			again, n, err := limits.Parse(out)
 			if err != nil || n != len(out) || again.Recognize(center, binding, hopTime) == nil {
 				t.Errorf("%s, %s: %d bytes are refused: %v", name, way, len(out), err)
 			}

@@ -131,8 +131,8 @@ func TestLocateUndecided(t *testing.T) {
 func TestLocateIsShared(t *testing.T) {
 	origin := "\r\nAccess-Control-Allow-Origin: https://shop.example\r\nAccess-Control-Allow-Credentials: true\r\n"
 	for name, raw := range map[string]string{
-		"too long":              locate("?routerId=1") + "Cookie: " + strings.Repeat("x", MaxRead) + "\r\n\r\n",
-		"the query is too long": strings.Replace(locate(""), "locate", "locate?x="+strings.Repeat("x", MaxRead), 1),
+		"too long":              locate("?routerId=1") + "Cookie: " + strings.Repeat("x", Limits{}.MaxRead()) + "\r\n\r\n",
+		"the query is too long": strings.Replace(locate(""), "locate", "locate?x="+strings.Repeat("x", Limits{}.MaxRead()), 1),
 		"two hosts":             locate("?routerId=1") + "Host: other\r\n\r\n",
 		"a bad field":           locate("?routerId=1") + "b@d: x\r\n\r\n",
 		"another version":       strings.Replace(locate("?routerId=1"), "HTTP/1.1", "HTTP/1.2", 1) + "\r\n",
@@ -196,7 +196,7 @@ func TestHealth(t *testing.T) {
 func TestHeadHasNoBody(t *testing.T) {
 	for _, raw := range []string{
 		"HEAD /.unitgate/health HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD /chat HTTP/1.1\r\nHost: nobody\r\n\r\n",
-		"HEAD /chat HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "HEAD /chat HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", MaxRead) + "\r\n\r\n",
+		"HEAD /chat HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "HEAD /chat HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", Limits{}.MaxRead()) + "\r\n\r\n",
 		"HEAD /.unitgate/locate?routerId=1111 HTTP/1.1\r\nHost: websocket.msha.tech\r\n\r\n",
 	} {
 		req, _, err := Parse([]byte(raw))

@@ -4,19 +4,42 @@ import (
 	"bytes"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 )
 
-// MaxHead is the longest head of a client's request that Parse accepts, in bytes, its final CRLFCRLF included. What another
-// edge has passed on may be longer by what that has added.
-const MaxHead = 8 << 10
-
-// MaxRead is how many bytes Parse needs at most to decide.
-const MaxRead = MaxHead + hopRoom
+// Bounds of Limits.Head, in bytes.
+const (
+	MaxHead      = 32 << 10 // by default
+	SmallestHead = 8 << 10  // what every version has admitted
+	LargestHead  = 256 << 10
+)
 
 // MaxFields is the largest number of header lines that Parse accepts: a Request keeps some 50 bytes for each, and
 // thousands of Requests may be held at once.
-const MaxFields = 100
+const MaxFields = 200
+
+// Limits bound the heads that are accepted. The zero value has the default.
+type Limits struct {
+	Head int // longest head of a client's request, in bytes, its final CRLFCRLF included; 0: MaxHead
+
+	// Hop: the head comes over a connection between edges. What the other edge has admitted by a limit of its own may pass.
+	Hop bool
+}
+
+func (l Limits) head() int {
+	switch {
+	case l.Hop:
+		return LargestHead
+	case l.Head > 0:
+		return l.Head
+	}
+	return MaxHead
+}
+
+// MaxRead is how many bytes Parse needs at most to decide. What another edge has passed on may be longer than a client's
+// head by what that has added.
+func (l Limits) MaxRead() int { return l.head() + hopRoom }
 
 // Error says why Parse refused a request.
 type Error struct {
@@ -40,6 +63,28 @@ func RefuseError(err error) (Verdict, *Request) {
 
 func malformed(reason string) *Error { return &Error{Status: 400, Code: "bad_request", Reason: reason} }
 
+// Parse is Limits.Parse with the default limits.
+func Parse(buf []byte) (req *Request, n int, err error) { return Limits{}.Parse(buf) }
+
+// ParseOn is Parse for whoever knows that it was undecided on buf[:before]. A head that comes in many small pieces is then
+// not read again from its start for each of them.
+func (l Limits) ParseOn(buf []byte, before int) (req *Request, n int, err error) {
+	if len(buf) < l.MaxRead() && addsNothing(buf, before) {
+		return nil, 0, nil
+	}
+	return l.Parse(buf)
+}
+
+// addsNothing reports whether buf is as undecided as buf[:before]: the request line ends in that, and no empty line has
+// come since. It may be wrong about the second if it says no.
+func addsNothing(buf []byte, before int) bool {
+	if line := bytes.IndexByte(buf[:before], '\n'); line < 0 {
+		return false
+	}
+	b := buf[max(0, before-2):] // the start of "\n\r\n" may have been there
+	return !bytes.Contains(b, []byte("\n\r\n")) && !bytes.Contains(b, []byte("\n\n"))
+}
+
 // Parse reads the head of a request from buf, everything received so far. With neither request nor error (n is 0) it
 // needs more bytes: call it again with a longer buf. n is the length of the head: buf[n:] belongs to the tunnel.
 // An error is an *Error, see RefuseError. The request shares no memory with buf.
@@ -49,21 +94,22 @@ func malformed(reason string) *Error { return &Error{Status: 400, Code: "bad_req
 // accepts, http.ReadRequest accepts, too, and understands alike; of a body it says no more than that there is one.
 // It decides only on a complete head, or once MaxRead bytes hold none, or at the first byte that no request has there: how
 // the bytes were split never matters.
-func Parse(buf []byte) (req *Request, n int, err error) {
+func (l Limits) Parse(buf []byte) (req *Request, n int, err error) {
 	if e := cannotBegin(buf); e != nil {
 		return nil, 0, e
 	}
-	n, lines := headEnd(buf[:min(len(buf), MaxRead)])
+	most := l.MaxRead()
+	n, lines := headEnd(buf[:min(len(buf), most)])
 	switch {
 	case n > 0:
-	case len(buf) < MaxRead:
+	case len(buf) < most:
 		return nil, 0, nil
 	default:
-		e := tooLong()
-		e.Request = asked(buf[:MaxRead])
+		e := l.tooLong()
+		e.Request = asked(buf[:most])
 		return nil, 0, e
 	}
-	req, e := parseHead(string(buf[:n]), lines)
+	req, e := l.parseHead(string(buf[:n]), lines)
 	if e != nil {
 		e.Request = asked(buf[:n])
 		return nil, 0, e
@@ -114,7 +160,7 @@ func headEnd(b []byte) (n, lines int) {
 }
 
 // parseHead reads a complete head of that many lines, the empty one included.
-func parseHead(head string, lines int) (*Request, *Error) {
+func (l Limits) parseHead(head string, lines int) (*Request, *Error) {
 	line, rest, ok := cutLine(head)
 	if !ok || line == "" {
 		return nil, malformed("the request line is missing or does not end in CRLF")
@@ -144,23 +190,27 @@ func parseHead(head string, lines int) (*Request, *Error) {
 	if err := r.checkHost(); err != nil {
 		return nil, err
 	}
-	if err := r.checkMark(head); err != nil {
+	if err := l.checkMark(r, head); err != nil {
 		return nil, err
 	}
 	r.body = r.hasBody()
 	return r, nil
 }
 
-func tooLong() *Error {
-	return &Error{Status: 431, Code: "head_too_large", Reason: "the request's head is longer than 8 KiB"}
+func (l Limits) tooLong() *Error {
+	n, unit := l.head(), "bytes"
+	if n%1024 == 0 {
+		n, unit = n/1024, "KiB"
+	}
+	return &Error{Status: 431, Code: "head_too_large", Reason: "the request's head is longer than " + strconv.Itoa(n) + " " + unit + ": send fewer or shorter cookies and header fields"}
 }
 
 func tooManyFields() *Error {
-	return &Error{Status: 431, Code: "head_too_large", Reason: "the request has more than 100 header lines"}
+	return &Error{Status: 431, Code: "head_too_large", Reason: "the request has more than " + strconv.Itoa(MaxFields) + " header lines"}
 }
 
 // checkMark keeps what a mark has to be compared with, or applies the limits of those who have none.
-func (r *Request) checkMark(head string) *Error {
+func (l Limits) checkMark(r *Request, head string) *Error {
 	_, n := r.Get(hopField)
 	switch {
 	case n > 0:
@@ -170,8 +220,8 @@ func (r *Request) checkMark(head string) *Error {
 			target = origin
 		}
 		r.mark = &mark{head: head, target: target, code: CodeBadHop}
-	case len(head) > MaxHead:
-		return tooLong()
+	case len(head) > l.head():
+		return l.tooLong()
 	case len(r.Fields) > MaxFields:
 		return tooManyFields()
 	}

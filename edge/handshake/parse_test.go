@@ -89,12 +89,12 @@ func statusOf(err error) int {
 	return e.Status
 }
 
-// "headers too large 431": a head of more than 8 KiB, or as soon as not even one of another edge could end.
+// "headers too large 431": a head of more than the limit, or as soon as not even one of another edge could end.
 func TestParseCap(t *testing.T) {
 	full := rfc6455[:len(rfc6455)-2] + "X: "
 	full += strings.Repeat("y", MaxHead-len(full)-4) + "\r\n\r\n"
 	if _, n, err := Parse([]byte(full + "tunnel")); n != MaxHead || err != nil {
-		t.Errorf("8 KiB: %d %v", n, err)
+		t.Errorf("as long as it may be: %d %v", n, err)
 	}
 	if req, _, err := Parse([]byte(full[:MaxHead-1])); req != nil || err != nil {
 		t.Errorf("one byte less: %v %v", req, err)
@@ -102,12 +102,46 @@ func TestParseCap(t *testing.T) {
 	longer := strings.Replace(full, "y", "yy", 1)
 	checkSplits(t, []byte(full+"tunnel"))
 	checkSplits(t, []byte(longer+"tunnel"))
-	for _, raw := range []string{longer, strings.TrimSpace(longer) + strings.Repeat("y", hopRoom+9), strings.Repeat("y", MaxRead)} {
-		if req, _, err := Parse([]byte(raw[:min(len(raw), MaxRead)-1])); req != nil || err != nil {
+	for _, raw := range []string{longer, strings.TrimSpace(longer) + strings.Repeat("y", hopRoom+9), strings.Repeat("y", Limits{}.MaxRead())} {
+		if req, _, err := Parse([]byte(raw[:min(len(raw), Limits{}.MaxRead())-1])); req != nil || err != nil {
 			t.Errorf("one byte less than %d: %v %v", len(raw), req, err)
 		}
 		if _, _, err := Parse([]byte(raw)); statusOf(err) != 431 {
 			t.Errorf("%d bytes: %v", len(raw), err)
+		}
+	}
+}
+
+// What clients do send: two cookies of 4 KB, the bearer token of Kubernetes' web sockets, both and more. An edge may be told
+// to take more or less, and says what it takes.
+func TestLongHeads(t *testing.T) {
+	with := func(lines ...string) string {
+		return strings.TrimSuffix(rfc6455, "\r\n") + strings.Join(lines, "\r\n") + "\r\n\r\n"
+	}
+	cookie := "Cookie: session=" + strings.Repeat("c", 4096) + "; profile=" + strings.Repeat("p", 4096)
+	bearer := "Sec-WebSocket-Protocol: base64url.bearer.authorization.k8s.io." + strings.Repeat("t", 4096) + ", v4.channel.k8s.io"
+	for _, c := range []struct {
+		proves string
+		limits Limits
+		raw    string
+		why    string
+	}{
+		{"two cookies of 4 KB", Limits{}, with(cookie), ""},
+		{"a bearer subprotocol", Limits{}, with(bearer), ""},
+		{"both, and 150 lines", Limits{}, with(cookie, bearer, strings.Repeat("X: y\r\n", 149)+"X: y"), ""},
+		{"less is admitted", Limits{Head: SmallestHead}, with(cookie), "the request's head is longer than 8 KiB: send fewer or shorter cookies and header fields"},
+		{"an odd number", Limits{Head: 8300}, with(cookie), "the request's head is longer than 8300 bytes: send fewer or shorter cookies and header fields"},
+		{"more than is admitted", Limits{}, with(cookie, cookie, cookie, cookie), "the request's head is longer than 32 KiB: send fewer or shorter cookies and header fields"},
+		{"more is admitted", Limits{Head: 64 << 10}, with(cookie, cookie, cookie, cookie), ""},
+		{"another edge has admitted it", Limits{Head: SmallestHead, Hop: true}, with(cookie, cookie, cookie, cookie), ""},
+		{"the most that another edge admits", Limits{Hop: true}, with("X: " + strings.Repeat("x", LargestHead)), "the request's head is longer than 256 KiB: send fewer or shorter cookies and header fields"},
+	} {
+		req, n, err := c.limits.Parse([]byte(c.raw))
+		switch {
+		case c.why == "" && (err != nil || req == nil || n != len(c.raw)):
+			t.Errorf("%s: %d of %d bytes, %v", c.proves, n, len(c.raw), err)
+		case c.why != "" && (statusOf(err) != 431 || err.Error() != c.why):
+			t.Errorf("%s: %v, want %q", c.proves, err, c.why)
 		}
 	}
 }

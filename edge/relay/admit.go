@@ -38,9 +38,8 @@ func (e *engine) take(a *arrival) {
 // readHead reads until the request's head is complete.
 func (e *engine) readHead(s *session) {
 	for s.state == stHead && s.legs[client].c != nil {
-		// What does not fit stays in the kernel: at most MaxRead bytes are ever kept of a client without a tunnel, or with
-		// TLS, which comes in records of 16 KiB, MaxRead and one record.
-		n, err := s.legs[client].c.Read(e.buf[:handshake.MaxRead-len(s.hs.buf)])
+		// What does not fit stays in the kernel. With TLS, which comes in records of 16 KiB, it may be one record more.
+		n, err := s.legs[client].c.Read(e.buf[:e.headRoom(s)])
 		if n <= 0 {
 			again, later := readAgain(err)
 			switch {
@@ -61,7 +60,7 @@ func (e *engine) readHead(s *session) {
 
 // takeHead adds b to what was received of the request's head, and decides when that is complete.
 func (e *engine) takeHead(s *session, b []byte) {
-	h := s.hs
+	h, before := s.hs, len(s.hs.buf)
 	if e.hopBegins(s, b) {
 		e.welcomeHop(s, b)
 		return
@@ -70,7 +69,7 @@ func (e *engine) takeHead(s *session, b []byte) {
 		h.buf = append(h.buf, b...)
 		b = h.buf
 	}
-	req, head, err := handshake.Parse(b)
+	req, head, err := e.headLimits(s).ParseOn(b, before)
 	if req != nil {
 		e.recognize(s, req)
 	}
@@ -91,8 +90,12 @@ func (e *engine) takeHead(s *session, b []byte) {
 		if h.buf == nil {
 			h.buf = append([]byte(nil), b...)
 		}
+		e.keepsHead(s, cap(h.buf))
 	default:
 		h.req, h.kept = req, int32(len(b)+len(req.Fields)*fieldBytes)
+		if !e.keepsHead(s, int(h.kept)) {
+			return
+		}
 		if b = b[head:]; len(b) > 0 {
 			b = append([]byte(nil), b...)
 		}
@@ -316,7 +319,8 @@ func (e *engine) correct(s *session, vd *handshake.Verdict) {
 	e.traceAnswer(s, vd)
 	e.out = appendClose(handshake.AppendAccept(e.out[:0], s.hs.req), closeElsewhere, vd.Reason)
 	early := s.hs.buf
-	s.state, s.hs = stAnswer, nil
+	s.state = stAnswer
+	e.endOpening(s)
 	e.start(&e.lingering, s)
 	e.write(s, client, e.out)
 	e.relayAnswer(s, early)

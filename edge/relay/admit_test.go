@@ -28,7 +28,7 @@ func TestAnswers(t *testing.T) {
 		{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 426, ""},
 		{"nonsense\r\n\r\n", 400, ""},
 		{requestFor(strings.Repeat("9", 300)), 400, ""},
-		{"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 9000) + "\r\n\r\n", 431, ""},
+		{"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 33_000) + "\r\n\r\n", 431, ""},
 		// A body, far more than anybody reads: its bytes must not turn into a RST that takes the answer away.
 		{"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n" + strings.Repeat("x", 900_000), 426, ""},
 	} {

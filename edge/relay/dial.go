@@ -302,6 +302,9 @@ func (e *engine) takeBack(s *session) *session {
 	fresh.hs, fresh.legs[client], fresh.tls = s.hs, s.legs[client], s.tls
 	fresh.admitted, s.admitted = s.admitted, false
 	fresh.pass, s.pass = s.pass, limit.Pass{}
+	if fresh.hs.long != nil {
+		fresh.hs.long.s = fresh
+	}
 	fresh.hs.attempt, fresh.hs.reply, fresh.hs.edges, fresh.hs.hop = attempt{}, nil, nil, nil
 	s.hs, s.legs[client], s.tls = nil, leg{}, nil
 	if c := fresh.legs[client].c; c != nil {
@@ -317,7 +320,7 @@ func (e *engine) abandon(s *session) {
 	e.counter(verdict{unitType: s.stats.name, code: verdictLeft}).Add(1)
 	e.hangUp(s.hs)
 	e.traceLeft(s)
-	s.hs = nil
+	e.endOpening(s)
 	e.drop(s)
 }
 

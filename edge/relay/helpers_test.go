@@ -94,6 +94,9 @@ func start(t *testing.T, cfg Config, origins ...string) *fixture {
 		if n := r.admitted.Load(); n != 0 {
 			t.Errorf("after Close: %d sessions count against the capacity", n)
 		}
+		if n := r.longHeads.Used(); n != 0 {
+			t.Errorf("after Close: %d places for long heads are taken", n)
+		}
 		got := r.Readings()
 		if c, o := got.ToClients.Paused, got.ToOrigins.Paused; c != 0 || o != 0 || got.Types[testType].Closing != 0 || got.Admitted != 0 {
 			t.Errorf("after Close: %+v", got)

@@ -9,7 +9,8 @@ import "time"
 // linger ends the sending side of what is left and waits until the peer has read it, discarding what it sends. Closing
 // at once would turn bytes that nobody has read into a RST, which takes the answer away from its reader.
 func (e *engine) linger(s *session) {
-	s.state, s.hs = stLinger, nil
+	s.state = stLinger
+	e.endOpening(s)
 	if !s.open { // it never became a session, and has no origin any more
 		e.unregister(s)
 		e.makeRoom(s)

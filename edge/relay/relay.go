@@ -40,6 +40,8 @@ type Config struct {
 	Engines          int           // pollers; default runtime.GOMAXPROCS(0)
 	Capacity         int           // most sessions, dialling and held ones included; 0: no limit
 	MaxHeld          int           // most held handshakes, in places of limit.PlaceBytes; default 10,000
+	MaxHead          int           // longest head of a client's request, in bytes; default handshake.MaxHead
+	LongHeads        int           // bytes for all heads together, of each what is beyond 8 KiB; default 64 MiB
 	HandshakeTimeout time.Duration // for a client to send its request's head; default 10 s
 	AnswerTimeout    time.Duration // for a client to read an answer that is no session, in all; then it is reset; default 30 s
 	DialTimeout      time.Duration // for one origin to accept, unless the view says otherwise; default 5 s
@@ -104,11 +106,12 @@ type Relay struct {
 	prober *probe.Prober
 	names  *names.Names // of origins and edges
 
-	places   *limit.Places[*session] // of held handshakes
-	admitted atomic.Int64            // sessions counted against Capacity
-	opened   atomic.Int64            // tunnels, ever
-	changed  chan struct{}
-	emptied  chan struct{} // signalled when an engine that does not accept has lost its last session
+	places    *limit.Places[*session]  // of held handshakes
+	longHeads *limit.Places[*longHead] // of Config.LongHeads
+	admitted  atomic.Int64             // sessions counted against Capacity
+	opened    atomic.Int64             // tunnels, ever
+	changed   chan struct{}
+	emptied   chan struct{} // signalled when an engine that does not accept has lost its last session
 
 	until     atomic.Int64 // until when may be served: a moment on deadman.Now's clock, untilever or never
 	forbidden atomic.Bool  // until is never, and every poller has let go: a new lease may begin
@@ -140,6 +143,9 @@ func New(cfg Config) (*Relay, error) {
 	}
 	if cfg.MaxHeld <= 0 {
 		cfg.MaxHeld = 10_000
+	}
+	if cfg.LongHeads <= 0 {
+		cfg.LongHeads = longHeads
 	}
 	if cfg.HandshakeTimeout <= 0 {
 		cfg.HandshakeTimeout = 10 * time.Second
@@ -177,6 +183,7 @@ func New(cfg Config) (*Relay, error) {
 		hops:  hops, tls: newTLSConfig(cfg.Certificate, hops), tlsPermits: newTLSPermits(cfg.Engines),
 		gate:      limit.New(cfg.Limits),
 		places:    limit.NewPlaces[*session](cfg.MaxHeld),
+		longHeads: limit.NewPlaces[*longHead](cfg.LongHeads / limit.PlaceBytes),
 		changed:   make(chan struct{}, 1),
 		emptied:   make(chan struct{}, 1),
 		kick:      make(chan struct{}, 1),

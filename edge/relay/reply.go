@@ -80,7 +80,8 @@ func (e *engine) establish(s *session, b []byte, n int) {
 	}
 	glued := s.hs.buf
 	e.traceServed(s, 101)
-	s.state, s.hs = stTunnel, nil
+	s.state = stTunnel
+	e.endOpening(s)
 	s.deadline.stop()
 	e.r.gate.Opened(&s.pass)
 	e.opens(s)
@@ -114,6 +115,8 @@ func (e *engine) pass(s *session, r reply, b []byte, n int) {
 	if r.refused != "" && s.via == 0 && s.hs.req.Marked() { // an origin's: the edge that passed this on would take it for ours
 		head = withoutRefusal(head)
 	}
+	e.letHeadGo(s.hs)
+	s.hs.req = nil // no other origin is tried any more
 	e.write(s, client, head)
 	if s.state == stPass {
 		e.passBody(s, b[n:])

@@ -147,6 +147,7 @@ type opening struct {
 	id       string                 // X-Request-Id, from the first dial on
 	since    time.Duration          // when the client was first held
 	place    *limit.Place[*session] // in stHeld
+	long     *longHead              // what it has of the budget for long heads; nil: it needs none
 	kept     int32                  // bytes of memory that req and buf take
 	wasHeld  bool
 	glimpse  *glimpse // nil: no span is made of the handshake
@@ -265,7 +266,7 @@ func (e *engine) release(s *session) {
 	e.unregister(s)
 	e.makeRoom(s)
 	e.traceLeft(s)
-	s.hs = nil
+	e.endOpening(s)
 	e.checkDrained()
 }
 

@@ -12,6 +12,7 @@ func TestThroughAnEdge(t *testing.T) {
 		"ByteExact":                 TestTunnelIsByteExact,
 		"Glued":                     TestBytesGluedToTheHandshake,
 		"SingleBytes":               TestRequestAndResponseInSingleBytes,
+		"LongHeads":                 TestLongHeadsPass,
 		"HalfClose":                 TestHalfClose,
 		"HalfCloseWithASlowReader":  TestHalfCloseWithASlowReader,
 		"Reset":                     TestResetPassesThrough,

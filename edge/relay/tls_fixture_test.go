@@ -20,6 +20,8 @@ func TestOverTLS(t *testing.T) {
 		"ByteExact":                 TestTunnelIsByteExact,
 		"Glued":                     TestBytesGluedToTheHandshake,
 		"SingleBytes":               TestRequestAndResponseInSingleBytes,
+		"LongHeads":                 TestLongHeadsPass,
+		"MaxHead":                   TestMaxHead,
 		"HalfClose":                 TestHalfClose,
 		"HalfCloseWithASlowReader":  TestHalfCloseWithASlowReader,
 		"Reset":                     TestResetPassesThrough,
