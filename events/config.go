@@ -104,6 +104,7 @@ type URI struct {
 	Path           string             `json:"path"`                     // prefix on segment borders; the longest wins
 	Origins        map[string]Origins `json:"origins"`                  // by unit id
 	ConnectTimeout Duration           `json:"connectTimeout,omitempty"` // for one origin to accept; 0: as the edges are set
+	ReplyTimeout   Duration           `json:"replyTimeout,omitempty"`   // for one to answer a handshake; 0: as the edges are set
 	Health         *Health            `json:"health,omitempty"`         // nil: the origins are not probed
 }
 

@@ -158,6 +158,8 @@ func configRefusals() []refusal {
 		}), ErrBadValue, "uris[0].origins.center"},
 		{"domain: connect timeout", nil, put(func(d *Domain) { d.URIs[0].ConnectTimeout = Duration(time.Hour) }), ErrBadValue, "uris[0].connectTimeout"},
 		{"domain: connect timeout negative", nil, put(func(d *Domain) { d.URIs[0].ConnectTimeout = -1 }), ErrBadValue, "uris[0].connectTimeout"},
+		{"domain: reply timeout", nil, put(func(d *Domain) { d.URIs[0].ReplyTimeout = Duration(time.Hour) }), ErrBadValue, "uris[0].replyTimeout"},
+		{"domain: reply timeout negative", nil, put(func(d *Domain) { d.URIs[0].ReplyTimeout = -1 }), ErrBadValue, "uris[0].replyTimeout"},
 		{"health: no probe", nil, health(Health{Interval: Duration(time.Second)}), ErrMissingField, "uris[0].health.probe"},
 		{"health: another probe", nil, health(Health{Probe: "icmp"}), ErrBadValue, "uris[0].health.probe"},
 		{"health: none, and how", nil, health(Health{Probe: "none", Rise: 2}), ErrBadValue, "uris[0].health"},

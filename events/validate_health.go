@@ -15,11 +15,16 @@ const (
 	defaultFall           = 3
 )
 
-// normalizeHealth checks how the origins are connected to and probed, and fills in what is left open: what is stored
+// normalizeHealth checks how the origins are connected to, waited for and probed, and fills in what is left open: what is stored
 // does not change its meaning when a later version has other defaults.
 func (u *URI) normalizeHealth(field string) error {
 	if t := u.ConnectTimeout; t != 0 {
 		if err := between(t, 10*time.Millisecond, time.Minute, join(field, "connectTimeout")); err != nil {
+			return err
+		}
+	}
+	if t := u.ReplyTimeout; t != 0 {
+		if err := between(t, 10*time.Millisecond, 10*time.Minute, join(field, "replyTimeout")); err != nil {
 			return err
 		}
 	}

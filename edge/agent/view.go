@@ -164,7 +164,8 @@ func (v *views) site(s *events.State, d *events.Domain, view *handshake.View, ad
 			continue
 		}
 		site.URIs = append(site.URIs, handshake.URI{
-			Path: path, Origins: u.Origins[v.self.Unit], ConnectTimeout: time.Duration(u.ConnectTimeout), Health: u.Health,
+			Path: path, Origins: u.Origins[v.self.Unit], ConnectTimeout: time.Duration(u.ConnectTimeout),
+			ReplyTimeout: time.Duration(u.ReplyTimeout), Health: u.Health,
 		})
 	}
 	slices.SortStableFunc(site.URIs, func(a, b handshake.URI) int {

@@ -46,7 +46,7 @@ func TestBuildView(t *testing.T) {
 		t.Errorf("locations %q", site.Locations)
 	}
 	want := []handshake.URI{{Path: "/a/b"}, {Path: "/a/", Origins: []string{"10.1.0.4:9000"}}, {Path: "/", Origins: []string{"10.1.0.1:9000", "10.1.0.2:9000"}}}
-	if u := site.URIs[1]; u.ConnectTimeout != time.Second || u.Health.Probe != "tcp" || u.Health.Rise != 2 {
+	if u := site.URIs[1]; u.ConnectTimeout != time.Second || u.ReplyTimeout != time.Minute || u.Health.Probe != "tcp" || u.Health.Rise != 2 {
 		t.Errorf("%+v, want what the domain says of the path's origins", u)
 	}
 	if !slices.EqualFunc(site.URIs, want, func(a, b handshake.URI) bool { return a.Path == b.Path && slices.Equal(a.Origins, b.Origins) }) {

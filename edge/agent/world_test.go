@@ -35,7 +35,7 @@ func config() events.Config {
 			URIs: []events.URI{
 				{Path: "/", Origins: map[string]events.Origins{"center": {"10.0.0.1:9000"}, "unbj": {"10.1.0.1:9000", "10.1.0.2:9000"}}},
 				{Path: "/a/b", Origins: map[string]events.Origins{"center": {"10.0.0.3:9000"}}},
-				{Path: "/a/", Origins: map[string]events.Origins{"unbj": {"10.1.0.4:9000"}}, ConnectTimeout: events.Duration(time.Second), Health: &events.Health{Probe: "tcp"}},
+				{Path: "/a/", Origins: map[string]events.Origins{"unbj": {"10.1.0.4:9000"}}, ConnectTimeout: events.Duration(time.Second), ReplyTimeout: events.Duration(time.Minute), Health: &events.Health{Probe: "tcp"}},
 			},
 		}},
 		Rules: map[string]events.RulesConfig{"unit_type": {Ranges: ranges(5998), Exact: map[string][]string{"unbj": {"6000"}}}},

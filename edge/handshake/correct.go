@@ -7,7 +7,7 @@ import (
 )
 
 // correct is the verdict for a client that came to the wrong unit: how it is told depends on the domain.
-func (v *View) correct(vd Verdict, req *Request, site *Site, unit string, tls bool) Verdict {
+func (v *View) correct(vd Verdict, req *Request, site *Site, uri *URI, unit string, tls bool) Verdict {
 	switch {
 	case req.Marked():
 		return v.notOwner(vd)
@@ -15,7 +15,7 @@ func (v *View) correct(vd Verdict, req *Request, site *Site, unit string, tls bo
 		return noLocation()
 	case site.Correction == "proxy":
 		if edges := site.Edges[unit]; edges != nil {
-			vd.Action, vd.Code, vd.Edges = Proxy, "proxy", edges
+			vd.Action, vd.Code, vd.Edges, vd.URI = Proxy, "proxy", edges, uri
 			return vd
 		}
 		vd := Refuse(503, "no_edge", "no edge of the unit that serves this client is known, try again")

@@ -48,7 +48,7 @@ type Verdict struct {
 	RouterID string         // the client's routerId; its address under "split"; empty for an unmarked client served here
 	Slot     uint32         // of RouterID; 0 without one
 	Route    *routing.Route // of RouterID; nil without one
-	URI      *URI           // of Serve: the view's, which has origins
+	URI      *URI           // of Serve and Proxy: the view's; for Serve it has origins
 	Domain   string         // of Serve and Proxy: the host name of the site's domain
 	Edges    *Edges         // of Proxy: the view's, which has peers
 }
@@ -133,7 +133,7 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 func (v *View) route(req *Request, site *Site, uri *URI, vd Verdict, tls bool) Verdict {
 	if vd.RouterID == "" {
 		if !v.servesUnmarked(vd.Type) {
-			return v.correct(vd, req, site, v.Center, tls)
+			return v.correct(vd, req, site, uri, v.Center, tls)
 		}
 	} else {
 		vd.Route, vd.Slot = vd.Type.Table.Lookup(vd.RouterID), vd.Type.Table.Slot(vd.RouterID)
@@ -144,7 +144,7 @@ func (v *View) route(req *Request, site *Site, uri *URI, vd Verdict, tls bool) V
 			vd.Action, vd.Code = Hold, "hold"
 			return vd
 		case vd.Route.Unit != v.Unit:
-			return v.correct(vd, req, site, vd.Route.Unit, tls)
+			return v.correct(vd, req, site, uri, vd.Route.Unit, tls)
 		}
 	}
 	return serve(uri, vd)

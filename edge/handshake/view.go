@@ -74,5 +74,6 @@ type URI struct {
 	Path           string
 	Origins        []string       // HOST:PORT of this unit; empty: the unit has none
 	ConnectTimeout time.Duration  // for one of them to accept; 0: as the edge is set
+	ReplyTimeout   time.Duration  // for one of them to answer a handshake; 0: as the edge is set
 	Health         *events.Health // nil: they are not probed
 }

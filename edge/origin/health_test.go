@@ -75,17 +75,37 @@ func TestHealth(t *testing.T) {
 func TestAbandoned(t *testing.T) {
 	o := newOrigin("a:1", Check{}, &load{})
 	for range 10 {
-		o.Abandoned(time.Second, 0)
+		o.Abandoned(time.Second, 0, TooLong)
 	}
 	if st := o.status(0); st.Failures != 0 {
 		t.Errorf("%+v", st)
 	}
 	var ejected time.Duration
 	for range failuresToEject {
-		ejected = o.Abandoned(10*time.Second, 7*time.Second)
+		ejected = o.Abandoned(10*time.Second, 7*time.Second, TooLong)
 	}
 	if ejected != firstEjection || !strings.Contains(o.status(0).Error, "no answer for 3s") {
 		t.Errorf("%s %+v", ejected, o.status(0))
+	}
+}
+
+// An origin that has answered others since it got a handshake is only slow with that one; one that answers nobody is ejected.
+func TestSlow(t *testing.T) {
+	o := newOrigin("a:1", Check{}, &load{})
+	for range 2 * failuresToEject {
+		o.Answered(5 * time.Second)
+		o.Slow(12*time.Second, 2*time.Second, "no answer")
+		o.Abandoned(12*time.Second, 2*time.Second, TooLong)
+	}
+	if st := o.status(12 * time.Second); st.State != "healthy" || st.Failures != 0 || st.Failed != 4*failuresToEject || st.Error == "" {
+		t.Errorf("%+v", st)
+	}
+	var ejected time.Duration
+	for range failuresToEject {
+		ejected = o.Slow(15*time.Second, 5*time.Second, "no answer")
+	}
+	if ejected != firstEjection {
+		t.Errorf("%s %+v", ejected, o.status(15*time.Second))
 	}
 }
 

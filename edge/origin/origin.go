@@ -20,8 +20,9 @@ const (
 	// trialTime is how long a session that tries an origin on trial keeps others from trying it, unless it comes to a
 	// result sooner.
 	trialTime = 5 * time.Second
-	// TooLong is how long a client may wait for an answer in vain before its leaving counts against the origin. Origins
-	// that hang would never be found otherwise, when all clients have less patience than the edge.
+	// TooLong is how long a client may wait for an answer in vain before its leaving counts against the origin, unless that
+	// may take longer than usual. Origins that hang would never be found otherwise, when all clients have less patience
+	// than the edge.
 	TooLong = 2 * time.Second
 	// maxError bounds the text of an error that is kept, in bytes.
 	maxError = 200
@@ -49,6 +50,7 @@ type Origin struct {
 
 	barred atomic.Int64 // health's, in nanoseconds; while it is tried on trial, until when that keeps others away
 	clean  atomic.Bool  // health's
+	latest atomic.Int64 // when the latest answer came, in nanoseconds; 0: there was none
 
 	mu      sync.Mutex // guards what follows
 	health  health
@@ -86,8 +88,10 @@ func (o *Origin) Connected(took time.Duration) {
 	o.load.connecting.Add(int64(took))
 }
 
-// Answered tells that a handshake was answered, whatever the answer said.
+// Answered tells that a handshake was answered, whatever the answer said, if it was no interim one: an origin that only
+// ever asks for patience answers nobody.
 func (o *Origin) Answered(now time.Duration) {
+	o.latest.Store(int64(now))
 	if o.clean.Load() {
 		return // as nearly always
 	}
@@ -97,27 +101,41 @@ func (o *Origin) Answered(now time.Duration) {
 	o.publish()
 }
 
-// Failed tells that an origin could not be connected to, or ended the connection without a byte of an answer, or did not
-// answer in time. It returns for how long that ejects the origin; 0: it does not.
+// Failed tells that an origin could not be connected to, or ended the connection without a byte of an answer, or answered
+// with something else than HTTP. It returns for how long that ejects the origin; 0: it does not.
 func (o *Origin) Failed(now time.Duration, why string) (ejected time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.failed(now, why, true)
+}
+
+// failed does that; an error that is no news of the origin's health is counted and kept only.
+func (o *Origin) failed(now time.Duration, why string, news bool) (ejected time.Duration) {
 	o.load.failures.Add(1)
 	o.note(now, why)
-	if o.health.failed(now) {
+	if news && o.health.failed(now) {
 		ejected = o.health.length
 	}
 	o.publish()
 	return ejected
 }
 
-// Abandoned tells that a client left before there was an answer; since is when the origin was picked. It returns what
-// Failed does.
-func (o *Origin) Abandoned(now, since time.Duration) (ejected time.Duration) {
-	if now-since < TooLong {
+// Slow tells that a handshake that the origin got at since was not answered in its time. That is the handshake's own
+// affair if the origin has answered another one since then: what it starts for one user may take long, while it serves
+// the others at once. It returns what Failed does.
+func (o *Origin) Slow(now, since time.Duration, why string) (ejected time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.failed(now, why, o.latest.Load() <= int64(since))
+}
+
+// Abandoned tells that a client left before there was an answer; since is when the origin was picked, patience how long a
+// client has to have waited at least for that to be Slow. It returns what Failed does.
+func (o *Origin) Abandoned(now, since, patience time.Duration) (ejected time.Duration) {
+	if now-since < patience {
 		return 0
 	}
-	return o.Failed(now, fmt.Sprintf("no answer for %s, then the client left", (now-since).Round(time.Millisecond)))
+	return o.Slow(now, since, fmt.Sprintf("no answer for %s, then the client left", (now-since).Round(time.Millisecond)))
 }
 
 // Probed tells the result of a probe; why is empty for a success. It reports whether the origin is down, or up again,

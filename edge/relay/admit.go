@@ -130,7 +130,7 @@ func (e *engine) decide(s *session) {
 	case handshake.Proxy:
 		if e.admit(s) {
 			e.register(s, &vd)
-			e.passOn(s, vd.Edges)
+			e.passOn(s, &vd)
 		}
 	default:
 		if vd.RetryAfter > 0 {

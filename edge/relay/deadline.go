@@ -91,15 +91,11 @@ const tickSteps = sliceSteps / 4
 func (e *engine) tick() {
 	now := e.now()
 	sessions := [...]*fifo{
-		&e.heads, &e.held, &e.connects, &e.replies, &e.passing, &e.bodies, &e.lingering, &e.parted, &e.aborting, &e.evicting, &e.leaving,
+		&e.heads, &e.held, &e.connects, &e.bodies, &e.lingering, &e.parted, &e.aborting, &e.evicting, &e.leaving,
 	}
-	for _, q := range sessions {
-		for steps := tickSteps; steps > 0; steps -= stepEnd {
-			d := q.expired(now)
-			if d == nil {
-				break
-			}
-			e.expired(d.s)
+	for _, queues := range [...][]*fifo{sessions[:], e.replies} {
+		for _, q := range queues {
+			e.expire(q, now)
 		}
 	}
 	if e.watch.expired(now) != nil {
@@ -112,14 +108,27 @@ func (e *engine) tick() {
 		e.rested()
 	}
 	more := false
-	for _, q := range sessions {
-		more = e.scheduleFirst(q, now) || more
+	for _, queues := range [...][]*fifo{sessions[:], e.replies} {
+		for _, q := range queues {
+			more = e.scheduleFirst(q, now) || more
+		}
 	}
 	for _, q := range [...]*fifo{&e.watch, &e.pauses, &e.looks} {
 		more = e.scheduleFirst(q, now) || more
 	}
 	if more {
 		e.knock()
+	}
+}
+
+// expire handles the deadlines of a queue that have passed, up to so many.
+func (e *engine) expire(q *fifo, now time.Duration) {
+	for steps := tickSteps; steps > 0; steps -= stepEnd {
+		d := q.expired(now)
+		if d == nil {
+			return
+		}
+		e.expired(d.s)
 	}
 }
 

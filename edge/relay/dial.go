@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"github.com/lesismal/nbio"
 	"golang.org/x/sys/unix"
@@ -203,9 +204,32 @@ func (e *engine) attach(s *session) bool {
 // request sends the handshake to the origin.
 func (e *engine) request(s *session) {
 	s.state = stReply
-	e.start(e.repliesTo(s), s)
+	s.hs.sent = e.r.now()
+	e.awaitReply(s)
 	e.out = s.hs.req.AppendOrigin(e.out[:0], s.forward())
 	e.write(s, origin, e.out)
+}
+
+// awaitReply gives who got the handshake its time to answer. Once there is so little left of all of it that no whole span
+// fits in, the one that runs is the last.
+func (e *engine) awaitReply(s *session) {
+	h := s.hs
+	if e.r.now()-h.sent <= h.group.replies-h.group.reply {
+		e.start(e.repliesIn(h.group.reply), s)
+	}
+}
+
+// repliesIn is the queue of those who wait for an answer for so long. There are as many as times in the configuration:
+// in one of its own each new deadline is the last.
+func (e *engine) repliesIn(timeout time.Duration) *fifo {
+	for _, q := range e.replies {
+		if q.timeout == timeout {
+			return q
+		}
+	}
+	q := &fifo{timeout: timeout}
+	e.replies = append(e.replies, q)
+	return q
 }
 
 // forward is what the origin is told of the client. Every origin that is tried gets the same X-Request-Id.

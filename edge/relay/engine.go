@@ -78,9 +78,10 @@ type engine struct {
 	closing  bool       // Close has begun
 	drained  chan struct{}
 
-	heads, held, connects, replies, passing       fifo // of handshakes
-	bodies, lingering, parted, aborting, evicting fifo // of connections that are over: answers passed on, answered, former tunnels
-	leaving                                       fifo // of origins that were given up
+	heads, held, connects                         fifo    // of handshakes
+	replies                                       []*fifo // of those sent on, by the time for an answer; see repliesIn
+	bodies, lingering, parted, aborting, evicting fifo    // of connections that are over: answers passed on, answered, former tunnels
+	leaving                                       fifo    // of origins that were given up
 	watch, pauses, looks                          fifo
 	watching                                      deadline // in watch while congested is not empty
 	resting                                       deadline // in pauses while no client is accepted
@@ -124,8 +125,6 @@ func newEngine(r *Relay, index int) (*engine, error) {
 
 		heads:     fifo{timeout: r.cfg.HandshakeTimeout},
 		connects:  fifo{timeout: r.cfg.DialTimeout},
-		replies:   fifo{timeout: replyTimeout},
-		passing:   fifo{timeout: replyTimeout},
 		bodies:    fifo{timeout: replyTimeout},
 		lingering: fifo{timeout: min(lingerTimeout, r.cfg.AnswerTimeout)},
 		parted:    fifo{timeout: min(lingerTimeout, r.cfg.rest)},

@@ -42,13 +42,6 @@ func (p *peer) waitTaken() {
 	}
 }
 
-// setReplies sets how long origins may take for an answer.
-func (f *fixture) setReplies(d time.Duration) {
-	for _, e := range f.engines {
-		e.do(func() { e.replies.timeout = d })
-	}
-}
-
 // owing is how many connections to origins have something that was not acknowledged.
 func (f *fixture) owing() int {
 	return f.sum(func(e *engine) (n int) {
@@ -117,8 +110,8 @@ func TestGivenUpAnswerEndsWithFIN(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBackend(t)
 			f := start(t, Config{young: 1}, b.addr())
+			f.reply = c.replies
 			f.own()
-			f.setReplies(c.replies)
 			cl := f.connect(requestFor("7"))
 			o, _ := b.next()
 			if c.answer != "" {

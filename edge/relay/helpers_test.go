@@ -34,6 +34,7 @@ type fixture struct {
 	hold    time.Duration
 	secure  *tls.Config    // for clients; nil: they speak no TLS
 	timeout time.Duration  // to connect to an origin; 0: Config's
+	reply   time.Duration  // for an origin to answer; 0: as always
 	health  *events.Health // of the origins
 	correct string         // how clients of other units are sent there; "": redirect
 	unit    string         // of this edge
@@ -181,7 +182,7 @@ func (f *fixture) view(table *routing.Table) *handshake.View {
 	site := &handshake.Site{
 		Type: typ, Scheme: "ws", Correction: f.correct,
 		Locations: map[string]string{"here": "here.example", "there": "there.example"},
-		URIs:      []handshake.URI{{Path: "/", Origins: f.origins, ConnectTimeout: f.timeout, Health: f.health}},
+		URIs:      []handshake.URI{{Path: "/", Origins: f.origins, ConnectTimeout: f.timeout, ReplyTimeout: f.reply, Health: f.health}},
 	}
 	peers := map[string]*handshake.Peer{}
 	for _, p := range f.peers {

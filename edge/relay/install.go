@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/unitgate/unitgate/edge/handshake"
 	registry "github.com/unitgate/unitgate/edge/session"
@@ -111,7 +112,7 @@ func (e *engine) adoptView(in *installation) (reviews []chore) {
 	e.beginCohorts(in.cutovers, in.passages) // before anything of the fence is felt
 	cut := e.endTenures(in)
 	e.view, e.groups, e.edges = in.view, in.groups, in.edges
-	e.passing.timeout = in.view.Hold + replyTimeout
+	e.replies = slices.DeleteFunc(e.replies, func(q *fifo) bool { return q.first == nil })
 	for typ := range e.victims {
 		if e.statsOf(typ).waiting[e.index].Load() == 0 {
 			delete(e.victims, typ) // all of them have ended by themselves, or were let go

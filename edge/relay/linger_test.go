@@ -61,11 +61,9 @@ func (f *fixture) goes(n int64) {
 func TestUnreadAnswersHaveAnEnd(t *testing.T) {
 	b := newBackend(t)
 	f := start(t, Config{AnswerTimeout: 100 * time.Millisecond}, b.addr())
+	f.reply = 50 * time.Millisecond
 	f.install(routing.Compile(rules(t, 50)))
-	f.sum(func(e *engine) int {
-		e.replies.timeout, e.bodies.timeout = 50*time.Millisecond, 50*time.Millisecond
-		return 0
-	})
+	f.sum(func(e *engine) int { e.bodies.timeout = 50 * time.Millisecond; return 0 })
 	for what, answer := range map[string]func(o *peer){
 		"body of known length": func(o *peer) { _, _ = o.Write([]byte("HTTP/1.1 404 No\r\nContent-Length: 4194304\r\n\r\n")) },
 		"body without one":     func(o *peer) { _, _ = o.Write([]byte("HTTP/1.1 404 No\r\n\r\n")) },

@@ -27,8 +27,8 @@ func TestOriginsThatSpeakSomethingElseAreLeftAtOnce(t *testing.T) {
 		t.Run(says[:1], func(t *testing.T) {
 			bad, good := newBackend(t), newBackend(t)
 			f := start(t, Config{Engines: 1}, bad.addr(), good.addr())
+			f.reply = time.Hour
 			f.own()
-			f.setReplies(time.Hour)
 			for range 9 {
 				client := f.connect(requestFor("7"))
 				var o *peer
@@ -62,8 +62,8 @@ func TestWhatIsNoAnswerIsToldTheClient(t *testing.T) {
 	for _, says := range []string{"SSH-2.0-x", "HTTP/1.1 103 Early Hints\r\n\r\nSSH-2.0-x"} {
 		bad := newBackend(t)
 		f := start(t, Config{Engines: 1}, bad.addr())
+		f.reply = time.Hour
 		f.own()
-		f.setReplies(time.Hour)
 		client := f.connect(requestFor("7"))
 		o, _ := bad.next()
 		o.send([]byte(says)...)

@@ -14,8 +14,23 @@ import (
 // group are the origins of one URI.
 type group struct {
 	*origins.Group
-	timeout time.Duration // for one of them to accept
-	names   []string      // those of the configuration that are no addresses
+	timeout  time.Duration // for one of them to accept
+	reply    time.Duration // then for it to answer, and after an interim answer once more
+	replies  time.Duration // for that in all
+	patience time.Duration // of a client whose leaving before an answer counts
+	names    []string      // those of the configuration that are no addresses
+}
+
+// replySpans is how often the time for an answer may pass, each but the last one ended by an interim answer.
+const replySpans = 10
+
+// groupOf is a group for the origins of u.
+func (r *Relay) groupOf(g *origins.Group, u *handshake.URI) group {
+	reply := cmp.Or(u.ReplyTimeout, replyTimeout)
+	return group{
+		Group: g, timeout: cmp.Or(u.ConnectTimeout, r.cfg.DialTimeout), reply: reply, replies: replySpans * reply,
+		patience: max(origins.TooLong, reply/5), names: namesOf(u.Origins),
+	}
 }
 
 // now is the time by which origins are judged, the same for all engines and the prober.
@@ -51,7 +66,7 @@ func (r *Relay) groupsOf(v *handshake.View) map[*handshake.URI]group {
 	enter(v.Fallback)
 	groups := make(map[*handshake.URI]group, len(uris))
 	for i, g := range r.book.Update(lists) {
-		groups[uris[i]] = group{g, cmp.Or(uris[i].ConnectTimeout, r.cfg.DialTimeout), namesOf(uris[i].Origins)}
+		groups[uris[i]] = r.groupOf(g, uris[i])
 	}
 	r.prober.Watch(r.book.Origins())
 	return groups
@@ -117,7 +132,7 @@ func (e *engine) tryAgain(s *session) {
 		h.group = e.groups[vd.URI] // the list may have changed
 		e.dial(s)
 	case same && vd.Action == handshake.Proxy && s.via != 0 && e.units[s.via] == vd.Edges.Unit:
-		h.edges, h.group = vd.Edges, e.edges[vd.Edges]
+		h.edges, h.group = vd.Edges, e.edgesFor(&vd)
 		e.dial(s)
 	default:
 		e.decideAgain(s)
@@ -141,13 +156,20 @@ func (e *engine) blame(s *session, why string) {
 	e.sayEjected(s, s.origin.Failed(e.r.now(), why), why)
 }
 
+// blameSlow tells the origin's record that it has not answered s in time.
+func (e *engine) blameSlow(s *session, why string) {
+	s.dealings().dialErrors.Add(1)
+	e.r.log.Debug("origin is slow", "origin", s.origin.Address(), "error", why)
+	e.sayEjected(s, s.origin.Slow(e.r.now(), s.hs.sent, why), why)
+}
+
 // blameLeft does so for a client that left before there was an answer, if it has waited for long.
 func (e *engine) blameLeft(s *session) {
 	if h := s.hs; s.origin != nil && !h.answered {
-		if e.r.now()-h.picked >= origins.TooLong {
+		if e.r.now()-h.picked >= h.group.patience {
 			s.dealings().dialErrors.Add(1)
 		}
-		e.sayEjected(s, s.origin.Abandoned(e.r.now(), h.picked), "clients leave without an answer")
+		e.sayEjected(s, s.origin.Abandoned(e.r.now(), h.picked, h.group.patience), "clients leave without an answer")
 	}
 }
 

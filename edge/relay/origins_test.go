@@ -230,10 +230,10 @@ func TestDialBudget(t *testing.T) {
 func TestSilentOrigin(t *testing.T) {
 	mute, _ := server(t, "127.0.0.1:0", func(c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
 	f := start(t, Config{}, mute.Addr().String())
-	f.sum(func(e *engine) int { e.replies.timeout = 20 * time.Millisecond; return 0 })
+	f.reply = 20 * time.Millisecond
 	f.own()
 	for range 3 {
-		if code, _, body := f.connect(requestFor("7")).status(); code != 502 || !strings.Contains(body, "in time") {
+		if code, _, body := f.connect(requestFor("7")).status(); code != 504 || !strings.Contains(body, "in time") {
 			t.Errorf("%d %q", code, body)
 		}
 	}

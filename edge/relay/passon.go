@@ -53,11 +53,21 @@ func (r *Relay) edgesOf(v *handshake.View) map[*handshake.Edges]group {
 }
 
 // passOn begins with a client of another unit, which is registered.
-func (e *engine) passOn(s *session, edges *handshake.Edges) {
+func (e *engine) passOn(s *session, vd *handshake.Verdict) {
 	h := s.hs
-	s.via, h.edges, h.group, h.tried, h.answered = e.numberOf(edges.Unit), edges, e.edges[edges], nil, false
+	s.via, h.edges, h.group, h.tried, h.answered = e.numberOf(vd.Edges.Unit), vd.Edges, e.edgesFor(vd), nil, false
 	h.hop = &hopDial{}
 	e.dial(s)
+}
+
+// edgesFor are the edges to which a verdict passes a client on. One of them may hold the handshake and try several origins
+// before it waits for an answer, and its own answer that there was none in time has to come first: the edge is not to be
+// taken for the origin that is slow.
+func (e *engine) edgesFor(vd *handshake.Verdict) group {
+	g, there := e.edges[vd.Edges], e.r.groupOf(nil, vd.URI)
+	before := e.view.Hold + e.r.cfg.DialBudget + there.timeout
+	g.reply, g.replies, g.patience = before+there.reply, before+there.replies, there.patience
+	return g
 }
 
 // numberOf is the number of another unit, by which a session knows it: its name would cost an idle one its size class.
@@ -68,14 +78,6 @@ func (e *engine) numberOf(unit string) uint16 {
 	}
 	e.units = append(e.units, unit)
 	return uint16(len(e.units) - 1)
-}
-
-// repliesTo is the queue in which s waits for an answer: another unit's edge may hold the handshake before it has one.
-func (e *engine) repliesTo(s *session) *fifo {
-	if s.via != 0 {
-		return &e.passing
-	}
-	return &e.replies
 }
 
 // noneAnswers: everybody to whom s could go was tried.
@@ -93,12 +95,12 @@ func (e *engine) noneAnswers(s *session) {
 
 // unansweredInTime: an origin, or an edge, has not answered a handshake.
 func (e *engine) unansweredInTime(s *session) {
-	e.blame(s, "no answer to a handshake in "+e.repliesTo(s).timeout.String())
+	e.blameSlow(s, "no answer to a handshake in "+(e.r.now()-s.hs.sent).Round(time.Millisecond).String())
 	if s.via != 0 {
 		e.refuseBusy(s, "edge_silent", "the edge that serves this user did not answer in time, try again")
 		return
 	}
-	e.refuse(s, http.StatusBadGateway, "origin_silent", "the origin did not answer in time")
+	e.refuse(s, http.StatusGatewayTimeout, "origin_slow", "the origin did not answer in time") // RFC 9110 section 15.6.5
 }
 
 // turnedDown reports whether an edge has refused a handshake for a reason that need not be another edge's. What else it

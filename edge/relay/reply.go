@@ -27,7 +27,9 @@ func (e *engine) readReply(s *session, b []byte) {
 			e.badReply(s)
 			return
 		}
-		s.origin.Answered(e.r.now())
+		if r.status == 101 || r.status >= 200 {
+			s.origin.Answered(e.r.now())
+		}
 		switch {
 		case s.via != 0 && turnedDown(&r):
 			e.tryElsewhere(s, &r)
@@ -40,7 +42,7 @@ func (e *engine) readReply(s *session, b []byte) {
 			return
 		}
 		h.informed = true
-		e.start(e.repliesTo(s), s)
+		e.awaitReply(s)
 		e.write(s, client, b[:n]) // an interim response: another one follows (RFC 9110 section 15.2)
 		if b = b[n:]; s.state != stReply {
 			return

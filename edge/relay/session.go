@@ -79,7 +79,8 @@ const (
 //	held               View.Hold in all, from the moment on at which the client was first held
 //	dial               connectTimeout for each address, and no further one once Config.DialBudget has passed
 //	hop                Config.DialTimeout, likewise
-//	reply              replyTimeout; View.Hold and replyTimeout for another unit's edge, which may hold the handshake
+//	reply              URI.ReplyTimeout, else replyTimeout, and again after each interim answer, ten times that in all; longer
+//	                   for another unit's edge, which may hold the handshake and dial several origins before it waits so
 //	pass               replyTimeout: an answer other than 101 has no more, long polling and streams of events included
 //	tunnel             for ever: the peers end it, or the rules; see silence.go for peers that vanish
 //	ending, notify     evictTimeout each
@@ -89,9 +90,9 @@ const (
 //	linger             while the peer has not read everything, Config.AnswerTimeout after an answer, restTimeout after a
 //	                   tunnel; else the rest of lingerTimeout, or abortInterval; evictTimeout if this edge ends the session
 //
-// So a client without a session is gone 10 s + 10 s + 30 s after its accept, and the times of hold and dial besides.
+// So a client without a session is gone 10 s + 10 s + 30 s after its accept, and the times of hold, dial and reply besides.
 const (
-	replyTimeout  = 10 * time.Second // stReply and stPass
+	replyTimeout  = 10 * time.Second // default of URI.ReplyTimeout in stReply; stPass
 	lingerTimeout = 5 * time.Second  // stLinger, again as long as the client still reads
 	abortInterval = time.Second / 4  // stLinger of an aborted session, again as long as the peer still reads
 	answerTimeout = 30 * time.Second // default of Config.AnswerTimeout
@@ -159,6 +160,7 @@ type opening struct {
 	tried    []*origins.Origin // those that failed
 	began    time.Duration     // when the first one was picked, by Relay.now
 	picked   time.Duration     // when the present one was
+	sent     time.Duration     // when it got the handshake, likewise
 	answered bool              // some of an answer came
 	looked   bool              // it has waited for names to be looked up again
 	informed bool              // the client was told of an interim one
@@ -467,7 +469,7 @@ func (e *engine) inTime(s *session) bool {
 	if l := &s.legs[origin]; l.c != nil && e.poll(l.fd(), unix.POLLIN) != 0 {
 		e.readable(s, origin)
 	}
-	return s.state != stReply
+	return s.state != stReply || s.deadline.in != nil // an interim answer has come
 }
 
 // readAgain sorts the errors of a read: try again at once, or with the next event; neither means the connection failed.

@@ -195,6 +195,7 @@ func randomDomain(r *rand.Rand, cfg events.Config, i int) events.Domain {
 			u.Origins = map[string]events.Origins{} // none and nothing said are two values
 		}
 		u.ConnectTimeout = events.Duration(r.IntN(3)) * events.Duration(time.Second)
+		u.ReplyTimeout = events.Duration(r.IntN(3)) * events.Duration(time.Minute)
 		u.Health = []*events.Health{nil, {Probe: "none"}, {Probe: "tcp", Rise: r.IntN(3)}, {Probe: "http", Path: "/up?a=b&c", Expect: "any"}}[r.IntN(4)]
 		d.URIs = append(d.URIs, u)
 	}
