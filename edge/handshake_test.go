@@ -128,6 +128,9 @@ func TestHandshakeTable(t *testing.T) {
 	}{
 		{"key owned here", handshake(chat), 101, "", "Upgrade: websocket"},
 		{"key owned elsewhere", handshake(chat, "routerId: 1111"), 302, "moved to center", "Location: http://center.websocket.localhost:81/chat?a=b"},
+		{"an empty line before it", "\r\n" + handshake(chat), 101, "", ""},
+		{"ws as the target's scheme", handshake("GET ws://websocket.localhost/chat HTTP/1.1", "routerId: 1111"), 302, "", "Location: http://center.websocket.localhost:81/chat"},
+		{"raw UTF-8 in the target", handshake("GET /chat?name=北京 HTTP/1.1"), 400, "percent-encode", ""},
 		{"unknown host", handshake(chat, "Host: other.localhost"), 421, "host name", ""},
 		{"the Host header's port is ignored", handshake(chat, "Host: websocket.localhost:9"), 101, "", ""},
 		{"no matching URI", handshake("GET /other HTTP/1.1"), 404, "path", ""},

@@ -14,9 +14,9 @@ const (
 	nearTarget    = 256 // how far into the target control characters are looked for
 )
 
-// cannotBegin tells why no request begins with buf; nil: one may, or buf begins with an empty line.
+// cannotBegin tells why no request begins with buf; nil: one may, or buf begins with an empty line that may not be there.
 func cannotBegin(buf []byte) *Error {
-	if len(buf) == 0 || buf[0] == '\r' || buf[0] == '\n' {
+	if len(buf) == 0 || buf[0] == '\n' || buf[0] == '\r' && (len(buf) == 1 || buf[1] == '\n') {
 		return nil
 	}
 	n := 0
@@ -43,7 +43,7 @@ func cannotFollow(rest []byte) *Error {
 	line, _, whole := bytes.Cut(rest, []byte{'\n'})
 	target, version, versioned := bytes.Cut(line, []byte{' '})
 	if !beginsTarget(target) || len(target) == 0 && (versioned || whole) {
-		return malformed("the request target must be a path or an absolute http URL in printable ASCII")
+		return badTarget(string(target[:min(len(target), 1)])) // by the first byte alone, however many are there
 	}
 	for _, c := range target[:min(len(target), nearTarget)] {
 		if (c < ' ' || c == 0x7f) && (c != '\r' || versioned) {
@@ -65,7 +65,7 @@ func beginsTarget(b []byte) bool {
 	if len(b) == 0 || b[0] == '/' {
 		return true
 	}
-	for _, scheme := range [...]string{"http://", "https://"} {
+	for _, scheme := range [...]string{"http://", "https://", "ws://", "wss://"} {
 		if n := min(len(b), len(scheme)); strings.EqualFold(string(b[:n]), scheme[:n]) {
 			return true
 		}

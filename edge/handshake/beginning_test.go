@@ -19,6 +19,7 @@ func TestWhatCannotBeginIsRefusedAtItsFirstByte(t *testing.T) {
 		{"", "{"},
 		{"HELO ", "x"},
 		{"SSH-2.0-OpenSSH_9.2", "\r"},
+		{"\r", "x"},
 		{"GET", "\x00"},
 		{"GET ", " "},
 		{"GET ", "\x00"},

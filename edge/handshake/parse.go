@@ -78,7 +78,7 @@ func (l Limits) ParseOn(buf []byte, before int) (req *Request, n int, err error)
 // addsNothing reports whether buf is as undecided as buf[:before]: the request line ends in that, and no empty line has
 // come since. It may be wrong about the second if it says no.
 func addsNothing(buf []byte, before int) bool {
-	if line := bytes.IndexByte(buf[:before], '\n'); line < 0 {
+	if lead := emptyLines(buf); lead >= before || bytes.IndexByte(buf[lead:before], '\n') < 0 {
 		return false
 	}
 	b := buf[max(0, before-2):] // the start of "\n\r\n" may have been there
@@ -91,30 +91,44 @@ func addsNothing(buf []byte, before int) bool {
 //
 // The syntax is RFC 9112's without its leniencies: lines end in CRLF, no folded lines, exactly one Host field, which
 // an absolute-form target overrides; a request of HTTP/1.0 may lack it. Other versions are refused with 505. What Parse
-// accepts, http.ReadRequest accepts, too, and understands alike; of a body it says no more than that there is one.
+// accepts, http.ReadRequest accepts, too, and understands alike, but for up to two empty lines before it, which are
+// ignored and counted in n; of a body it says no more than that there is one.
 // It decides only on a complete head, or once MaxRead bytes hold none, or at the first byte that no request has there: how
 // the bytes were split never matters.
 func (l Limits) Parse(buf []byte) (req *Request, n int, err error) {
-	if e := cannotBegin(buf); e != nil {
+	lead := emptyLines(buf)
+	if e := cannotBegin(buf[lead:]); e != nil {
 		return nil, 0, e
 	}
 	most := l.MaxRead()
-	n, lines := headEnd(buf[:min(len(buf), most)])
+	n, lines := headEnd(buf[lead:min(len(buf), most)])
 	switch {
 	case n > 0:
 	case len(buf) < most:
 		return nil, 0, nil
 	default:
 		e := l.tooLong()
-		e.Request = asked(buf[:most])
+		e.Request = asked(buf[lead:most])
 		return nil, 0, e
 	}
-	req, e := l.parseHead(string(buf[:n]), lines)
+	req, e := l.parseHead(string(buf[lead:lead+n]), lines)
 	if e != nil {
-		e.Request = asked(buf[:n])
+		e.Request = asked(buf[lead : lead+n])
 		return nil, 0, e
 	}
-	return req, n, nil
+	return req, lead + n, nil
+}
+
+// maxEmptyLines is how many empty lines may stand before a request line. RFC 9112 section 2.2 wants at least one ignored:
+// some clients have sent one after a request with a body.
+const maxEmptyLines = 2
+
+// emptyLines is the length of those that buf begins with.
+func emptyLines(buf []byte) (n int) {
+	for n < 2*maxEmptyLines && bytes.HasPrefix(buf[n:], []byte("\r\n")) {
+		n += 2
+	}
+	return n
 }
 
 // asked is what can be read of a head that Parse refuses, as far as the answer to it depends on that: which method it has,
@@ -245,10 +259,12 @@ func (r *Request) requestLine(line string) *Error {
 		return malformed("malformed request line")
 	}
 	r.Method = method
-	if r.Authority, target, ok = splitTarget(target); !ok {
-		return malformed("the request target must be a path or an absolute http URL in printable ASCII")
+	authority, origin, ok := splitTarget(target)
+	if !ok {
+		return badTarget(target)
 	}
-	if err := r.setTarget(target); err != nil {
+	r.Authority = authority
+	if err := r.setTarget(origin); err != nil {
 		return err
 	}
 	return r.version(version)

@@ -18,7 +18,6 @@ func TestParse(t *testing.T) {
 		{"one bare LF at the end", "GET / HTTP/1.1\r\nHost: a\r\n\n", 400},
 		{`"A recipient of such a bare CR MUST consider that element to be invalid" (RFC 9112 2.2)`, "GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", 400},
 		{"CR CR LF", "GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", 400},
-		{"an empty line in front", "\r\n" + rfc6455, 400},
 		{"white space in front", " " + rfc6455, 400},
 		{`"A sender MUST NOT send whitespace between the start-line and the first header field" (RFC 9112 2.2)`, "GET / HTTP/1.1\r\n X: y\r\n" + host + "\r\n", 400},
 		{`"MUST either reject the message by sending a 400" an obs-fold (RFC 9112 5.2)`, "GET / HTTP/1.1\r\n" + host + "X: y\r\n z\r\n\r\n", 400},
@@ -43,6 +42,15 @@ func TestParse(t *testing.T) {
 		{"asterisk-form", "OPTIONS * HTTP/1.1\r\n" + host + "\r\n", 400},
 		{"another scheme", "GET ftp://a/ HTTP/1.1\r\n" + host + "\r\n", 400},
 		{"a fragment", "GET /a#b HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"ws as the scheme of an absolute-form target", "GET ws://a/x HTTP/1.1\r\n" + host + "\r\n", 0},
+		{"… and wss", "GET WSS://a:443/x?y HTTP/1.1\r\n" + host + "\r\n", 0},
+		{"… but not their like", "GET wsx://a/x HTTP/1.1\r\n" + host + "\r\n", 400},
+		{`an empty line "SHOULD be ignored" (RFC 9112 2.2)`, "\r\nGET / HTTP/1.1\r\n" + host + "\r\n", 0},
+		{"two of them", "\r\n\r\nGET / HTTP/1.1\r\n" + host + "\r\n", 0},
+		{"three", "\r\n\r\n\r\nGET / HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"an empty line of LF alone", "\nGET / HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"a CR alone", "\rGET / HTTP/1.1\r\n" + host + "\r\n", 400},
+		{"an empty line, and what is no request", "\r\n\x00", 400},
 		{"UTF-8 in the target", "GET /北 HTTP/1.1\r\n" + host + "\r\n", 400},
 		{"a control character in the target", "GET /a\x01 HTTP/1.1\r\n" + host + "\r\n", 400},
 		{"two spaces", "GET  / HTTP/1.1\r\n" + host + "\r\n", 400},
@@ -143,6 +151,47 @@ func TestLongHeads(t *testing.T) {
 		case c.why != "" && (statusOf(err) != 431 || err.Error() != c.why):
 			t.Errorf("%s: %v, want %q", c.proves, err, c.why)
 		}
+	}
+}
+
+// What is wrong with a target is said, so that whoever has written the client knows what to write instead.
+func TestBadTargets(t *testing.T) {
+	for target, want := range map[string]string{
+		"/北京":             "percent-encode",
+		"/chat?name=北京":   "percent-encode",
+		"http://a/\xff":   "percent-encode",
+		"\xe5\x8c\x97":    "percent-encode",
+		"/chat#here":      "leave the fragment out",
+		"ftp://a/":        "http, https, ws or wss",
+		"*":               "http, https, ws or wss",
+		"ws://":           "http, https, ws or wss",
+		"http://?x":       "http, https, ws or wss",
+		"wss:/a":          "http, https, ws or wss",
+		"ws://北京.example": "percent-encode",
+	} {
+		raw := "GET " + target + " HTTP/1.1\r\nHost: a\r\n\r\n"
+		if _, _, err := Parse([]byte(raw)); statusOf(err) != 400 || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", target, err, want)
+		}
+		checkSplits(t, []byte(raw))
+	}
+}
+
+// An origin is sent neither the empty line nor the scheme, and the host that the target names.
+func TestLeadingLinesAndSchemesStayHere(t *testing.T) {
+	raw := "\r\n" + strings.Replace(rfc6455, "/chat", "ws://other.example/chat", 1)
+	for i := range raw {
+		if req, n, err := Parse([]byte(raw[:i])); req != nil || n != 0 || err != nil {
+			t.Fatalf("%d bytes: %v %d %v", i, req, n, err)
+		}
+	}
+	req, n, err := Parse([]byte(raw + "\x81\x00"))
+	if err != nil || n != len(raw) || req.Host != "other.example" || req.Target != "/chat" {
+		t.Fatalf("%+v %d %v", req, n, err)
+	}
+	out := string(req.AppendOrigin(nil, &Forward{Peer: testPeer, UnitType: "unit_type", RequestID: "x"}))
+	if !strings.HasPrefix(out, "GET /chat HTTP/1.1\r\nHost: other.example\r\n") {
+		t.Errorf("%q", out)
 	}
 }
 

@@ -8,7 +8,8 @@ import (
 )
 
 // splitTarget reads a request-target in origin-form or absolute-form (RFC 9112 section 3.2). authority is empty for
-// origin-form. The other two forms cannot name a WebSocket resource.
+// origin-form. The other two forms cannot name a WebSocket resource. ws is taken like http and wss like https: clients put
+// the URL there that they were given, where RFC 6455 section 4.1 wants an http URL, and the two mean the same.
 func splitTarget(s string) (authority, target string, ok bool) {
 	for i := 0; i < len(s); i++ {
 		// Printable ASCII only, so that the target may be copied into a Location. "#" would cut it short there.
@@ -20,7 +21,12 @@ func splitTarget(s string) (authority, target string, ok bool) {
 		return "", s, true
 	}
 	scheme, rest, ok := strings.Cut(s, "://")
-	if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
+	if !ok {
+		return "", "", false
+	}
+	switch strings.ToLower(scheme) {
+	case "http", "https", "ws", "wss":
+	default:
 		return "", "", false
 	}
 	end := strings.IndexAny(rest, "/?")
@@ -33,6 +39,19 @@ func splitTarget(s string) (authority, target string, ok bool) {
 		authority, target = rest[:end], rest[end:]
 	}
 	return authority, target, authority != ""
+}
+
+// badTarget says why a target is none.
+func badTarget(target string) *Error {
+	for i := range len(target) {
+		switch c := target[i]; {
+		case c >= 0x80:
+			return malformed("the request target holds bytes that are not ASCII: percent-encode them (RFC 3986 section 2.1)")
+		case c == '#':
+			return malformed("the request target holds a #: leave the fragment out, or write %23")
+		}
+	}
+	return malformed("the request target must be a path or an absolute URL of http, https, ws or wss, in printable ASCII")
 }
 
 // setTarget splits a target, and has the path in the one form in which it is matched and passed on: what an origin, or a
