@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -32,30 +33,39 @@ func TestEdgeTriesItsOwnDoor(t *testing.T) {
 				{Path: "/down", Origins: map[string]events.Origins{"fresh": {"127.0.0.1:1"}}},
 				{Path: "/none", Origins: map[string]events.Origins{"center": {"127.0.0.1:1"}}},
 				{Path: "/closed", Origins: map[string]events.Origins{"fresh": {refusing(t, 401)}}},
+				{Path: "/shut", Origins: map[string]events.Origins{"fresh": {closing(t)}}},
 			},
 		}},
 	}})
 	fresh, _ := ns.start("fresh", t.TempDir())
 
-	services := []events.Service{{Host: "websocket.localhost", Path: "/"}, {Host: "websocket.localhost", Path: "/down"}, {Host: "websocket.localhost", Path: "/none"}, {Host: "websocket.localhost", Path: "/closed"}}
+	services := []events.Service{{Host: "websocket.localhost", Path: "/"}, {Host: "websocket.localhost", Path: "/down"}, {Host: "websocket.localhost", Path: "/none"}, {Host: "websocket.localhost", Path: "/closed"}, {Host: "websocket.localhost", Path: "/shut"}}
 	question, err := json.Marshal(events.HandshakeQuestion{Services: services})
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := ns.srv.Connect().RequestWithContext(ctx, "unitgate.edge.demo.fresh."+fresh.ID()+".handshake", question)
-	if err != nil {
-		t.Fatal(err)
-	}
+	nc := ns.srv.Connect()
 	var a events.HandshakeAnswer
-	if err := json.Unmarshal(m.Data, &a); err != nil || len(a.Sessions) != len(services) {
-		t.Fatalf("%s: %v", m.Data, err)
+	for range 4 { // the precheck is retried, and no origin has to pay for it
+		m, err := nc.RequestWithContext(ctx, "unitgate.edge.demo.fresh."+fresh.ID()+".handshake", question)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a = events.HandshakeAnswer{}
+		if err := json.Unmarshal(m.Data, &a); err != nil || len(a.Sessions) != len(services) {
+			t.Fatalf("%s: %v", m.Data, err)
+		}
+	}
+	if _, page := get(t, fresh, "/status"); strings.Contains(page, `"ejected"`) || strings.Count(page, `"state":"healthy"`) != 4 {
+		t.Errorf("some origin pays for the probes: %s", page)
 	}
 	for i, want := range []struct {
 		status int
 		failed string
-	}{{101, ""}, {502, "answered 502"}, {502, "no origins"}, {401, "answered 401"}} {
+	}{{101, ""}, {502, "answered 502"}, {502, "no origins"}, {401, "answered 401"}, {502, "closes the connection"}} {
 		got := a.Sessions[i]
-		if got.Service != services[i] || got.Status != want.status || (got.Failed == "") != (want.failed == "") || !strings.Contains(got.Failed, want.failed) || got.Took <= 0 {
+		if got.Service != services[i] || got.Status != want.status || (got.Failed == "") != (want.failed == "") || !strings.Contains(got.Failed, want.failed) || got.Took <= 0 ||
+			got.Closed != strings.Contains(want.failed, "closes") {
 			t.Errorf("%+v, want %+v", got, want)
 		}
 	}
@@ -70,6 +80,21 @@ func TestEdgeTriesItsOwnDoor(t *testing.T) {
 			t.Fatal("the session was not closed")
 		}
 	}
+}
+
+// closing is an origin that closes every connection once it has the handshake, as a Socket.IO server does with one for a
+// path that it does not serve.
+func closing(t *testing.T) string {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		c, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = c.Close()
+	}))
+	t.Cleanup(srv.Close)
+	return srv.Listener.Addr().String()
 }
 
 // refusing is an origin that answers every handshake with this status.

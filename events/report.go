@@ -112,6 +112,7 @@ type (
 		Service
 		Status int      `json:"status"`           // of the HTTP answer, 0 without one
 		Failed string   `json:"failed,omitempty"` // why there was no session, or no pong; "": all went well
+		Closed bool     `json:"closed,omitempty"` // an origin was there, and closed the connection without an answer
 		Took   Duration `json:"took"`             // to the pong, or to the failure
 	}
 )

@@ -73,6 +73,11 @@ const ProbeID = "\x00probe"
 // ProbeField is the header field by which the edge knows its own handshakes.
 const ProbeField = "Unitgate-Probe"
 
+// ProbeClosed is what ProbeField says in the answer to such a handshake if an origin was there and closed the connection
+// without an answer. A server may do so that does not know the path, or wants parameters that its own clients send:
+// whether it serves them, that does not tell.
+const ProbeClosed = "closed"
+
 // Decide says what to do with req from a client at peer, that came over TLS or not. The checks run from the
 // connection inwards: does the edge admit at all, host, handshake, path, unit type, routerId, route; the first that
 // fails answers. View may be nil: then the edge admits nothing.

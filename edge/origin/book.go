@@ -122,6 +122,19 @@ func (g *Group) Pick(now time.Duration, turn uint32, tried []*Origin) *Origin {
 	return o
 }
 
+// Look chooses one as Pick does, for a connection that is to tell nothing of the origin's health: it is nobody's trial, so
+// that none is held up by it.
+func (g *Group) Look(now time.Duration, turn uint32, tried []*Origin) *Origin {
+	o, _ := g.least(now, turn, tried)
+	if o == nil {
+		o, _ = g.least(never, turn, tried)
+	}
+	if o != nil {
+		o.load.n.Add(1)
+	}
+	return o
+}
+
 // least is the origin with the fewest connections among those that are not barred at now, and its barred.
 func (g *Group) least(now time.Duration, turn uint32, tried []*Origin) (best *Origin, barred int64) {
 	var fewest int64

@@ -92,6 +92,7 @@ func (f Front) try(ctx context.Context, secret string, t *events.TriedSession, o
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if t.Status = resp.StatusCode; t.Status != http.StatusSwitchingProtocols {
+		t.Closed = resp.Header.Get(handshake.ProbeField) == handshake.ProbeClosed
 		line, _ := bufio.NewReader(io.LimitReader(resp.Body, 200)).ReadString('\n')
 		return fmt.Errorf("answered %d %q", t.Status, line)
 	}

@@ -360,7 +360,7 @@ func (e *engine) countAnswer(s *session, vd *handshake.Verdict) {
 		dealt = &st.proxied
 	}
 	dealt.handshakes.Add(1)
-	if vd.Status >= 500 && !e.closing { // an edge that stops sends its clients to another one
+	if vd.Status >= 500 && !e.closing && !s.probe() { // an edge that stops sends its clients to another one
 		dealt.handshakeErrors.Add(1)
 	}
 }

@@ -94,6 +94,10 @@ func (e *engine) pick(s *session) bool {
 	}
 	e.turn++
 	h.picked = now
+	if s.probe() {
+		s.origin = h.group.Look(now, e.turn, h.tried)
+		return s.origin != nil
+	}
 	if s.origin = h.group.Pick(now, e.turn, h.tried); s.origin != nil {
 		s.dealings().dials.Add(1)
 	}
@@ -146,11 +150,35 @@ func (e *engine) unanswered(s *session) {
 		e.refuse(s, 502, "origin_failed", "the origin closed the connection in the middle of its answer")
 		return
 	}
+	if s.probe() && e.shutsProbeOut(s) {
+		return
+	}
 	e.tryNext(s)
 }
 
-// blame tells the origin's record that it failed s.
+// probePatience is how long after its first dial one of the edge's own handshakes goes on to further origins once one has
+// closed the connection: some take a second for that, and who made it waits for a few.
+const probePatience = 2 * time.Second
+
+// shutsProbeOut notes that an origin has closed the connection of the edge's own handshake, and ends that if it has tried
+// enough.
+func (e *engine) shutsProbeOut(s *session) bool {
+	h := s.hs
+	h.shut = true
+	if e.r.now()-h.began <= probePatience {
+		return false
+	}
+	e.noneAnswers(s)
+	return true
+}
+
+// blame tells the origin's record that it failed s. What becomes of the edge's own handshakes says nothing of it: no user
+// sends what they do.
 func (e *engine) blame(s *session, why string) {
+	if s.probe() {
+		e.r.log.Debug("origin failed the edge's own handshake", "origin", s.origin.Address(), "error", why)
+		return
+	}
 	s.dealings().dialErrors.Add(1)
 	e.r.log.Debug("origin failed", "origin", s.origin.Address(), "error", why)
 	e.sayEjected(s, s.origin.Failed(e.r.now(), why), why)
@@ -158,6 +186,9 @@ func (e *engine) blame(s *session, why string) {
 
 // blameSlow tells the origin's record that it has not answered s in time.
 func (e *engine) blameSlow(s *session, why string) {
+	if s.probe() {
+		return
+	}
 	s.dealings().dialErrors.Add(1)
 	e.r.log.Debug("origin is slow", "origin", s.origin.Address(), "error", why)
 	e.sayEjected(s, s.origin.Slow(e.r.now(), s.hs.sent, why), why)
@@ -165,7 +196,7 @@ func (e *engine) blameSlow(s *session, why string) {
 
 // blameLeft does so for a client that left before there was an answer, if it has waited for long.
 func (e *engine) blameLeft(s *session) {
-	if h := s.hs; s.origin != nil && !h.answered {
+	if h := s.hs; s.origin != nil && !h.answered && !s.probe() {
 		if e.r.now()-h.picked >= h.group.patience {
 			s.dealings().dialErrors.Add(1)
 		}

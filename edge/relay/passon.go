@@ -90,7 +90,12 @@ func (e *engine) noneAnswers(s *session) {
 		e.refuseBadReply(s)
 		return
 	}
-	e.refuse(s, http.StatusBadGateway, "origins_down", "no origin of this unit answers")
+	vd := handshake.Refuse(http.StatusBadGateway, "origins_down", "no origin of this unit answers")
+	if s.hs.shut {
+		vd.Reason = "an origin is there, and closes the connection of a handshake without parameters of a user's"
+		vd.Header = []handshake.Field{{Name: handshake.ProbeField, Value: handshake.ProbeClosed}}
+	}
+	e.answer(s, &vd)
 }
 
 // unansweredInTime: an origin, or an edge, has not answered a handshake.

@@ -107,7 +107,7 @@ func (e *engine) pass(s *session, r reply, b []byte, n int) {
 	s.state = stPass
 	s.dealings().handshakes.Add(1)
 	e.counter(verdict{unitType: s.stats.name, code: verdictPassedOn}).Add(1)
-	if r.status >= 500 {
+	if r.status >= 500 && !s.probe() {
 		s.dealings().dialErrors.Add(1)
 	}
 	s.hs.body = r.body

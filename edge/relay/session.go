@@ -164,6 +164,7 @@ type opening struct {
 	answered bool              // some of an answer came
 	looked   bool              // it has waited for names to be looked up again
 	informed bool              // the client was told of an interim one
+	shut     bool              // of the edge's own: an origin has closed the connection without an answer
 	bad      bool              // one of those that were tried has answered with something else than HTTP
 	attempt  attempt           // in stDial
 	reply    []byte            // of the origin: a head that is not complete

@@ -25,16 +25,21 @@ func (f *fixture) endReplies() {
 
 // until is when the time for an answer ends of the handshake that waits for one.
 func (f *fixture) until() (at time.Duration) {
+	f.each(stReply, func(s *session) { at = s.deadline.at })
+	return at
+}
+
+// each does something with every session in a state.
+func (f *fixture) each(in state, do func(s *session)) {
 	for _, e := range f.engines {
 		e.do(func() {
 			for s := range e.all {
-				if s.state == stReply {
-					at = s.deadline.at
+				if s.state == in {
+					do(s)
 				}
 			}
 		})
 	}
-	return at
 }
 
 // An origin that takes long for some users and answers the others at once is not at fault: those whose time is over get
@@ -84,15 +89,7 @@ func TestInterimAnswersTakeTime(t *testing.T) {
 			p.want([]byte(interim)...)
 			eventually(t, "it has its time anew", func() bool { return f.until() > was })
 		}
-		for _, e := range f.engines {
-			e.do(func() {
-				for s := range e.all {
-					if s.state == stReply {
-						s.hs.group.replies = f.reply // as if the others were over
-					}
-				}
-			})
-		}
+		f.each(stReply, func(s *session) { s.hs.group.replies = f.reply }) // as if the others were over
 		was := f.until()
 		o.send([]byte(processing)...)
 		p.want([]byte(processing)...)

@@ -220,6 +220,7 @@ func (e *fakeEdge) answer(m *nats.Msg) {
 		for _, service := range q.Services {
 			t := events.TriedSession{Service: service}
 			t.Status, t.Failed = e.try(service)
+			t.Closed = strings.Contains(t.Failed, "closes the connection")
 			a.Sessions = append(a.Sessions, t)
 		}
 		v = a

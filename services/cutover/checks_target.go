@@ -176,7 +176,8 @@ const maxServices = 4 * events.MaxHandshakes
 // targetHandshake: through every edge of the gaining units a session reaches an origin of each service and answers a
 // ping. It is opened at the edge's own address, as a client's would be, but carries no routerId (R14). An origin that
 // answers and lets nobody in without credentials gives a warning, and so does one that opens the session and sends no
-// pong: more cannot be measured from here.
+// pong, or that is there and closes the connection, as a Socket.IO server does without its parameters: more cannot be
+// measured from here. Whether an origin is there at all, target-origins tells.
 func (p *Preparer) targetHandshake(ctx context.Context, s *events.State, c *events.Cutover) events.Check {
 	var services []events.Service
 	for _, d := range activeDomains(s, c.UnitType) {
@@ -204,7 +205,7 @@ func (p *Preparer) targetHandshake(ctx context.Context, s *events.State, c *even
 					switch said := fmt.Sprintf("edge %s, %s%s: %s", a.Edge.ID, t.Host, t.Path, t.Failed); {
 					case t.Failed == "":
 						good++
-					case t.Status == 101, t.Status >= 400 && t.Status < 500 && t.Status != 404 && t.Status != 421 && t.Status != 426:
+					case t.Closed, t.Status == 101, t.Status >= 400 && t.Status < 500 && t.Status != 404 && t.Status != 421 && t.Status != 426:
 						odd = append(odd, said)
 					default:
 						bad = append(bad, said)

@@ -126,6 +126,7 @@ func TestTargetHandshake(t *testing.T) {
 		{"origins are down", 502, `answered 502 "no origin"`, events.Fail, "edge h2, ws.shop.example/: answered 502"},
 		{"nothing there", 404, "answered 404", events.Fail, "404"},
 		{"no answer", 0, "connection refused", events.Fail, "connection refused"},
+		{"the origin closes", 502, "an origin is there, and closes the connection", events.Warn, "edge h2, ws.shop.example/: an origin is there"},
 		{"no pong", 101, "no pong: EOF", events.Warn, "no pong"},
 		{"the origin wants credentials", 401, "answered 401", events.Warn, "without credentials"},
 	} {
