@@ -45,6 +45,8 @@ type UnitType struct {
 	Substring routing.Part `json:"substring,omitzero"`
 	RouterID  []string     `json:"routerId,omitempty"` // sources in order: "header:NAME", "cookie:NAME", "query:NAME", "path:N", "subprotocol"
 	Unmarked  string       `json:"unmarked,omitempty"` // "local", "reject" or "split"
+	Form      string       `json:"form,omitempty"`     // of routerIds: "normal", all spellings are one key, or "as-sent"; "": what is in force, for a new type "normal"
+	Fold      string       `json:"fold,omitempty"`     // "lower": upper and lower case are the same, in normal form; "none"; "": what is in force
 }
 
 // Slotting is how the type's routerIds are dealt out to its slots.

@@ -225,6 +225,9 @@ func (s *State) fits(ch Changes) error {
 	if err := next.sound(); err != nil {
 		return err
 	}
+	if err := s.reforms(next); err != nil {
+		return err
+	}
 	c, open := s.AnyRunning()
 	if !open {
 		return nil

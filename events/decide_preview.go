@@ -25,7 +25,7 @@ func (s *State) decidePreview(c PreviewCutover, reason string) (Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	rules, err := s.wanted(have.Current, c)
+	rules, err := s.wanted(t, have.Current, c)
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func defaultWaves(largest int, rate Rate, hold Duration) int {
 }
 
 // wanted builds the rules that a preview asks for.
-func (s *State) wanted(have *routing.Rules, c PreviewCutover) (*routing.Rules, error) {
+func (s *State) wanted(t UnitType, have *routing.Rules, c PreviewCutover) (*routing.Rules, error) {
 	if c.Drain != "" {
 		return s.drained(have, c)
 	}
@@ -199,6 +199,9 @@ func (s *State) wanted(have *routing.Rules, c PreviewCutover) (*routing.Rules, e
 	}
 	if patch.empty() {
 		return rules, nil
+	}
+	if patch, err = patch.inForm(t, have.ExactIDs()); err != nil {
+		return nil, err
 	}
 	exact, err := patch.over(have.ExactIDs())
 	if err != nil {

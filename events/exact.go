@@ -16,6 +16,9 @@ func (c RulesConfig) rules(t UnitType, ranges, exact, delta string) (*routing.Ru
 	if err != nil {
 		return nil, err
 	}
+	if lists, err = t.keys(lists, exact); err != nil {
+		return nil, err
+	}
 	if r, err = r.WithExact(lists); err != nil {
 		return nil, fromRouting(err, ranges, exact)
 	}
@@ -79,6 +82,28 @@ func exactLists(short map[string][]string, long map[string]routing.Packed, exact
 type exactPatch struct{ set, add, remove map[string]routing.IDs }
 
 func (p exactPatch) empty() bool { return p.set == nil && p.add == nil && p.remove == nil }
+
+// inForm puts what a patch adds into the form of the type. What it removes may be in the lists as it stands, since before
+// the type had that form.
+func (p exactPatch) inForm(t UnitType, have map[string]routing.IDs) (_ exactPatch, err error) {
+	if p.set, err = t.keys(p.set, "exact"); err != nil {
+		return p, err
+	}
+	if p.add, err = t.keys(p.add, "exactAdd"); err != nil {
+		return p, err
+	}
+	for _, unit := range sortedKeys(p.remove) {
+		if p.remove[unit].Without(have[unit]).IsZero() {
+			continue
+		}
+		ids, _, err := t.RouterForm().Keys(p.remove[unit])
+		if err != nil {
+			return p, fromRouting(err, "exactRemove", join("exactRemove", unit))
+		}
+		p.remove[unit] = ids
+	}
+	return p, nil
+}
 
 // given reports whether anything is said of exact IDs.
 func (c PreviewCutover) given() bool {

@@ -18,8 +18,9 @@ type PlanOptions struct {
 
 // Plan is what a config would change.
 type Plan struct {
-	Changes Changes
-	Lines   []string // for people: "+ unit center", "~ domain shop.example (activated)", "- cluster old"
+	Changes  Changes
+	Lines    []string // for people: "+ unit center", "~ domain shop.example (activated)", "- cluster old"
+	Warnings []string // what is allowed, and seldom meant
 }
 
 // Empty reports whether nothing would change.
@@ -37,6 +38,7 @@ func PlanConfig(s *State, cfg Config, o PlanOptions) (Plan, error) {
 	if err := s.fits(p.Changes); err != nil {
 		return Plan{}, err
 	}
+	p.warn()
 	return p.Plan, nil
 }
 
@@ -78,6 +80,9 @@ func (p *planner) unitTypes(cfg Config) error {
 	}
 	if types == nil {
 		return nil
+	}
+	if err := settleForms(p.s.UnitTypes, types); err != nil {
+		return err
 	}
 	if !p.o.Prune {
 		types = overUnitTypes(p.s.UnitTypes, types)
@@ -218,7 +223,7 @@ func (p *planner) rules(cfg Config) error {
 			return err
 		}
 		have, ok := p.s.Rules[ut]
-		if ok && !r.Equal(have.Baseline) && !r.Equal(have.Current) {
+		if ok && !t.same(r, have.Baseline) && !t.same(r, have.Current) {
 			return ErrRulesExist.With("unit type %q has rules: they change through a cutover, not through apply; see get rules", ut).At(at)
 		}
 		if !ok {
@@ -230,6 +235,21 @@ func (p *planner) rules(cfg Config) error {
 		}
 	}
 	return nil
+}
+
+// warn says what the state would be like that is seldom meant.
+func (p *planner) warn() {
+	types, domains := p.s.UnitTypes, []Domain{}
+	if p.Changes.UnitTypes != nil {
+		types = p.Changes.UnitTypes
+	}
+	for _, host := range sortedKeys(p.s.Domains) {
+		if !slices.ContainsFunc(p.Changes.Drafts, func(d Domain) bool { return d.Host == host }) && !slices.Contains(p.Changes.Removed.Domains, host) {
+			domains = append(domains, *p.s.Domains[host].Newest())
+		}
+	}
+	domains = append(domains, p.Changes.Drafts...)
+	p.Warnings = append(formWarnings(p.s, types, p.Changes.Rules), closeWarnings(domains, p.unitType)...)
 }
 
 // unitType finds a unit type among the planned ones, or in the state.

@@ -125,7 +125,7 @@ func (t *UnitType) normalize(field string) error {
 	if !slices.Contains([]string{"local", "reject", "split"}, t.Unmarked) {
 		return ErrBadValue.With("%q: want local, reject or split", t.Unmarked).At(join(field, "unmarked"))
 	}
-	return nil
+	return t.checkForm(field)
 }
 
 // isSource tells whether s names a place where a routerId may stand.

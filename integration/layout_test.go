@@ -58,7 +58,7 @@ type neverRule struct {
 // Packages of ours are written without the module path.
 var (
 	onlyRules = []onlyRule{
-		{[]string{"events/routing"}, nil,
+		{[]string{"events/routing"}, []string{"golang.org/x/text/unicode/norm"},
 			"rule tables are proved and replayed anywhere, so they depend on nothing that can change under them"},
 		{[]string{"events"}, []string{"events/routing"},
 			"the core is a pure fold: the same code runs in controllers, edges, the CLI's time travel and simulation"},
@@ -106,7 +106,7 @@ var (
 		{from: []string{"events/...", "edge/...", "services/..."}, imports: []string{"integration/..."},
 			reason: "tests look at the product from outside, it does not look back"},
 		{from: purePackages,
-			imports: []string{"os/...", "syscall", "math/rand/...", "crypto/rand", "log/...", "golang.org/x/..."},
+			imports: []string{"os/...", "syscall", "math/rand/...", "crypto/rand", "log/...", "golang.org/x/sys/...", "golang.org/x/net/...", "golang.org/x/time/..."},
 			reason:  pureReason},
 		{from: []string{"events"}, imports: []string{"sync/..."},
 			reason: "it starts no goroutine and shares nothing that changes: CI runs it without the race detector"},

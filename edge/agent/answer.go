@@ -121,11 +121,12 @@ func (r *Runner) answerSessions(_ context.Context, data []byte) (any, error) {
 	}
 	q.UnitType = r.unitType(q.UnitType)
 	if q.RouterID != "" {
-		if err := routing.CheckRouterID(q.RouterID); err != nil {
-			return nil, events.ErrBadRouterID.With("%v", err).At("routerId")
+		key, err := r.key(q.UnitType, q.RouterID)
+		if err != nil {
+			return nil, err
 		}
 		return events.CountAnswer{
-			Sessions: r.cfg.Relay.CountRouter(q.UnitType, q.RouterID), Proxied: r.cfg.Relay.CountProxied(q.UnitType, q.RouterID),
+			Sessions: r.cfg.Relay.CountRouter(q.UnitType, key), Proxied: r.cfg.Relay.CountProxied(q.UnitType, key),
 		}, nil
 	}
 	slots, err := r.ranges(q.UnitType, q.Slots)
@@ -133,6 +134,15 @@ func (r *Runner) answerSessions(_ context.Context, data []byte) (any, error) {
 		return nil, err
 	}
 	return events.CountAnswer{Sessions: r.cfg.Relay.CountKeys(q.UnitType, routing.Keys{Slots: slots, Exact: q.Exact}, q.Except)}, nil
+}
+
+// key is the key of a routerId that a question names, as handshakes of the unit type have it.
+func (r *Runner) key(unitType, id string) (string, error) {
+	var t events.UnitType
+	if s := r.shown.Load().state; s != nil {
+		t, _ = s.UnitType(unitType)
+	}
+	return t.Key(id)
 }
 
 // ranges are those of a question, merged: whatever it names often is looked at once.
@@ -188,7 +198,11 @@ func (r *Runner) answerEvict(ctx context.Context, data []byte) (any, error) {
 		return nil, err
 	}
 	q.UnitType = r.unitType(q.UnitType)
-	n := r.cfg.Relay.EvictRouter(q.UnitType, q.RouterID)
+	key, err := r.key(q.UnitType, q.RouterID)
+	if err != nil {
+		return nil, err
+	}
+	n := r.cfg.Relay.EvictRouter(q.UnitType, key)
 	r.logEviction(ctx, &q, n)
 	return events.EvictAnswer{Sessions: n}, nil
 }

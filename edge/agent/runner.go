@@ -115,7 +115,7 @@ func Start(cfg Config) (*Runner, error) {
 		cfg: cfg, secret: rand.Text(), log: cfg.Logger.With("edge", cfg.Dir.ID()),
 		self: Self{cfg.Namespace, cfg.Unit, cfg.Cluster, cfg.Dir.ID(), cfg.Dir.Identity(), uuid.NewString(), cfg.Version},
 	}
-	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev, probe: r.secret, keys: hopKeys{own: cfg.Dir.Key()}}, types: map[string]bool{}, told: map[string]events.Rate{}, done: make(chan finished), traces: newTraces(cfg.Tracing, r.self)}
+	r.loop = loop{Runner: r, machine: New(r.self), views: views{self: r.self, dev: cfg.Dev, probe: r.secret, keys: hopKeys{own: cfg.Dir.Key()}, signer: cfg.Dir.Signer()}, types: map[string]bool{}, told: map[string]events.Rate{}, done: make(chan finished), traces: newTraces(cfg.Tracing, r.self)}
 	r.shown.Store(&progress{report: r.loop.machine.compose()})
 	r.desks = r.newDesks()
 	var err error

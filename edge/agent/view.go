@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/ed25519"
 	"maps"
 	"slices"
 	"strconv"
@@ -31,6 +32,8 @@ type views struct {
 	probe  string              // see handshake.View
 	tables map[string]compiled // by unit type
 	keys   hopKeys
+	signer ed25519.PrivateKey           // this edge's; nil: it has none
+	known  map[string]ed25519.PublicKey // of edges, by Edge.Directory, the key's fingerprint
 }
 
 // compiled is a table and what it was compiled from. Values in a State never change in place, so that their identity
@@ -56,7 +59,28 @@ func (v *views) build(s *events.State) *handshake.View {
 		}
 	}
 	v.sites(s, view)
+	v.vouch(s, view)
 	return view
+}
+
+// vouch gives the view the keys of those whose tickets count: all edges that sign, also those that have left, whose
+// clients may be on their way.
+func (v *views) vouch(s *events.State, view *handshake.View) {
+	known := make(map[string]ed25519.PublicKey, len(v.known))
+	view.Signer, view.Signers = v.signer, map[string]ed25519.PublicKey{}
+	for id, e := range s.Edges {
+		if e.Gone == "retired" {
+			continue
+		}
+		key, ok := v.known[e.Directory]
+		if !ok && e.Signs() {
+			key, _ = events.SigningKey(e.Key) // nil with an error
+		}
+		if key != nil {
+			known[e.Directory], view.Signers[id] = key, key
+		}
+	}
+	v.known = known
 }
 
 // admits: "An edge admits only with a state that holds its own join", and "a retired or left id never rejoins" (R7). An
@@ -72,7 +96,7 @@ func (v *views) types(s *events.State) []*handshake.Type {
 	for _, t := range s.UnitTypes {
 		c := v.compile(s, t.Name)
 		tables[t.Name] = c
-		h := &handshake.Type{Name: t.Name, Table: c.table, Version: s.Rules[t.Name].Version, Unmarked: t.Unmarked, Local: c.table != nil && c.table.Owns(v.self.Unit)}
+		h := &handshake.Type{Name: t.Name, Table: c.table, Version: s.Rules[t.Name].Version, Unmarked: t.Unmarked, Form: t.RouterForm(), Local: c.table != nil && c.table.Owns(v.self.Unit)}
 		if cut, ok := s.InForce(t.Name); ok {
 			h.Moved = cut.RuleTo
 			if cut.Report == nil {

@@ -3,6 +3,7 @@ package handshake
 import (
 	"crypto/sha1" //nolint:gosec // what RFC 6455 asks for; nothing rests on it
 	"encoding/base64"
+	"net/url"
 	"strings"
 )
 
@@ -22,7 +23,7 @@ func (v *View) correct(vd Verdict, req *Request, site *Site, uri *URI, unit stri
 		vd.RetryAfter = 1
 		return vd
 	case site.Correction == "close":
-		if url := site.closeURL(req, unit, tls); url != "" {
+		if url := site.closeURL(req, &vd, unit, tls); url != "" {
 			vd.Action, vd.Code, vd.Status, vd.Reason, vd.To = Accept, "close", 101, url, unit
 			return vd
 		}
@@ -56,11 +57,41 @@ const maxURL = 123
 // closeURL is where the client belongs, as a WebSocket URL that fits into a Close frame: with its own path and query, or
 // without the query, or without both, whatever fits; "" if not even that does. A client therefore takes scheme and host
 // from it and keeps path and query of its own.
-func (s *Site) closeURL(req *Request, unit string, tls bool) string {
+//
+// There is no room for a ticket. If the routerId would not get there by itself, it is put into the query, where the unit
+// type looks for it and any client might have put it; that goes before path and query of the client's own.
+func (s *Site) closeURL(req *Request, vd *Verdict, unit string, tls bool) string {
 	base := s.webSocketScheme(tls) + "://" + s.Locations[unit]
-	for _, target := range [...]string{req.Target, req.Path, "/"} {
+	targets := []string{req.Target, req.Path, "/"}
+	if vd.travels() {
+		if url := base + req.Target; len(url) <= maxURL {
+			return url
+		}
+		targets = targets[1:]
+	}
+	if name := vd.param(); name != "" {
+		for _, target := range targets {
+			if url := withParam(base+target, name, url.QueryEscape(vd.RouterID)); len(url) <= maxURL {
+				return url
+			}
+		}
+	}
+	for _, target := range targets {
 		if url := base + target; len(url) <= maxURL {
 			return url
+		}
+	}
+	return ""
+}
+
+// param is the parameter in which the client's routerId would be found; "" if there is none.
+func (vd *Verdict) param() string {
+	if vd.RouterID == "" {
+		return ""
+	}
+	for i := range vd.Type.Sources {
+		if s := &vd.Type.Sources[i]; s.From == "query" {
+			return url.QueryEscape(s.Name)
 		}
 	}
 	return ""

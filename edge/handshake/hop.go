@@ -117,8 +117,9 @@ type mark struct {
 
 // Recognize reads the mark of a request that came over a connection between edges, with what binds marks to that one, or
 // over a client's, with nil. Decide needs it of a marked request, and it is for whoever has parsed that: nobody else may
-// know of the request yet. nil: it has no mark that counts.
+// know of the request yet. nil: it has no mark that counts. A ticket that the request has is read, too.
 func (r *Request) Recognize(v *View, binding []byte, now time.Time) *Hop {
+	r.checkTicket(v, now)
 	m := r.mark
 	switch {
 	case m == nil && binding == nil:

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
-
-	"github.com/unitgate/unitgate/events/routing"
 )
 
 // LocatePath is where clients ask which unit a routerId belongs to, on every host name that is served: browsers, which
@@ -40,11 +38,11 @@ func (v *View) locate(req *Request, site *Site, peer netip.Addr, tls bool) Verdi
 	if typ == nil || typ.Table == nil {
 		return noRules()
 	}
-	id, code, reason := locateRouter(req, typ, peer)
+	id, found, code, reason := locateRouter(req, typ, peer)
 	if code != "" {
 		return Refuse(http.StatusBadRequest, code, reason)
 	}
-	return v.located(site, Verdict{Type: typ, RouterID: id}, tls)
+	return v.located(site, Verdict{Type: typ, RouterID: id, found: found}, tls)
 }
 
 // located is the answer for vd's type and routerId.
@@ -94,18 +92,17 @@ func (v *View) locateType(req *Request, site *Site) (t *Type, code, reason strin
 	return t, "", ""
 }
 
-// locateRouter likewise.
-func locateRouter(req *Request, t *Type, peer netip.Addr) (id, code, reason string) {
-	id, found, differs := req.param("routerId")
-	switch {
-	case !found:
+// locateRouter likewise. Whom the query names is that in every source.
+func locateRouter(req *Request, t *Type, peer netip.Addr) (id string, found int, code, reason string) {
+	f := finding{form: t.Form}
+	f.query(req, "routerId")
+	if f.n == 0 {
 		return routerID(req, t, peer)
-	case differs:
-		return "", "bad_router_id", "the query gives more than one routerId"
-	case routing.CheckRouterID(id) != nil:
-		return "", "bad_router_id", "bad routerId in the query: " + wantRouterID
 	}
-	return id, "", ""
+	if reason := f.wrong("query"); reason != "" {
+		return "", 0, "bad_router_id", reason
+	}
+	return f.key, 0, "", ""
 }
 
 // webSocketScheme is what a page puts before an address of the site.

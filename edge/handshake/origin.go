@@ -107,7 +107,14 @@ func (r *Request) appendField(dst []byte, f *Field) []byte {
 // appendSealed appends the head for another edge.
 func (r *Request) appendSealed(dst []byte, fw *Forward) []byte {
 	start := len(dst)
-	dst = r.appendRequestLine(dst)
+	dst = append(dst, r.Method...)
+	dst = append(dst, ' ')
+	target := r.Target
+	if r.ticket != nil { // it decides by the same
+		target = withParam(target, ticketParam, r.ticket.text)
+	}
+	dst = append(dst, target...)
+	dst = append(dst, " HTTP/1.1\r\n"...)
 	for i := range r.Fields {
 		if f := &r.Fields[i]; !betweenEdges.holds(f.Name) {
 			dst = r.appendField(dst, f)

@@ -21,6 +21,8 @@ type Request struct {
 	Host      string  // Authority in lower case without port, brackets and the root's trailing dot
 	Fields    []Field // all header lines in the order sent
 
+	ticket *ticket // in the query, which does not have it any more; nil: there is none
+
 	mark *mark // what another edge says of it; nil: nothing
 	old  bool  // of HTTP/1.0, which has no Upgrade
 	body bool  // more than the head: what it begins with is not a handshake

@@ -58,6 +58,13 @@ func badTarget(target string) *Error {
 // Location, is given is what this edge has decided by. The query stays as it was sent, byte for byte.
 func (r *Request) setTarget(target string) *Error {
 	path, query, asked := strings.Cut(target, "?")
+	if own := r.takeTicket(query); len(own) != len(query) {
+		query, asked = own, own != ""
+		target = path
+		if asked {
+			target += "?" + query
+		}
+	}
 	normal, err := events.NormalPath(path)
 	if err != nil {
 		return &Error{Status: 400, Code: "bad_path", Reason: err.Error()}

@@ -45,6 +45,7 @@ type Verdict struct {
 
 	// Of Serve, Hold, Proxy and redirects.
 	Type     *Type
+	found    int            // number of the source that has it, noSource for none
 	RouterID string         // the client's routerId; its address under "split"; empty for an unmarked client served here
 	Slot     uint32         // of RouterID; 0 without one
 	Route    *routing.Route // of RouterID; nil without one
@@ -127,11 +128,11 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 	if v.probes(req) {
 		return serve(uri, Verdict{Type: typ, RouterID: ProbeID, Domain: site.Domain})
 	}
-	id, code, reason := routerID(req, typ, peer)
+	id, found, code, reason := routerID(req, typ, peer)
 	if code != "" {
 		return Refuse(400, code, reason)
 	}
-	return v.route(req, site, uri, Verdict{Type: typ, RouterID: id, Domain: site.Domain}, tls)
+	return v.route(req, site, uri, Verdict{Type: typ, RouterID: id, found: found, Domain: site.Domain}, tls)
 }
 
 // route fills in what the rules say of vd's type and routerId.
@@ -178,7 +179,7 @@ func noRules() Verdict {
 // Serves tells whether this edge's unit may serve a key now: it owns the key, and no cutover has fenced it. The route
 // is nil if there is no such type. Unmarked clients (routerID is empty) are bound to no key, so that no cutover moves
 // them: they may stay as long as the unit takes unmarked clients of the type at all, and have no route. The edge's own probes may
-// always.
+// always. What is no key in the type's form belongs to a session of before it had that: its user has another key now.
 func (v *View) Serves(typ, routerID string) (*routing.Route, bool) {
 	t := v.Types[typ]
 	if t == nil || t.Table == nil {
@@ -191,7 +192,7 @@ func (v *View) Serves(typ, routerID string) (*routing.Route, bool) {
 		return nil, true
 	}
 	r := t.Table.Lookup(routerID)
-	return r, r.Unit == v.Unit && r.Next == ""
+	return r, r.Unit == v.Unit && r.Next == "" && t.Form.Is(routerID)
 }
 
 // servesUnmarked: "A unit without slots redirects unmarked clients to the center", and the center has nobody to

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"crypto/ed25519"
 	"time"
 
 	"github.com/unitgate/unitgate/events"
@@ -10,21 +11,23 @@ import (
 // View is everything an edge decides handshakes with: a pure function of the journal's state and of who the edge is.
 // It is immutable and swapped as a whole.
 type View struct {
-	Seq       uint64            // journal sequence it was made from
-	Epoch     string            // of the journal that Seq counts in
-	Unit      string            // the unit of this edge
-	Center    string            // the center unit
-	Admits    bool              // the state holds this edge's own join (R7); until then every handshake gets 503
-	Types     map[string]*Type  // unit types by wire name
-	Default   *Type             // the first unit type
-	Sites     map[string]*Site  // active domains and their unit sub-domains by lower-case host name without port
-	Fallback  *Site             // answers for unknown hosts (only in dev), nil otherwise
-	Hold      time.Duration     // longest time a handshake of a fenced key is held
-	CloseCode uint16            // close code of an eviction
-	Cuts      map[string]uint64 // by domain: sequence of the newest event that closes its sessions of before
-	Probe     string            // what a handshake of the edge's own carries in ProbeField; "": it makes none
-	ID        string            // this edge's id
-	Peers     map[string]*Peer  // by id: the other edges, if some site passes handshakes on
+	Seq       uint64                       // journal sequence it was made from
+	Epoch     string                       // of the journal that Seq counts in
+	Unit      string                       // the unit of this edge
+	Center    string                       // the center unit
+	Admits    bool                         // the state holds this edge's own join (R7); until then every handshake gets 503
+	Types     map[string]*Type             // unit types by wire name
+	Default   *Type                        // the first unit type
+	Sites     map[string]*Site             // active domains and their unit sub-domains by lower-case host name without port
+	Fallback  *Site                        // answers for unknown hosts (only in dev), nil otherwise
+	Hold      time.Duration                // longest time a handshake of a fenced key is held
+	CloseCode uint16                       // close code of an eviction
+	Cuts      map[string]uint64            // by domain: sequence of the newest event that closes its sessions of before
+	Probe     string                       // what a handshake of the edge's own carries in ProbeField; "": it makes none
+	ID        string                       // this edge's id
+	Signer    ed25519.PrivateKey           // by which this edge vouches for clients that it sends away; nil: it does not
+	Signers   map[string]ed25519.PublicKey // by edge: whose word counts for such clients
+	Peers     map[string]*Peer             // by id: the other edges, if some site passes handshakes on
 }
 
 // Type is what a unit type says of its clients.
@@ -33,6 +36,7 @@ type Type struct {
 	Table     *routing.Table
 	Version   uint64       // of the rules, as operators count them
 	Moved     uint64       // of the rules by which keys have their owner that a cutover has moved already; Version but while one runs
+	Form      routing.Form // what counts as one routerId
 	Sources   []Source     // where the routerId is looked for, in this order
 	Cutover   string       // that the table was compiled for; "": none, or one of which nothing is to be remembered any more
 	Trace     events.Trace // Cutover's; zero: none

@@ -136,6 +136,7 @@ func (e *engine) decide(s *session) {
 		if vd.RetryAfter > 0 {
 			vd.RetryAfter = retryAfter()
 		}
+		vd.Vouch(e.view, e.r.clock())
 		e.answer(s, &vd)
 	}
 }

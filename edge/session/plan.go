@@ -29,7 +29,7 @@ func Changes(old, new *handshake.View) []Change {
 		was := old.Types[name]
 		switch {
 		case old.Unit != new.Unit || t.Table == nil || was == nil || was.Table == nil ||
-			was.Table.Slotting() != t.Table.Slotting():
+			was.Table.Slotting() != t.Table.Slotting() || was.Form != t.Form:
 			c.All = true
 		default:
 			c.Keys = t.Table.Changes(was.Table)

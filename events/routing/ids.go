@@ -51,7 +51,7 @@ func NewIDs(list []string) (IDs, error) {
 			continue
 		}
 		if err := CheckRouterID(id); err != nil {
-			return IDs{}, err
+			return IDs{}, fmt.Errorf("%w (%.300q)", err, id)
 		}
 		others = append(others, id)
 	}

@@ -186,8 +186,13 @@ func CheckRouterID(id string) error {
 		return fmt.Errorf("%w: %d bytes, want 1 to %d", ErrBadRouterID, len(id), MaxRouterID)
 	}
 	for i, c := range id {
-		if c == utf8.RuneError || unicode.IsSpace(c) || unicode.IsControl(c) {
-			return fmt.Errorf("%w: byte %d is a space, a control character or no UTF-8", ErrBadRouterID, i)
+		switch {
+		case c == utf8.RuneError:
+			return fmt.Errorf("%w: byte %d is no UTF-8", ErrBadRouterID, i)
+		case unicode.IsSpace(c):
+			return fmt.Errorf("%w: byte %d is a space", ErrBadRouterID, i)
+		case unicode.IsControl(c):
+			return fmt.Errorf("%w: byte %d is a control character", ErrBadRouterID, i)
 		}
 	}
 	return nil

@@ -17,8 +17,9 @@ import (
 // planned is one namespace of a config file: what would change, and what became of it. It is what `apply -o json` prints.
 type planned struct {
 	Namespace string   `json:"namespace"`
-	Changes   []string `json:"changes"` // as the plan shows them
-	Applied   bool     `json:"applied"` // false: nothing to do, a dry run, refused, or not tried
+	Changes   []string `json:"changes"`            // as the plan shows them
+	Warnings  []string `json:"warnings,omitempty"` // what is allowed, and seldom meant
+	Applied   bool     `json:"applied"`            // false: nothing to do, a dry run, refused, or not tried
 	Seq       uint64   `json:"seq,omitempty"`
 
 	file *configfile.File
@@ -73,12 +74,14 @@ func (a *apply) run(ctx context.Context) error {
 	for _, p := range plans {
 		if len(p.Changes) == 0 {
 			a.say("namespace %s is already as %s says", p.Namespace, p.file.Name)
+			a.warn(p)
 			continue
 		}
 		a.say("namespace %s:", p.Namespace)
 		for _, l := range p.Changes {
 			a.say("  %s", l)
 		}
+		a.warn(p)
 		todo = append(todo, p)
 	}
 	switch {
@@ -111,10 +114,17 @@ func (a *apply) plan(ctx context.Context, b *bus, files []*configfile.File) ([]*
 		if err != nil {
 			return nil, f.Locate(err)
 		}
+		p.Warnings = plan.Warnings
 		p.Changes, p.base = append(p.Changes, plan.Lines...), s.ConfigVersion
 		out = append(out, p)
 	}
 	return out, nil
+}
+
+func (a *apply) warn(p *planned) {
+	for _, w := range p.Warnings {
+		a.say("  warning: %s", w)
+	}
 }
 
 // carryOut applies the plans one after the other: each namespace has a journal of its own, so that there is no all or nothing

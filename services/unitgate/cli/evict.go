@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/unitgate/unitgate/events"
-	"github.com/unitgate/unitgate/events/routing"
 	"github.com/unitgate/unitgate/services/cutover"
 )
 
@@ -37,9 +36,6 @@ type evicted struct {
 // run asks every edge itself. Nothing changes for the namespace, so nothing goes into its journal: the user may come back
 // at once, and is admitted by the same rules. The edges log who asked for it and why.
 func (e *evict) run(ctx context.Context) error {
-	if err := routing.CheckRouterID(e.routerID); err != nil {
-		return events.ErrBadRouterID.With("%v", err).At("routerId")
-	}
 	b, s, err := e.read(ctx)
 	if err != nil {
 		return err
@@ -53,7 +49,11 @@ func (e *evict) run(ctx context.Context) error {
 		}
 		types = []events.UnitType{t}
 	}
-	out, why := e.ask(ctx, cutover.NewFleet(b.nc, s.Namespace), s.LiveEdges(), types)
+	keys, err := keysIn(types, e.routerID)
+	if err != nil {
+		return err
+	}
+	out, why := e.ask(ctx, cutover.NewFleet(b.nc, s.Namespace), s.LiveEdges(), keys)
 	if why != nil {
 		why = shown{errSilentEdges.With("sessions may go on there: %v", why)}
 	}
@@ -76,11 +76,11 @@ func (e *evict) run(ctx context.Context) error {
 	return why
 }
 
-func (e *evict) ask(ctx context.Context, fleet *cutover.Fleet, edges []events.Edge, types []events.UnitType) (evicted, error) {
+func (e *evict) ask(ctx context.Context, fleet *cutover.Fleet, edges []events.Edge, types []keyed) (evicted, error) {
 	out := evicted{RouterID: e.routerID, Edges: []sessionView{}, SilentEdges: []string{}}
 	var silent []string
 	for _, t := range types {
-		q := events.EvictQuestion{UnitType: t.Name, RouterID: e.routerID, Actor: actor(), Reason: e.reason}
+		q := events.EvictQuestion{UnitType: t.Name, RouterID: t.key, Actor: actor(), Reason: e.reason}
 		asked := edges
 		edges = nil // those that answer are asked about the next unit type, too
 		for _, a := range fleet.Evict(ctx, asked, q) {

@@ -62,10 +62,19 @@ func (x *cutoverCmd) idFile(flag, name string) ([]string, error) {
 		return nil, events.ErrTooLarge.With("%s: %s has more than %d MiB", flag, name, maxIDFile>>20)
 	}
 	var ids []string
-	for line := range strings.Lines(string(b)) {
-		if id := strings.TrimSpace(line); id != "" {
-			ids = append(ids, id)
+	n := 0
+	for line := range strings.Lines(strings.TrimPrefix(string(b), byteOrderMark)) { // spreadsheets begin a file with one
+		n++
+		id := strings.TrimSpace(line)
+		if id == "" {
+			continue
 		}
+		if err := routing.CheckRouterID(id); err != nil {
+			return nil, events.ErrBadRouterID.With("%s: %s:%d: %.300q: %v", flag, name, n, id, err)
+		}
+		ids = append(ids, id)
 	}
 	return ids, nil
 }
+
+const byteOrderMark = "\ufeff"

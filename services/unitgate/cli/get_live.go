@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/unitgate/unitgate/events"
-	"github.com/unitgate/unitgate/events/routing"
 	"github.com/unitgate/unitgate/services/cutover"
 )
 
@@ -108,11 +107,12 @@ func (g *get) sessions(ctx context.Context, b *bus, s *events.State) error {
 			}
 		}
 	} else {
-		if err := routing.CheckRouterID(g.routerID); err != nil {
-			return events.ErrBadRouterID.With("%v", err).At("routerId")
+		types, err := keysIn(s.UnitTypes, g.routerID)
+		if err != nil {
+			return err
 		}
-		for _, ut := range s.UnitTypes {
-			q := events.CountQuestion{UnitType: ut.Name, RouterID: g.routerID}
+		for _, ut := range types {
+			q := events.CountQuestion{UnitType: ut.Name, RouterID: ut.key}
 			for _, a := range fleet.Count(ctx, edges, func(string) events.CountQuestion { return q }) {
 				g.silent(a.Err)
 				if a.Value.Sessions+a.Value.Proxied > 0 {

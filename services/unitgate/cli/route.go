@@ -26,6 +26,8 @@ type routeView struct {
 	Edges       []string `json:"edges"`             // addresses of the owner's edges
 	Seq         uint64   `json:"seq"`               // up to which the journal was read
 	Explain     []string `json:"explain,omitempty"` // with --explain: how it came to that, step by step
+
+	said string // the routerId as it was asked for, before it was put into the form of its type
 }
 
 type route struct {
@@ -45,11 +47,6 @@ func (c *cli) addRoute(p parent) {
 }
 
 func (r *route) run(ctx context.Context) error {
-	if r.routerID != "" {
-		if err := routing.CheckRouterID(r.routerID); err != nil {
-			return events.ErrBadRouterID.With("%v", err).At("routerId")
-		}
-	}
 	b, s, err := r.readAt(ctx, r.at)
 	if err != nil {
 		return err
@@ -82,7 +79,14 @@ func explain(s *events.State, unitType, id string) (routeView, error) {
 	if !ok {
 		return routeView{}, events.ErrNoRules.With("unit type %q has no rules yet", t.Name).At("unitType")
 	}
-	v := routeView{RouterID: id, UnitType: t.Name, Rule: "unmarked", RuleVersion: rules.Version, Edges: []string{}, Seq: s.Seq}
+	said := id
+	if id != "" {
+		var err error
+		if id, err = t.Key(said); err != nil {
+			return routeView{}, err
+		}
+	}
+	v := routeView{RouterID: id, said: said, UnitType: t.Name, Rule: "unmarked", RuleVersion: rules.Version, Edges: []string{}, Seq: s.Seq}
 	if id == "" {
 		v.Unmarked = t.Unmarked
 		return v, nil
@@ -148,6 +152,10 @@ func steps(s *events.State, v routeView) []string {
 		rules = c.Standing()
 	}
 	out := []string{sources}
+	out = append(out, formStep(t))
+	if v.said != v.RouterID {
+		out = append(out, fmt.Sprintf("%q is %q in that form", v.said, v.RouterID))
+	}
 	part := t.Substring.Of(v.RouterID)
 	if t.Substring != (routing.Part{}) {
 		out = append(out, fmt.Sprintf("%q counts of it (substring from %d, length %d)", part, t.Substring.From, t.Substring.Length))
@@ -166,4 +174,37 @@ func steps(s *events.State, v routeView) []string {
 		}
 	}
 	return out
+}
+
+// formStep says which spellings of a routerId are one.
+func formStep(t events.UnitType) string {
+	switch f := t.RouterForm(); {
+	case f.Fold:
+		return "its spellings are one key (form normal), and so are upper and lower case (fold lower)"
+	case f.Normal:
+		return "its spellings are one key (form normal): decoded, without quotes, composed"
+	}
+	return "it counts as it was sent (form as-sent), each spelling for itself"
+}
+
+// keyed is a unit type, and the key that a routerId has in it.
+type keyed struct {
+	events.UnitType
+	key string
+}
+
+// keysIn are the unit types in which an ID can be somebody's. The error is that of the last one if there are none.
+func keysIn(types []events.UnitType, id string) (out []keyed, err error) {
+	for _, t := range types {
+		key, bad := t.Key(id)
+		if bad != nil {
+			err = bad
+			continue
+		}
+		out = append(out, keyed{t, key})
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
+	return nil, err
 }

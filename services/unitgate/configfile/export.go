@@ -1,6 +1,7 @@
 package configfile
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -18,7 +19,7 @@ func Of(s *events.State, drafts bool) (cfg events.Config, left []string) {
 		Policy: &events.PolicyPatch{
 			Ownership: &s.Policy.Ownership, Lease: &s.Policy.Lease, Hold: &s.Policy.Hold, CloseCode: &s.Policy.CloseCode, EvictRate: &s.Policy.EvictRate,
 		},
-		UnitTypes:     s.UnitTypes,
+		UnitTypes:     unitTypes(s),
 		Units:         inOrder(s.Units),
 		Clusters:      inOrder(s.Clusters),
 		LoadBalancers: inOrder(s.LoadBalancers),
@@ -49,6 +50,15 @@ func Of(s *events.State, drafts bool) (cfg events.Config, left []string) {
 		cfg.Rules[ut] = events.RulesConfig{Ranges: r.Current.Ranges(), Exact: r.Current.Exact()}
 	}
 	return cfg, left
+}
+
+// unitTypes says what journals that are older than forms leave unsaid: a new namespace would take the normal one.
+func unitTypes(s *events.State) []events.UnitType {
+	out := slices.Clone(s.UnitTypes)
+	for i := range out {
+		out[i].Form = cmp.Or(out[i].Form, events.FormAsSent)
+	}
+	return out
 }
 
 func inOrder[T any](m map[string]T) []T {

@@ -160,6 +160,7 @@ func randomConfig(r *rand.Rand) events.Config {
 		cfg.UnitTypes = append(cfg.UnitTypes, events.UnitType{
 			Name: fmt.Sprintf("t%d", i), Slots: 1 + uint32(r.IntN(1000)), Unmarked: pick("", "split", "reject"), Substring: routing.Part{From: r.IntN(9) - 4, Length: r.IntN(5)},
 			RouterID: [][]string{nil, {"path:2", "subprotocol"}, {"header:routerId", "cookie:null", "query:true"}}[r.IntN(3)],
+			Form: pick("", "normal", "as-sent", "as-sent"),
 		})
 	}
 	for i := range r.IntN(3) {
@@ -170,7 +171,7 @@ func randomConfig(r *rand.Rand) events.Config {
 			if cfg.Rules == nil {
 				cfg.Rules = map[string]events.RulesConfig{}
 			}
-			cfg.Rules[ut.Name] = randomRules(r, cfg.Units, ut.Slots)
+			cfg.Rules[ut.Name] = randomRules(r, cfg.Units, ut)
 		}
 	}
 	return cfg
@@ -202,15 +203,19 @@ func randomDomain(r *rand.Rand, cfg events.Config, i int) events.Domain {
 	return d
 }
 
-func randomRules(r *rand.Rand, units []events.Unit, slots uint32) events.RulesConfig {
+func randomRules(r *rand.Rand, units []events.Unit, ut events.UnitType) events.RulesConfig {
 	rules := events.RulesConfig{Ranges: map[string][]routing.Range{}, Exact: map[string][]string{}}
+	slots := ut.Slots
 	for from := uint32(0); from < slots; {
 		to := min(from+uint32(r.IntN(int(slots))), slots-1)
 		unit := units[r.IntN(len(units))].ID
 		rules.Ranges[unit] = append(rules.Ranges[unit], routing.Range{From: from, To: to})
 		from = to + 1
 	}
-	odd := []string{"4001", "true", "~", "null", "0x1F", "-", "vip,7", "a:b", "#", "'", `"`, "\\", "<<", "=", "1_000", "👩‍💻", "\u202e", "0o7", "1.5", "2026-01-02", "!x", "&a", "*a", "%", "@", "`"}
+	odd := []string{"4001", "true", "~", "null", "0x1F", "-", "vip,7", "a:b", "#", "'", `"`, "\\", "<<", "=", "1_000", "0o7", "1.5", "2026-01-02", "!x", "&a", "*a", "%", "@", "`"}
+	if ut.Form == "as-sent" {
+		odd = append(odd, "👩‍💻", "\u202e", "a%41")
+	}
 	for _, id := range odd[:r.IntN(len(odd)+1)] {
 		unit := units[r.IntN(len(units))].ID
 		rules.Exact[unit] = append(rules.Exact[unit], id)

@@ -30,7 +30,7 @@ func configValidator(t *testing.T) *jsonschema.Schema {
 const whole = `{"namespace":"shop",
 "policy":{"ownership":"available","lease":"30s","hold":"5s","closeCode":1012,"evictRate":1000,
 	"gate":{"landed":90,"handshakeErrors":5,"originErrors":5,"window":"30s","action":"pause"}},
-"unitTypes":[{"name":"unit_type","slots":10000,"substring":{"from":-4,"length":4},"routerId":["header:routerId","cookie:routerId","path:2","subprotocol"],"unmarked":"local"}],
+"unitTypes":[{"name":"unit_type","slots":10000,"substring":{"from":-4,"length":4},"routerId":["header:routerId","cookie:routerId","path:2","subprotocol"],"unmarked":"local","form":"normal","fold":"none"}],
 "units":[{"id":"center","name":"杭州中心","center":true},{"id":"unbj","name":"北京单元","center":false}],
 "clusters":[{"id":"ws-hz-2","unit":"center","protocol":"websocket","instances":["hz-1"]},{"id":"ws-bj-2","unit":"unbj"}],
 "loadBalancers":[{"id":"slb-hz-1","cluster":"ws-hz-2","address":"203.0.113.10"}],

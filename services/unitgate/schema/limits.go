@@ -60,6 +60,8 @@ func limitOf(owner reflect.Type, name string) *schema {
 		"events.UnitType.slots":        func() *schema { return between(1, routing.MaxSlots) },
 		"events.UnitType.routerId":     func() *schema { return atMost(list(text(sourceForm)), 16) },
 		"events.UnitType.unmarked":     func() *schema { return or(among("local", "reject", "split")) },
+		"events.UnitType.form":         func() *schema { return or(among("normal", "as-sent")) },
+		"events.UnitType.fold":         func() *schema { return or(among("lower", "none")) },
 		"routing.Part.from":            func() *schema { return between(-routing.MaxRouterID, routing.MaxRouterID) },
 		"routing.Part.length":          func() *schema { return between(0, routing.MaxRouterID) },
 		"events.Unit.id":               id,
