@@ -152,6 +152,11 @@ func view(unit string, r *routing.Rules, hold time.Duration) *handshake.View {
 	return v
 }
 
+func inForm(v *handshake.View) *handshake.View {
+	v.Types["t"].Form = routing.Form{Normal: true}
+	return v
+}
+
 func TestChanges(t *testing.T) {
 	make1 := func(n, cut uint32) *routing.Rules {
 		r, err := routing.NewRules(n, map[string][]routing.Range{"a": {{From: 0, To: cut - 1}}, "b": {{From: cut, To: n - 1}}}, nil)
@@ -174,6 +179,7 @@ func TestChanges(t *testing.T) {
 		"slots":           {base, view("a", make1(10, 7), 0), "[{t {10 {0 0}} false {[5-6] []} false}]"},
 		"no slots left":   {base, view("a", onlyB, 0), "[{t {10 {0 0}} false {[0-4] []} true}]"},
 		"number of slots": {base, view("a", make1(20, 5), 0), "[{t {20 {0 0}} true {[] []} false}]"},
+		"another form":    {base, inForm(view("a", make1(10, 5), 0)), "[{t {10 {0 0}} true {[] []} false}]"},
 		"another unit":    {base, view("b", make1(10, 5), 0), "[{t {10 {0 0}} true {[] []} false}]"},
 		"type gone":       {base, view("a", nil, 0), "[{t {0 {0 0}} true {[] []} false}]"},
 		"type without table": {base, &handshake.View{Unit: "a", Center: "c", Types: map[string]*handshake.Type{"t": {Name: "t"}}},

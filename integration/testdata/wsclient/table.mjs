@@ -1,13 +1,15 @@
 // The npm package ws as the table of clients needs it, one JSON line per event on stdout.
 //
-//   node table.mjs MODE URL ROUTER_ID
+//   node table.mjs MODE URL ROUTER_ID [cookie]
 //
 // MODE: follow (redirects, by the package itself), plain (does nothing about a wrong unit), close (goes where a Close 4302
-// says), locate (asks first), once (follow, but no second connection).
+// says), locate (asks first), once (follow, but no second connection). With cookie the routerId is one, which the package
+// drops when it follows a redirect to another host, and no header field.
 import WebSocket from 'ws';
 
 const AGAIN_MS = 200;
-const [mode, entry, routerId] = process.argv.slice(2);
+const [mode, entry, routerId, source] = process.argv.slice(2);
+const headers = source === 'cookie' ? { Cookie: `routerId=${encodeURIComponent(routerId)}` } : { routerId };
 let url = entry;
 
 function report(event, fields = {}) {
@@ -31,7 +33,7 @@ async function connect() {
     }
   }
   const followRedirects = mode === 'follow' || mode === 'once';
-  const ws = new WebSocket(url, ['chat'], { followRedirects, headers: { routerId } });
+  const ws = new WebSocket(url, ['chat'], { followRedirects, headers });
   ws.on('redirect', (to) => report('corrected', { to }));
   ws.on('open', () => report('connected'));
   ws.on('message', (data) => report('message', { data: data.toString() }));
