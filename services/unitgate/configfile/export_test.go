@@ -160,7 +160,7 @@ func randomConfig(r *rand.Rand) events.Config {
 		cfg.UnitTypes = append(cfg.UnitTypes, events.UnitType{
 			Name: fmt.Sprintf("t%d", i), Slots: 1 + uint32(r.IntN(1000)), Unmarked: pick("", "split", "reject"), Substring: routing.Part{From: r.IntN(9) - 4, Length: r.IntN(5)},
 			RouterID: [][]string{nil, {"path:2", "subprotocol"}, {"header:routerId", "cookie:null", "query:true"}}[r.IntN(3)],
-			Form: pick("", "normal", "as-sent", "as-sent"),
+			Form:     pick("", "normal", "as-sent", "as-sent"),
 		})
 	}
 	for i := range r.IntN(3) {
