@@ -51,8 +51,8 @@ const hopSkew = 30 * time.Second
 // A marked request may be longer than a client's own by what edges add to it: so that what the first one has admitted
 // passes at the second, together with Limits.Hop.
 const (
-	hopRoom   = 512 // bytes; the three fields below are at most 410
-	hopFields = 3   // lines: X-Request-Id, unitType, the mark
+	hopRoom   = 1024 // bytes; the three fields below are at most 410, and a ticket, which clients bring, is at most 631
+	hopFields = 3    // lines: X-Request-Id, unitType, the mark
 )
 
 // Fields of an edge's own answer to a marked handshake, for the edge that has passed it on: the code of the verdict, and

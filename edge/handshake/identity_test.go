@@ -350,6 +350,29 @@ func TestAddressesEnd(t *testing.T) {
 	}
 }
 
+// A head that the first edge has admitted passes at the one that it sends the client to, also if it is as long as it may be.
+func TestTicketsTakeNoRoom(t *testing.T) {
+	unbj, center := signers(t)
+	id := strings.Repeat("k", routing.MaxRouterID)
+	if v := unbj.Types["by_local"]; v.Table.Lookup(id).Unit != "center" {
+		id = id[1:]
+	}
+	raw := head("+Cookie: routerId="+id, "+X: ")
+	raw = head("+Cookie: routerId="+id, "+X: "+strings.Repeat("x", MaxHead-len(raw)))
+	if len(raw) != MaxHead {
+		t.Fatal(len(raw))
+	}
+	target := sent(t, unbj, raw, testPeer)
+	req := parsed(t, strings.Replace(raw, "/chat", target, 1))
+	req.Recognize(center, nil, sentAt)
+	if vd := Decide(req, center, testPeer, false); vd.Action != Serve {
+		t.Error(show(vd))
+	}
+	if _, _, err := Parse([]byte(strings.Replace(raw, "/chat", "/chat?"+ticketParam+"="+strings.Repeat("A", maxTicket+1), 1))); err == nil {
+		t.Error("what cannot be a ticket makes room")
+	}
+}
+
 // What another edge is passed has the ticket, an origin's handshake has not.
 func TestTicketsBetweenEdges(t *testing.T) {
 	unbj, center := signers(t)

@@ -38,7 +38,7 @@ func (l Limits) head() int {
 }
 
 // MaxRead is how many bytes Parse needs at most to decide. What another edge has passed on may be longer than a client's
-// head by what that has added.
+// head by what that has added, and a client's by the ticket that it was given.
 func (l Limits) MaxRead() int { return l.head() + hopRoom }
 
 // Error says why Parse refused a request.
@@ -234,7 +234,7 @@ func (l Limits) checkMark(r *Request, head string) *Error {
 			target = origin
 		}
 		r.mark = &mark{head: head, target: target, code: CodeBadHop}
-	case len(head) > l.head():
+	case len(head)-r.ticketBytes() > l.head():
 		return l.tooLong()
 	case len(r.Fields) > MaxFields:
 		return tooManyFields()

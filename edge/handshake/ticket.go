@@ -65,6 +65,14 @@ func (r *Request) takeTicket(query string) string {
 	return strings.Join(rest, "&")
 }
 
+// ticketBytes is how much longer a head is by its ticket: what another edge has admitted without one passes here.
+func (r *Request) ticketBytes() int {
+	if r.ticket == nil || r.ticket.text == "" || len(r.ticket.text) > maxTicket {
+		return 0
+	}
+	return len(ticketParam) + len("?=") + len(r.ticket.text)
+}
+
 // checkTicket reads the request's ticket, if it has one. Whoever parsed the request calls it, by Recognize.
 func (r *Request) checkTicket(v *View, now time.Time) {
 	t := r.ticket
