@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/unitgate/unitgate/events"
 )
@@ -79,6 +80,64 @@ func TestEdgeTriesItsOwnDoor(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Fatal("the session was not closed")
 		}
+	}
+}
+
+// What the probes of an edge find is what it tells whoever asks, also of an origin to whose port one can connect.
+func TestWhatProbesFindIsTold(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	picky := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != "websocket.localhost" {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	}))
+	defer picky.Close()
+	addr := picky.Listener.Addr().String()
+	probe := events.Health{Probe: "http", Interval: events.Duration(100 * time.Millisecond), Rise: 1, Fall: 1}
+	ns := newNamespace(t, func(c *events.Config) {
+		wrong := probe
+		wrong.Host = "app.example"
+		c.Domains[0].URIs = []events.URI{{Path: "/", Origins: map[string]events.Origins{"unbj": {addr}}, Health: &wrong}}
+	})
+	e, _ := ns.start("unbj", t.TempDir())
+	nc := ns.srv.Connect()
+	ask := func(what string, question, answer any) {
+		t.Helper()
+		b, err := json.Marshal(question)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := nc.RequestWithContext(ctx, "unitgate.edge.demo.unbj."+e.ID()+"."+what, b)
+		if err == nil {
+			err = json.Unmarshal(m.Data, answer)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	status := func() (st events.EdgeStatus) { ask(events.AskStatus, struct{}{}, &st); return st }
+	for !strings.Contains(status().Down[addr], "answered 400") {
+		if ctx.Err() != nil {
+			t.Fatal("nobody is told what the probes find")
+		}
+	}
+	var a events.ProbeAnswer
+	if ask(events.AskProbe, events.ProbeQuestion{Origins: []string{addr}}, &a); !strings.Contains(a.Failed[addr], "answered 400") {
+		t.Errorf("%+v", a)
+	}
+	d := ns.state.Domains["websocket.localhost"].Active
+	right := *d
+	right.URIs = []events.URI{{Path: "/", Origins: d.URIs[0].Origins, Health: &probe}}
+	ns.do(events.ApplyConfig{Base: ns.state.ConfigVersion, Config: events.Config{Namespace: "demo", Domains: []events.Domain{right}}})
+	for st := status(); len(st.Down) > 0 || st.Down == nil; st = status() {
+		if ctx.Err() != nil {
+			t.Fatalf("by the domain's own name it is down as well: %+v", st.Down)
+		}
+	}
+	a = events.ProbeAnswer{}
+	if ask(events.AskProbe, events.ProbeQuestion{Origins: []string{addr}}, &a); len(a.Failed) != 0 {
+		t.Errorf("%+v", a)
 	}
 }
 

@@ -44,4 +44,7 @@ type EdgeStatus struct {
 	// is available, so that it needs none.
 	Lease  string `json:"lease"`
 	Broken string `json:"broken"` // why the edge does not follow the journal any more; "": it does
+	// Down are origins of the edge's unit, as the active domains name them, that its probes hold for down, with the reason;
+	// at most MaxProbes. A version before says nothing of them.
+	Down map[string]string `json:"down"`
 }

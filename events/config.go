@@ -115,6 +115,7 @@ type URI struct {
 type Health struct {
 	Probe    string   `json:"probe"`              // none, tcp: connect, or http: GET Path
 	Path     string   `json:"path,omitempty"`     // of http; may have a query
+	Host     string   `json:"host,omitempty"`     // of http: HOST or HOST:PORT that its Host field names; "": the domain's own name
 	Expect   string   `json:"expect,omitempty"`   // status that http takes for healthy: 2xx-3xx, 2xx or any
 	Interval Duration `json:"interval,omitempty"` // from one probe to the next
 	Timeout  Duration `json:"timeout,omitempty"`  // of one probe

@@ -40,12 +40,15 @@ func (u *URI) normalizeHealth(field string) error {
 		if !pathForm.MatchString(path) || !pathForm.MatchString("/"+query) || len(h.Path) > 1024 {
 			return ErrBadValue.With("%q is no absolute path", h.Path).At(join(at, "path"))
 		}
+		if h.Host != "" && !isHostPort(h.Host, false) {
+			return ErrBadValue.With("%q is no host name in lower case, with or without a port", short([]byte(h.Host))).At(join(at, "host"))
+		}
 		if err := oneOf(&h.Expect, join(at, "expect"), "2xx-3xx", "2xx", "any"); err != nil {
 			return err
 		}
 	case "tcp", "none":
-		if h.Path != "" || h.Expect != "" {
-			return ErrBadValue.With("path and expect are for http probes").At(at)
+		if h.Path != "" || h.Host != "" || h.Expect != "" {
+			return ErrBadValue.With("path, host and expect are for http probes").At(at)
 		}
 		if h.Probe == "none" && h != (Health{Probe: "none"}) {
 			return ErrBadValue.With("without a probe there is nothing to set").At(at)

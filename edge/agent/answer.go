@@ -223,7 +223,8 @@ func (r *Runner) logEviction(ctx context.Context, q *events.EvictQuestion, n int
 }
 
 // answerProbe answers an events.ProbeQuestion: it connects to the origins and closes the connections again. Each dial takes
-// one of places; an origin that gets none in time failed, too.
+// one of places; an origin that gets none in time failed, too. So has one that the edge's own probes hold for down, whatever
+// its port says: no session would be given to it.
 func (r *Runner) answerProbe(ctx context.Context, data []byte, places chan struct{}) (any, error) {
 	var q events.ProbeQuestion
 	if err := events.DecodeStrict(data, &q); err != nil {
@@ -236,6 +237,7 @@ func (r *Runner) answerProbe(ctx context.Context, data []byte, places chan struc
 	var mu sync.Mutex // guards answer
 	slices.Sort(q.Origins)
 	origins := slices.Compact(q.Origins)
+	down := r.cfg.Relay.Down(origins)
 	atOnce(ctx, places, len(origins), func(i int) {
 		origin, err := origins[i], ctx.Err()
 		if err == nil {
@@ -243,7 +245,11 @@ func (r *Runner) answerProbe(ctx context.Context, data []byte, places chan struc
 			var c net.Conn
 			if c, err = d.DialContext(ctx, "tcp", origin); err == nil {
 				_ = c.Close()
-				return
+				why, is := down[origin]
+				if !is {
+					return
+				}
+				err = fmt.Errorf("its probes find it down: %s", why)
 			}
 		}
 		mu.Lock()

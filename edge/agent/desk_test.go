@@ -285,7 +285,7 @@ func TestOneStatusForAllWhoAsk(t *testing.T) {
 
 // Origins that do not answer cost a probe no more time than its asker has, and each is tried once.
 func TestProbeEndsInTime(t *testing.T) {
-	r := &Runner{}
+	r := &Runner{cfg: Config{Relay: &fakeRelay{}}}
 	var list []string
 	for i := range events.MaxProbes {
 		list = append(list, fmt.Sprintf("127.0.0.1:%d", i%3+1))

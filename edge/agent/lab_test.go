@@ -322,6 +322,8 @@ func (f *fakeRelay) CountDomains(hosts []string) map[string]int {
 	return out
 }
 
+func (f *fakeRelay) Down([]string) map[string]string { return map[string]string{} }
+
 func (f *fakeRelay) CountProxied(string, string) int { return 0 }
 
 func (f *fakeRelay) CountRouter(unitType, routerID string) int { return len(unitType + routerID) }

@@ -39,6 +39,8 @@ type Relay interface {
 	CountDomains(hosts []string) map[string]int
 	// CountProxied counts one user's sessions that are passed on to edges of other units.
 	CountProxied(unitType, routerID string) int
+	// Down are those of some origins of the configuration that the probes hold for down, with the reason.
+	Down(origins []string) map[string]string
 	// Passage says what the relay saw of a cutover. It leaves the answer's Commit empty.
 	Passage(q events.CutoverQuestion) events.CutoverAnswer
 	// EvictRouter starts to close one user's sessions and returns how many they are.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/unitgate/unitgate/events"
@@ -23,6 +24,7 @@ type Status struct {
 	RuleVersion map[string]uint64 `json:"ruleVersion"` // by unit type
 	Held        map[string]int    `json:"held"`        // waiting handshakes by unit type
 	Victims     map[string]int    `json:"victims"`     // sessions and dials to be closed by unit type
+	Down        map[string]string `json:"down"`        // as in events.EdgeStatus
 }
 
 // Status says how the edge stands. It asks the journal for its head if no beacon tells it.
@@ -47,11 +49,35 @@ func (r *Runner) Status(ctx context.Context) Status {
 	if p.state == nil {
 		return st
 	}
+	st.Down = r.down(p.state)
 	st.Installed, st.Joined = p.state.Seq, admits(p.state, r.self)
 	for t, rules := range p.state.Rules {
 		st.RuleVersion[t] = rules.Version
 	}
 	return st
+}
+
+// down are the origins of this edge's unit that the probes hold for down, with the reason, as many as one question may name.
+func (r *Runner) down(s *events.State) map[string]string {
+	set := map[string]bool{}
+	for _, d := range s.Domains {
+		if d.Active == nil {
+			continue
+		}
+		for _, u := range d.Active.URIs {
+			if u.Health == nil {
+				continue
+			}
+			for _, o := range u.Origins[r.self.Unit] {
+				set[o] = true
+			}
+		}
+	}
+	down := r.cfg.Relay.Down(slices.Sorted(maps.Keys(set)))
+	for _, o := range slices.Sorted(maps.Keys(down))[min(len(down), events.MaxProbes):] {
+		delete(down, o)
+	}
+	return down
 }
 
 // Standing is how the edge stands for whoever asks often: as a Status, but nobody is asked for it.

@@ -32,6 +32,7 @@ const (
 type Check struct {
 	Probe    string        // "tcp": connect; "http": GET Path; "" or "none": no probes
 	Path     string        // of http, with or without a query
+	Host     string        // of http: what its Host field names; "": the address
 	Expect   string        // of http: "2xx", "2xx-3xx" or "any" status
 	Interval time.Duration // from the end of one probe to the next
 	Timeout  time.Duration // of one probe

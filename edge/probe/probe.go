@@ -159,6 +159,7 @@ func (p *Prober) get(ctx context.Context, addr string, check origin.Check) error
 	if err != nil {
 		return err
 	}
+	req.Host = check.Host // that of users: servers with several names, or that check theirs, answer nobody else
 	req.Header.Set("User-Agent", "unitgate-probe")
 	resp, err := p.client.Do(req)
 	if err != nil {

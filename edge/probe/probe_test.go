@@ -83,6 +83,34 @@ func TestDownAndUpAgain(t *testing.T) {
 	b.becomes("healthy")
 }
 
+// Servers that check Host, as Django does by ALLOWED_HOSTS, answer 400 to anybody who names an address.
+func TestHost(t *testing.T) {
+	var stopped atomic.Bool
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case stopped.Load():
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case r.Host != "app.example:8080":
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	}))
+	defer srv.Close()
+	b := newBench(t)
+	for _, host := range []string{"", "app.example", "other.example:8080"} {
+		check := quick("http")
+		check.Host = host
+		b.watch(check, srv.Listener.Addr().String())
+		b.becomes("down")
+	}
+	stopped.Store(true)
+	check := quick("http")
+	check.Host = "app.example:8080"
+	b.watch(check, srv.Listener.Addr().String())
+	b.becomes("down")
+	stopped.Store(false)
+	b.becomes("healthy")
+}
+
 // An http probe is a GET of the path that says who asks, names no user, follows no redirect, and expects a status.
 func TestHTTP(t *testing.T) {
 	var status atomic.Int32

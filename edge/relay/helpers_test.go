@@ -36,6 +36,7 @@ type fixture struct {
 	timeout time.Duration  // to connect to an origin; 0: Config's
 	reply   time.Duration  // for an origin to answer; 0: as always
 	health  *events.Health // of the origins
+	domain  string         // whose they are
 	correct string         // how clients of other units are sent there; "": redirect
 	unit    string         // of this edge
 	id      string         // of this edge
@@ -180,7 +181,7 @@ func (f *fixture) view(table *routing.Table) *handshake.View {
 		Sources: []handshake.Source{{From: "header", Name: "routerId"}},
 	}
 	site := &handshake.Site{
-		Type: typ, Scheme: "ws", Correction: f.correct,
+		Domain: f.domain, Type: typ, Scheme: "ws", Correction: f.correct,
 		Locations: map[string]string{"here": "here.example", "there": "there.example"},
 		URIs:      []handshake.URI{{Path: "/", Origins: f.origins, ConnectTimeout: f.timeout, ReplyTimeout: f.reply, Health: f.health}},
 	}

@@ -41,6 +41,7 @@ http {
 	client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
 	server { listen %[2]s; %[3]s }
 }`, dir, addr, locations)
+	conf = strings.ReplaceAll(conf, "ADDR", addr) // of further servers
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)

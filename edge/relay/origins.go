@@ -3,6 +3,8 @@ package relay
 import (
 	"cmp"
 	"errors"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -39,6 +41,28 @@ func (r *Relay) now() time.Duration { return time.Since(r.epoch) }
 // Origins tells how the origins of the installed view are.
 func (r *Relay) Origins() []origins.Status { return r.book.Status(r.now()) }
 
+// Down are those of some origins of the configuration that the probes hold for down, with the reason. A name is down when
+// all of its addresses are.
+func (r *Relay) Down(list []string) map[string]string {
+	down := map[string]string{} // by address
+	for _, st := range r.Origins() {
+		if st.State == "down" {
+			down[st.Address] = strings.TrimPrefix(st.Error, "probe: ")
+		}
+	}
+	out := map[string]string{}
+	if len(down) == 0 {
+		return out
+	}
+	for _, o := range list {
+		addrs := r.addressesOf(o)
+		if !slices.ContainsFunc(addrs, func(a string) bool { _, is := down[a]; return !is }) {
+			out[o] = down[addrs[0]]
+		}
+	}
+	return out
+}
+
 // groupsOf enters a view's origins into the book and has them probed. Sessions are none of its business: those on an
 // origin that is gone stay until they end, and count for it.
 func (r *Relay) groupsOf(v *handshake.View) map[*handshake.URI]group {
@@ -53,7 +77,7 @@ func (r *Relay) groupsOf(v *handshake.View) map[*handshake.URI]group {
 		for i := range site.URIs {
 			u := &site.URIs[i]
 			uris = append(uris, u)
-			l := origins.List{Check: checkOf(u.Health)}
+			l := origins.List{Check: checkOf(u.Health, site.Domain)}
 			for _, o := range u.Origins {
 				l.Addresses = append(l.Addresses, r.addressesOf(o)...)
 			}
@@ -72,12 +96,16 @@ func (r *Relay) groupsOf(v *handshake.View) map[*handshake.URI]group {
 	return groups
 }
 
-func checkOf(h *events.Health) origins.Check {
+func checkOf(h *events.Health, domain string) origins.Check {
 	if h == nil {
 		return origins.Check{}
 	}
+	host := ""
+	if h.Probe == "http" {
+		host = cmp.Or(h.Host, domain)
+	}
 	return origins.Check{
-		Probe: h.Probe, Path: h.Path, Expect: h.Expect, Interval: time.Duration(h.Interval), Timeout: time.Duration(h.Timeout),
+		Probe: h.Probe, Path: h.Path, Host: host, Expect: h.Expect, Interval: time.Duration(h.Interval), Timeout: time.Duration(h.Timeout),
 		Rise: h.Rise, Fall: h.Fall,
 	}
 }

@@ -255,6 +255,7 @@ func (d *door) CountDomains([]string) map[string]int            { return nil }
 func (d *door) CountRouter(string, string) int                  { return 0 }
 func (d *door) EvictRouter(string, string) int                  { return 0 }
 func (d *door) CountProxied(string, string) int                 { return 0 }
+func (d *door) Down([]string) map[string]string                 { return nil }
 func (d *door) Passage(events.CutoverQuestion) events.CutoverAnswer {
 	return events.CutoverAnswer{} // it remembers nobody
 }

@@ -12,7 +12,7 @@ import (
 // The prechecks of the units that gain users: their origins, their room, and a session through each of their edges.
 
 // targetOrigins: the edges of every unit that gains keys reach every origin that the unit has for the unit type's
-// domains. At least one edge of the unit must answer, and each origin must be reached from every edge that answers.
+// domains, and their own probes do not hold it for down. At least one edge of the unit must answer, and each origin must be reached from every edge that answers.
 func (p *Preparer) targetOrigins(ctx context.Context, s *events.State, c *events.Cutover) events.Check {
 	domains := activeDomains(s, c.UnitType)
 	good, total, asked, answered := 0, 0, 0, 0
@@ -58,7 +58,7 @@ func (p *Preparer) probe(ctx context.Context, edges []events.Edge, all []string)
 				continue
 			}
 			for o, reason := range a.Value.Failed {
-				bad[o] = fmt.Sprintf("edge %s cannot connect to origin %s: %s", a.Edge.ID, o, reason)
+				bad[o] = fmt.Sprintf("edge %s does not reach origin %s: %s", a.Edge.ID, o, reason)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -58,7 +59,7 @@ func (g *get) run(ctx context.Context) error {
 	case "domains":
 		return g.domains(s)
 	case "origins":
-		return g.origins(s)
+		return g.origins(ctx, b, s)
 	case "rules":
 		return g.rules(s)
 	case "cutovers":
@@ -148,15 +149,25 @@ type originView struct {
 	Unit   string `json:"unit"`
 	Origin string `json:"origin"` // HOST:PORT
 	Active bool   `json:"active"` // its domain has been activated
+
+	// What the probes of the unit's edges find, as far as these answer: up, down, or down at some of the edges; "" where
+	// nobody probes, or nobody answers.
+	Probes string `json:"probes,omitempty"`
+	Error  string `json:"error,omitempty"` // why it is down, says one of them
 }
 
-func (g *get) origins(s *events.State) error {
+func (g *get) origins(ctx context.Context, b *bus, s *events.State) error {
 	var list []originView
+	found := g.findings(ctx, b, s)
 	for _, d := range domainViews(s) {
 		for _, u := range d.shown().URIs {
 			for _, unit := range slices.Sorted(maps.Keys(u.Origins)) {
 				for _, o := range u.Origins[unit] {
-					list = append(list, originView{d.Host, u.Path, unit, o, d.Active != nil})
+					v := originView{Domain: d.Host, Path: u.Path, Unit: unit, Origin: o, Active: d.Active != nil}
+					if h := u.Health; v.Active && h != nil && h.Probe != "none" {
+						v.Probes, v.Error = probesSay(found, unit, o)
+					}
+					list = append(list, v)
 				}
 			}
 		}
@@ -168,8 +179,10 @@ func (g *get) origins(s *events.State) error {
 		}
 		g.name = ""
 	}
-	return show(g, list, nil, nil, []string{"DOMAIN", "PATH", "UNIT", "ORIGIN", "ACTIVE"},
-		func(o originView) []any { return []any{o.Domain, o.Path, o.Unit, o.Origin, yesNo(o.Active)} })
+	return show(g, list, nil, nil, []string{"DOMAIN", "PATH", "UNIT", "ORIGIN", "ACTIVE", "PROBES", "ERROR"},
+		func(o originView) []any {
+			return []any{o.Domain, o.Path, o.Unit, o.Origin, yesNo(o.Active), cmp.Or(o.Probes, "-"), cmp.Or(o.Error, "-")}
+		})
 }
 
 type rulesView struct {

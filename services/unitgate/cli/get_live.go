@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -78,6 +79,46 @@ func leaseText(seconds string) string {
 		return "none"
 	}
 	return seconds + "s"
+}
+
+// findings are what the edges say that admit sessions now, if it is now that is asked about and somebody probes at all.
+func (g *get) findings(ctx context.Context, b *bus, s *events.State) []cutover.Answer[events.EdgeStatus] {
+	probed := slices.ContainsFunc(domainViews(s), func(d domainView) bool {
+		return d.Active != nil && slices.ContainsFunc(d.Active.URIs, func(u events.URI) bool { return u.Health != nil && u.Health.Probe != "none" })
+	})
+	if past(g.at) || !probed {
+		return nil
+	}
+	edges := slices.DeleteFunc(s.LiveEdges(), func(e events.Edge) bool { return !e.Accepts() })
+	answers := cutover.NewFleet(b.nc, s.Namespace).Status(ctx, edges)
+	for _, a := range answers {
+		g.silent(a.Err)
+	}
+	return answers
+}
+
+// probesSay is what the probes of a unit's edges find of an origin, and why it is down. Edges of versions before say nothing.
+func probesSay(answers []cutover.Answer[events.EdgeStatus], unit, origin string) (state, why string) {
+	asked, down := 0, 0
+	for _, a := range answers {
+		if a.Err != nil || a.Edge.Unit != unit || a.Value.Down == nil {
+			continue
+		}
+		asked++
+		if reason, is := a.Value.Down[origin]; is {
+			down++
+			why = cmp.Or(why, a.Edge.ID+": "+reason)
+		}
+	}
+	switch {
+	case asked == 0:
+		return "", ""
+	case down == 0:
+		return "up", ""
+	case down == asked:
+		return "down", why
+	}
+	return fmt.Sprintf("down at %d of %d edges", down, asked), why
 }
 
 type sessionView struct {

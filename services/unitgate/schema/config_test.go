@@ -38,7 +38,7 @@ const whole = `{"namespace":"shop",
 	"dns":{"provider":"rfc2136","zone":"msha.tech","multiUnit":true},
 	"units":{"center":{"subdomain":"center.websocket.msha.tech:8080","cluster":"ws-hz-2"},"unbj":{"cluster":"ws-bj-2"}},
 	"uris":[{"path":"/","origins":{"center":"10.0.0.1:9000, 10.0.0.2:9000","unbj":"10.1.0.1:9000"},"connectTimeout":"2s","replyTimeout":"30s",
-		"health":{"probe":"http","path":"/healthz?a=b","expect":"2xx-3xx","interval":"5s","timeout":"1.5s","rise":2,"fall":3}}]}],
+		"health":{"probe":"http","path":"/healthz?a=b","host":"app.example:8080","expect":"2xx-3xx","interval":"5s","timeout":"1.5s","rise":2,"fall":3}}]}],
 "hooks":[{"name":"ask","url":"https://ops.example/unitgate","on":"pre","wait":"success","timeout":"10s"}],
 "rules":{"unit_type":{"ranges":{"center":["0-5997"],"unbj":["5998-9998","9999"]},"exact":{"unbj":["4001","vip-7"]},"exactDelta":{"unbj":"AQEHAA=="}}}}`
 
