@@ -20,8 +20,12 @@ var forms = []struct{ scheme, prefix string }{
 var follows = map[string][]string{
 	"coder/websocket":   {"ws", "http", "protocol-relative", "wss", "https"},
 	"npm ws":            {"ws", "http", "protocol-relative", "wss", "https"},
+	"npm websocket":     {},
 	"Python websockets": {"ws", "protocol-relative"}, // 10.4 goes on without TLS
-	"Chromium":          {},
+
+	"Python websocket-client": {"ws", "wss"},
+	"Python aiohttp":          {"http", "protocol-relative", "https"},
+	"Chromium":                {},
 }
 
 // TestRedirectForms: which scheme of a domain works with which client that follows redirects by itself.

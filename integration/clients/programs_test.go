@@ -59,8 +59,11 @@ func programs(t *testing.T) []program {
 	add := func(name string, installed func(t *testing.T) (start func(*testing.T, []order) []trail)) {
 		t.Run("have "+name, func(t *testing.T) { all = append(all, program{name, installed(t)}) })
 	}
-	add("npm ws", haveNode)
-	add("Python websockets", havePython)
+	add("npm ws", haveNode("ws", "table.mjs"))
+	add("npm websocket", haveNode("websocket", "table-websocket.mjs"))
+	add("Python websockets", havePython("websockets", "python3-websockets", "client.py"))
+	add("Python websocket-client", havePython("websocket", "python3-websocket", "client_websocket.py"))
+	add("Python aiohttp", havePython("aiohttp", "python3-aiohttp", "client_aiohttp.py"))
 	add("Chromium", haveChromium)
 	return all
 }
@@ -84,29 +87,33 @@ func (l lines) events(t *testing.T) []event {
 	return out
 }
 
-func haveNode(t *testing.T) func(*testing.T, []order) []trail {
-	t.Helper()
-	node, err := exec.LookPath("node")
-	if err != nil {
-		harness.Missing(t, "there is no node on the PATH")
+func haveNode(name, script string) func(*testing.T) func(*testing.T, []order) []trail {
+	return func(t *testing.T) func(*testing.T, []order) []trail {
+		t.Helper()
+		node, err := exec.LookPath("node")
+		if err != nil {
+			harness.Missing(t, "there is no node on the PATH")
+		}
+		dir := filepath.Join("..", "testdata", "wsclient")
+		if _, err := os.Stat(filepath.Join(dir, "node_modules", name)); err != nil {
+			harness.Missing(t, "the npm package "+name+" is missing: npm ci --prefix integration/testdata/wsclient")
+		}
+		return eachAsAProcess(dir, node, script)
 	}
-	dir := filepath.Join("..", "testdata", "wsclient")
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "ws")); err != nil {
-		harness.Missing(t, "the npm package ws is missing: npm ci --prefix integration/testdata/wsclient")
-	}
-	return eachAsAProcess(dir, node, "table.mjs")
 }
 
-// havePython finds Debian's Python, for which Debian packages websockets, or another one that has it.
-func havePython(t *testing.T) func(*testing.T, []order) []trail {
-	t.Helper()
-	for _, python := range []string{"/usr/bin/python3", "python3"} {
-		if exec.Command(python, "-c", "import websockets").Run() == nil {
-			return eachAsAProcess("testdata", python, "client.py")
+// havePython finds Debian's Python, for which Debian packages these modules, or another one that has the module.
+func havePython(module, debian, script string) func(*testing.T) func(*testing.T, []order) []trail {
+	return func(t *testing.T) func(*testing.T, []order) []trail {
+		t.Helper()
+		for _, python := range []string{"/usr/bin/python3", "python3"} {
+			if exec.Command(python, "-c", "import "+module).Run() == nil {
+				return eachAsAProcess("testdata", python, script)
+			}
 		}
+		harness.Missing(t, "no python3 here has "+module+": apt-get install "+debian)
+		return nil
 	}
-	harness.Missing(t, "no python3 here has websockets: apt-get install python3-websockets")
-	return nil
 }
 
 func eachAsAProcess(dir, program, script string) func(*testing.T, []order) []trail {
