@@ -113,10 +113,10 @@ func TestOriginsOwnAnswers(t *testing.T) {
 	f := start(t, Config{}, b.addr())
 	f.own()
 	for _, c := range []struct{ sent, want string }{
-		{"HTTP/1.1 403 No\r\nContent-Length: 6\r\n\r\nsorry\nleft over", "HTTP/1.1 403 No\r\nContent-Length: 6\r\n\r\nsorry\n"},
-		{"HTTP/1.1 401 No\nTransfer-Encoding: chunked\n\n2\r\nhi\r\n0\r\n\r\n", "HTTP/1.1 401 No\nTransfer-Encoding: chunked\n\n2\r\nhi\r\n0\r\n\r\n"},
-		{"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"},
-		{"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 204 None\r\n\r\n", "HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 204 None\r\n\r\n"},
+		{"HTTP/1.1 403 No\r\nContent-Length: 6\r\n\r\nsorry\nleft over", "HTTP/1.1 403 No\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsorry\n"},
+		{"HTTP/1.1 401 No\nTransfer-Encoding: chunked\n\n2\r\nhi\r\n0\r\n\r\n", "HTTP/1.1 401 No\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n2\r\nhi\r\n0\r\n\r\n"},
+		{"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"},
+		{"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 204 None\r\n\r\n", "HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 204 None\r\nConnection: close\r\n\r\n"},
 	} {
 		p := f.connect(requestFor("7") + "glued bytes that nobody wants")
 		o, _ := b.next()

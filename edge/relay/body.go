@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,7 @@ const maxReply = 16 << 10
 type reply struct {
 	status int
 	body   body
+	coded  bool // the body has a transfer coding
 
 	refused  string // of an edge of another unit: why it does not take the handshake
 	sequence uint64 // by which it says so
@@ -45,10 +47,10 @@ func beginsReply(b []byte) bool {
 	return string(b[:n]) == want[:n]
 }
 
-// parseReply reads a complete head, which is passed on as it is: it only has to be understood where the body ends.
+// parseReply reads a complete head. How it is passed on: passedOn.
 func parseReply(head []byte) (r reply, ok bool) {
-	lines := strings.Split(strings.TrimRight(string(head), "\r\n"), "\n")
-	version, rest, _ := strings.Cut(strings.TrimSuffix(lines[0], "\r"), " ")
+	lines := unfolded(head)
+	version, rest, _ := strings.Cut(lines[0], " ")
 	code, _, _ := strings.Cut(strings.TrimLeft(rest, " "), " ")
 	r.status, _ = strconv.Atoi(code)
 	if !strings.HasPrefix(version, "HTTP/1.") || len(code) != 3 || r.status < 100 {
@@ -56,16 +58,14 @@ func parseReply(head []byte) (r reply, ok bool) {
 	}
 	r.body.kind = untilEOF
 	for _, line := range lines[1:] {
-		if strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") {
-			continue // the line before goes on (RFC 9112 section 5.2)
-		}
-		name, value, found := strings.Cut(strings.TrimSuffix(line, "\r"), ":")
+		name, value, found := strings.Cut(line, ":")
 		if !found || name == "" || strings.ContainsAny(name, " \t\r\x00") {
 			return reply{}, false
 		}
 		value = strings.Trim(value, " \t")
 		switch {
 		case strings.EqualFold(name, "Transfer-Encoding"):
+			r.coded = true
 			if r.body = (body{kind: untilEOF}); hasToken(value, "chunked") {
 				r.body.kind = chunked
 			}
@@ -75,7 +75,7 @@ func parseReply(head []byte) (r reply, ok bool) {
 			r.sequence, _ = strconv.ParseUint(value, 10, 64) // 0: it says nothing
 		case strings.EqualFold(name, handshake.TimeField):
 			r.time, _ = strconv.ParseInt(value, 10, 64) // likewise
-		case strings.EqualFold(name, "Content-Length") && r.body.kind != chunked:
+		case strings.EqualFold(name, "Content-Length") && !r.coded:
 			n, err := strconv.ParseInt(value, 10, 64)
 			if err != nil || n < 0 {
 				return reply{}, false
@@ -83,26 +83,77 @@ func parseReply(head []byte) (r reply, ok bool) {
 			r.body = body{kind: counted, left: n}
 		}
 	}
-	if r.status == 204 || r.status == 304 { // RFC 9110 sections 15.3.5 and 15.4.5: no body
-		r.body = body{kind: counted}
+	if r.bodiless() {
+		r.body, r.coded = body{kind: counted}, false
 	}
 	return r, true
 }
 
-// withoutRefusal is a complete head without the fields by which an edge says that it has turned a handshake down.
-func withoutRefusal(head []byte) []byte {
-	out, dropping := make([]byte, 0, len(head)), false
-	for line := range bytes.Lines(head) {
-		if line[0] != ' ' && line[0] != '\t' { // else the line before goes on
-			name, _, _ := bytes.Cut(line, []byte{':'})
-			dropping = strings.EqualFold(string(name), handshake.RefusedField) || strings.EqualFold(string(name), handshake.SequenceField) ||
-				strings.EqualFold(string(name), handshake.TimeField)
-		}
-		if !dropping {
-			out = append(out, line...)
+// bodiless reports whether such an answer has no body, whatever its fields say (RFC 9110 sections 15.3.5 and 15.4.5).
+func (r *reply) bodiless() bool {
+	return r.status == http.StatusNoContent || r.status == http.StatusNotModified
+}
+
+// passedOn is a complete head as the client gets it, whose connection ends with the answer: the fields that are about the
+// connection to the origin are not passed on (RFC 9110 section 7.6.1), or a client would take it for one that goes on and
+// send its next request into the end. What says where the body ends stays, as does Upgrade in a 426, which has to have
+// it (section 15.5.22). Without refusal, those fields go as well by which an edge says that it has turned a handshake down.
+//
+// Lines end in CRLF then, and a field is one line (RFC 9112 sections 2.2 and 5.2).
+func (r *reply) passedOn(head []byte, refusal bool) []byte {
+	lines, named := unfolded(head), "" // by Connection
+	for _, line := range lines[1:] {
+		if name, value, _ := strings.Cut(line, ":"); strings.EqualFold(name, "Connection") {
+			named += "," + value
 		}
 	}
-	return out
+	out, connection := append(make([]byte, 0, len(head)+64), lines[0]...), "close"
+	for _, line := range lines[1:] {
+		name, _, _ := strings.Cut(line, ":")
+		switch name = strings.ToLower(name); name {
+		case "connection", "keep-alive", "proxy-connection":
+			continue
+		case "upgrade":
+			if r.status != http.StatusUpgradeRequired {
+				continue
+			}
+			connection = "close, Upgrade"
+		case "transfer-encoding":
+			if r.bodiless() {
+				continue
+			}
+		case "content-length":
+			if r.coded { // RFC 9112 section 6.3: it is overridden, and not passed on
+				continue
+			}
+		case strings.ToLower(handshake.RefusedField), strings.ToLower(handshake.SequenceField), strings.ToLower(handshake.TimeField):
+			if !refusal {
+				continue
+			}
+		default:
+			if hasToken(named, name) {
+				continue
+			}
+		}
+		out = append(append(out, "\r\n"...), line...)
+	}
+	return append(out, "\r\nConnection: "+connection+"\r\n\r\n"...)
+}
+
+// unfolded are the lines of a complete head without their ends, of each field one.
+func unfolded(head []byte) []string {
+	var lines []string
+	for line := range strings.SplitSeq(strings.TrimRight(string(head), "\r\n"), "\n") {
+		line = strings.TrimSuffix(line, "\r")
+		if n := len(lines); n > 0 && (strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t")) {
+			if n > 1 { // else it is before the first field: section 2.2
+				lines[n-1] += " " + strings.Trim(line, " \t")
+			}
+			continue
+		}
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 func hasToken(list, token string) bool {

@@ -145,7 +145,9 @@ func TestParseReply(t *testing.T) {
 		"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n": {status: 200, body: body{kind: counted, left: 5}},
 		"HTTP/1.1 204 No Content\r\n\r\n":              {status: 204, body: body{kind: counted}},
 		"HTTP/1.1 421 No\r\nunitgate-refused: not_owner\r\nUnitgate-Sequence: 12\r\nContent-Length: 0\r\n\r\n": {status: 421, body: body{kind: counted}, refused: "not_owner", sequence: 12},
-		"HTTP/1.1 403 No\r\nContent-Length: 7\r\nTransfer-Encoding: gzip, chunked\r\nX: a\r\n b\r\n\r\n":       {status: 403, body: body{kind: chunked}},
+		"HTTP/1.1 403 No\r\nContent-Length: 7\r\nTransfer-Encoding: gzip, chunked\r\nX: a\r\n b\r\n\r\n":       {status: 403, body: body{kind: chunked}, coded: true},
+		"HTTP/1.1 403 No\r\nTransfer-Encoding: gzip\r\nContent-Length: 7\r\n\r\n":                              {status: 403, coded: true},
+		"HTTP/1.1 304 No\r\n nothing\r\nTransfer-Encoding: chunked\r\nETag: 7\r\n\r\n":                         {status: 304, body: body{kind: counted}},
 	} {
 		if got, ok := parseReply([]byte(head)); !ok || got != want {
 			t.Errorf("%q: got %+v %v, want %+v", head, got, ok, want)
@@ -158,6 +160,37 @@ func TestParseReply(t *testing.T) {
 	} {
 		if got, ok := parseReply([]byte(head)); ok {
 			t.Errorf("%q: got %+v", head, got)
+		}
+	}
+}
+
+// An answer's fields that are about the connection to the origin end there; what frames its body does not.
+func TestAnswersArePassedOn(t *testing.T) {
+	for _, c := range []struct{ head, want string }{
+		{
+			"HTTP/1.1 401 No\r\nWWW-Authenticate: Digest a\r\nConnection: keep-alive, x-Hop\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\nX-End: 2\r\n" +
+				"Proxy-Connection: keep-alive\r\nContent-Length: 2\r\n\r\n",
+			"HTTP/1.1 401 No\r\nWWW-Authenticate: Digest a\r\nX-End: 2\r\nContent-Length: 2\r\nConnection: close\r\n\r\n",
+		},
+		{
+			"HTTP/1.1 403\nconnection: a,\n\tb\nA: 1\nB: 2\nC: 3\n 4\nTransfer-Encoding: chunked\nContent-Length: 9\nConnection: transfer-encoding\n\n",
+			"HTTP/1.1 403\r\nC: 3 4\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+		},
+		{
+			"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+			"HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: close, Upgrade\r\n\r\n",
+		},
+		{"HTTP/1.1 404 No\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", "HTTP/1.1 404 No\r\nConnection: close\r\n\r\n"},
+		{"HTTP/1.1 304 No\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n", "HTTP/1.1 304 No\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"},
+		{"HTTP/1.0 500 No\r\nUnitgate-Refused: x\r\n y\r\nUnitgate-Time: 7\r\n\r\n", "HTTP/1.0 500 No\r\nConnection: close\r\n\r\n"},
+	} {
+		r, ok := parseReply([]byte(c.head))
+		if got := r.passedOn([]byte(c.head), false); !ok || string(got) != c.want {
+			t.Errorf("%q: %q %v, want %q", c.head, got, ok, c.want)
+		}
+		again, ok := parseReply([]byte(c.want))
+		if got := again.passedOn([]byte(c.want), true); !ok || string(got) != c.want || again.body != r.body {
+			t.Errorf("%q by another edge: %q, %v", c.want, got, ok)
 		}
 	}
 }

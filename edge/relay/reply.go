@@ -38,7 +38,7 @@ func (e *engine) readReply(s *session, b []byte) {
 			e.establish(s, b, n)
 			return
 		case r.status >= 200:
-			e.pass(s, r, b, n)
+			e.pass(s, &r, b, n)
 			return
 		}
 		h.informed = true
@@ -102,7 +102,7 @@ func (e *engine) establish(s *session, b []byte, n int) {
 }
 
 // pass hands a response other than 101 to the client, unchanged. b begins with its head, n bytes long.
-func (e *engine) pass(s *session, r reply, b []byte, n int) {
+func (e *engine) pass(s *session, r *reply, b []byte, n int) {
 	e.traceServed(s, r.status)
 	s.state = stPass
 	s.dealings().handshakes.Add(1)
@@ -113,13 +113,8 @@ func (e *engine) pass(s *session, r reply, b []byte, n int) {
 	s.hs.body = r.body
 	s.hs.reply, s.hs.buf = nil, nil
 	e.start(&e.bodies, s)
-	head := b[:n]
-	if r.refused != "" && s.via == 0 && s.hs.req.Marked() { // an origin's: the edge that passed this on would take it for ours
-		head = withoutRefusal(head)
-	}
-	e.letHeadGo(s.hs)
-	s.hs.req = nil // no other origin is tried any more
-	e.write(s, client, head)
+	// Of an origin that speaks of a refusal, the edge that passed this on would take it for one of ours.
+	e.write(s, client, r.passedOn(b[:n], s.via != 0 || !s.hs.req.Marked()))
 	if s.state == stPass {
 		e.passBody(s, b[n:])
 	}
