@@ -93,14 +93,12 @@ func (p exactPatch) inForm(t UnitType, have map[string]routing.IDs) (_ exactPatc
 		return p, err
 	}
 	for _, unit := range sortedKeys(p.remove) {
-		if p.remove[unit].Without(have[unit]).IsZero() {
-			continue
-		}
-		ids, _, err := t.RouterForm().Keys(p.remove[unit])
+		strange := p.remove[unit].Without(have[unit])
+		keys, _, err := t.RouterForm().Keys(strange)
 		if err != nil {
 			return p, fromRouting(err, "exactRemove", join("exactRemove", unit))
 		}
-		p.remove[unit] = ids
+		p.remove[unit] = p.remove[unit].Without(strange).With(keys)
 	}
 	return p, nil
 }

@@ -22,9 +22,9 @@ func (t UnitType) RouterForm() routing.Form {
 	return routing.Form{Normal: t.Form == FormNormal, Fold: t.Form == FormNormal && t.Fold == FoldLower}
 }
 
-// Key is the key of a decoded routerId of the type. The error is ErrBadRouterID.
+// Key is the key of a routerId of the type, however it is spelled. The error is ErrBadRouterID.
 func (t UnitType) Key(id string) (string, error) {
-	key, err := t.RouterForm().Key(id)
+	key, err := t.RouterForm().KeyOf(id)
 	if err != nil {
 		return "", ErrBadRouterID.With("%v", err).At("routerId")
 	}
@@ -59,7 +59,7 @@ func settleForms(have, types []UnitType) error {
 		if t.Form == "" || t.Form == FormAsSent && old.Form == "" {
 			t.Form = old.Form
 		}
-		if t.Fold == "" || t.Fold == FoldNone && old.Fold == "" {
+		if (t.Fold == "" || t.Fold == FoldNone && old.Fold == "") && t.Form != FormAsSent {
 			t.Fold = old.Fold
 		}
 		if t.Fold == FoldLower && t.Form != FormNormal {
@@ -95,7 +95,7 @@ func (s *State) reforms(next *State) error {
 // astray counts the IDs of a list whose key in a form is not in it.
 func astray(list routing.IDs, f routing.Form) (n int, first string) {
 	for id := range list.All() {
-		if key, err := f.Key(id); err == nil && (key == id || list.Has(key)) {
+		if key, err := f.KeyOf(id); err == nil && (key == id || list.Has(key)) {
 			continue
 		}
 		if n++; n == 1 {
@@ -117,25 +117,19 @@ func (t UnitType) keys(lists map[string]routing.IDs, field string) (map[string]r
 	return lists, nil
 }
 
-// same reports whether a config's rules are those that there are. Since before the type had its form there may be exact IDs
-// that no user has any more.
+// same reports whether a config's rules are those that there are. Since before the type had its form these may have exact
+// IDs that are written otherwise.
 func (t UnitType) same(r, have *routing.Rules) bool {
 	f := t.RouterForm()
 	if r.Equal(have) || !f.Normal {
 		return r.Equal(have)
 	}
-	lists := have.ExactIDs()
-	for unit, list := range lists {
-		var dead []string
-		for id := range list.All() {
-			if !f.Is(id) {
-				dead = append(dead, id)
-			}
-		}
-		lists[unit] = list.Without(routing.MustIDs(dead...))
+	lists, err := t.keys(have.ExactIDs(), "exact")
+	if err != nil {
+		return false
 	}
-	living, err := have.WithExact(lists)
-	return err == nil && r.Equal(living)
+	written, err := have.WithExact(lists)
+	return err == nil && r.Equal(written)
 }
 
 var anyUUID = regexp.MustCompile(`(?i)^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
@@ -156,7 +150,7 @@ func formWarnings(s *State, types []UnitType, rules map[string]*routing.Rules) [
 		differ, uuids := 0, 0
 		for _, list := range r.ExactIDs() {
 			for id := range list.All() {
-				if key, err := (routing.Form{Normal: true, Fold: t.Fold == FoldLower}).Key(routing.Decode(id)); err != nil || key != id {
+				if key, err := (routing.Form{Normal: true, Fold: t.Fold == FoldLower}).KeyOf(id); err != nil || key != id {
 					differ++
 				}
 				if len(id) == 36 && anyUUID.MatchString(id) {

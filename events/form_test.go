@@ -40,7 +40,7 @@ func applied(t *testing.T, configs ...Config) (*State, Plan, error) {
 
 // A new unit type takes the normal form, and its lists are written in it, whoever writes them how.
 func TestNewTypesAreNormal(t *testing.T) {
-	s, _, err := applied(t, formConfig("", "lower", "available", "RENE\u0301", "user@example.com", "User@Example.com"))
+	s, _, err := applied(t, formConfig("", "lower", "available", "RENE\u0301", "user%40example.com", "User@Example.com"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestNewTypesAreNormal(t *testing.T) {
 	if got := s.Rules["t"].Current.Exact()["b"]; !slices.Equal(got, []string{"rené", "user@example.com"}) {
 		t.Errorf("exact IDs %q", got)
 	}
-	for _, id := range []string{"user%40example.com", "\ufeff4001", `"4001"`} {
+	for _, id := range []string{"user%2540example.com", "\ufeff4001", `"%22x%22"`} {
 		if _, _, err := applied(t, formConfig("", "", "available", id)); !errors.Is(err, ErrBadRouterID) || !strings.Contains(err.Error(), "rules.t") {
 			t.Errorf("%q: %v", id, err)
 		}
@@ -88,6 +88,19 @@ func TestChangeOfForm(t *testing.T) {
 	if len(plan.Warnings) != 1 || !strings.Contains(plan.Warnings[0], "the form of its routerIds changes") {
 		t.Errorf("warnings %q", plan.Warnings)
 	}
+	encoded := formConfig("as-sent", "", "available", "user%40example.com", "user@example.com")
+	s, _, err = applied(t, encoded, Config{Namespace: "shop", UnitTypes: normal.UnitTypes})
+	if err != nil {
+		t.Fatal(err) // both spellings are in the list, and one of them is the key
+	}
+	encoded.UnitTypes = normal.UnitTypes
+	if plan, err := PlanConfig(s, encoded, PlanOptions{}); err != nil || !plan.Empty() {
+		t.Errorf("the file of before: %v %v", plan.Lines, err)
+	}
+	s, _, err = applied(t, normal, Config{Namespace: "shop", UnitTypes: asSent.UnitTypes})
+	if err != nil || s.UnitTypes[0].Fold == FoldLower {
+		t.Errorf("back: %+v %v", s.UnitTypes, err)
+	}
 	for what, c := range map[string][]Config{
 		"would not be found any more":     {formConfig("as-sent", "", "available", "ID-7"), {Namespace: "shop", UnitTypes: normal.UnitTypes}},
 		"under exclusive ownership":       {formConfig("as-sent", "", "exclusive", "id-7"), formConfig("normal", "", "exclusive", "id-7")},
@@ -103,5 +116,18 @@ func TestUUIDsSuggestFolding(t *testing.T) {
 	_, plan, err := applied(t, formConfig("", "", "available", "F47AC10B-58CC-4372-A567-0E02B2C3D479"))
 	if err != nil || len(plan.Warnings) != 1 || !strings.Contains(plan.Warnings[0], "set fold: lower") {
 		t.Errorf("%q %v", plan.Warnings, err)
+	}
+}
+
+// What a list loses is found as it is written there, or by its key, each ID for itself.
+func TestRemovalsByForm(t *testing.T) {
+	old, err := routing.NewIDs([]string{"ABC", "abc", "def"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := exactPatch{remove: map[string]routing.IDs{"b": routing.MustIDs("ABC", "DEF")}}
+	p, err = p.inForm(UnitType{Form: FormNormal, Fold: FoldLower}, map[string]routing.IDs{"b": old})
+	if err != nil || !p.remove["b"].Equal(routing.MustIDs("ABC", "def")) {
+		t.Errorf("%v %v", p.remove, err)
 	}
 }

@@ -51,7 +51,7 @@ const hopSkew = 30 * time.Second
 // A marked request may be longer than a client's own by what edges add to it: so that what the first one has admitted
 // passes at the second, together with Limits.Hop.
 const (
-	hopRoom   = 1024 // bytes; the three fields below are at most 410, and a ticket, which clients bring, is at most 631
+	hopRoom   = 1280 // bytes; the three fields below are at most 410, and a ticket, which clients bring, is at most 780
 	hopFields = 3    // lines: X-Request-Id, unitType, the mark
 )
 

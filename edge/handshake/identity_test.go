@@ -32,7 +32,8 @@ func found(t *testing.T, raw string, typ *Type) string {
 		vd, _ := RefuseError(err)
 		return vd.Code
 	}
-	id, _, code, reason := routerID(req, typ, testPeer)
+	w, code, reason := routerID(req, typ, testPeer)
+	id := w.id
 	if (code == "") != (reason == "") || strings.ContainsAny(reason, "\r\n") {
 		t.Fatalf("%q: code %q, reason %q", raw, code, reason)
 	}
@@ -63,6 +64,11 @@ func TestSpellings(t *testing.T) {
 		{head("+Cookie: routerId=1111; routerId=%31111"), "1111"},
 		{head("+Cookie: routerId=1111", "+cookie: routerId=8330"), bad},
 		{head("+Cookie: routerId="), bad},
+		{head("+Cookie: a=b, routerId=1111"), bad},
+		{head("+Cookie: routerId=1111,routerId=1111"), bad},
+		{head("+Cookie: routerId=1111,a=b"), bad},
+		{head("+Cookie: a=b,c; routerId=1111"), "1111"},
+		{head("+Cookie: routerId=a%2Cb"), "a,b"},
 		{head("GET /chat?routerId=1111&routerId=%31111 HTTP/1.1"), "1111"},
 		{head("GET /chat?routerId=%2B8613800000000 HTTP/1.1"), "+8613800000000"},
 		{head("GET /chat?routerId=+8613800000000 HTTP/1.1"), bad},
@@ -200,7 +206,8 @@ func FuzzRouterID(f *testing.F) {
 			return
 		}
 		typ := normalType(fold)
-		id, _, code, reason := routerID(req, typ, testPeer)
+		w, code, reason := routerID(req, typ, testPeer)
+		id := w.id
 		if id == "" && code == "" || id != "" && code != "" || strings.ContainsAny(reason, "\r\n") {
 			t.Fatalf("%q %q: id %q, code %q, reason %q", field, target, id, code, reason)
 		}
@@ -214,8 +221,8 @@ func FuzzRouterID(f *testing.F) {
 			t.Fatalf("%q %q: %q is no key", field, target, id)
 		}
 		req.Fields = append(req.Fields, Field{Name: "routerId", Value: url.QueryEscape(id)})
-		if again, _, code, _ := routerID(req, typ, testPeer); again != id || code != "" {
-			t.Fatalf("%q %q: %q, and named once more %q %q", field, target, id, again, code)
+		if again, code, _ := routerID(req, typ, testPeer); again.id != id || code != "" {
+			t.Fatalf("%q %q: %q, and named once more %q %q", field, target, id, again.id, code)
 		}
 	})
 }
@@ -243,6 +250,9 @@ var sentAt = time.Unix(1_800_000_000, 0)
 func follow(t *testing.T, from, to *View, raw string, after time.Duration, fields ...string) Verdict {
 	t.Helper()
 	target := sent(t, from, raw, testPeer)
+	if len(fields) > 0 && strings.HasPrefix(fields[0], "GET&") {
+		target, fields = target+fields[0][len("GET"):], nil
+	}
 	req := parsed(t, head(append([]string{"GET " + target + " HTTP/1.1"}, fields...)...))
 	req.Recognize(to, nil, sentAt.Add(after))
 	return Decide(req, to, netip.MustParseAddr("2001:db8::9"), false)
@@ -276,8 +286,8 @@ func TestTickets(t *testing.T) {
 		want      string
 	}{
 		{"a cookie that is dropped", head("+Cookie: routerId=1111"), 0, nil, served},
-		{"a field", head("GET /chat?x=%2F HTTP/1.1", "+routerId: 1111"), 0, nil, served},
-		{"with its unit type", head("+routerId: 1111", "+unitType: by_reject"), 0, nil, `serve by_reject "1111" 1111 at center:1`},
+		{"behind a query", head("GET /chat?x=%2F HTTP/1.1", "+Cookie: routerId=1111"), 0, nil, served},
+		{"with its unit type", head("+Cookie: routerId=1111", "+unitType: by_reject"), 0, nil, `serve by_reject "1111" 1111 at center:1`},
 		{"a slow client", head("+Cookie: routerId=1111"), TicketLife + hopSkew, nil, served},
 		{"a clock behind", head("+Cookie: routerId=1111"), -hopSkew, nil, served},
 		{"too late", head("+Cookie: routerId=1111"), TicketLife + hopSkew + time.Second, nil, "400 bad_ticket"},
@@ -285,7 +295,7 @@ func TestTickets(t *testing.T) {
 		{"too late, but it says so itself", head("+Cookie: routerId=1111"), time.Hour, []string{"+Cookie: routerId=1111"}, served},
 		{"the same once more", head("+Cookie: routerId=1111"), 0, []string{"+Cookie: routerId=1111"}, served},
 		{"another one in the same source", head("+Cookie: routerId=1111"), 0, []string{"+Cookie: routerId=1112"}, "400 bad_router_id"},
-		{"another one in a source behind it", head("+routerId: 1111"), 0, []string{"+Cookie: routerId=1112"}, served},
+		{"another one in a source behind it", head("+Cookie: routerId=1111"), 0, []string{"GET&routerId=1112"}, served},
 		{"another one in a source before it", head("+Cookie: routerId=1111"), 0, []string{"+routerId: 1112"}, `serve by_local "1112" 1112 at center:1`},
 		{"for another unit type", head("+Cookie: routerId=1111"), 0, []string{"+unitType: by_reject"}, "400 bad_ticket"},
 	} {
@@ -293,8 +303,10 @@ func TestTickets(t *testing.T) {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}
-	if target := sent(t, unbj, head("GET /chat?routerId=1111 HTTP/1.1"), testPeer); strings.Contains(target, ticketParam) {
-		t.Errorf("what is in the URL needs no ticket: %s", target)
+	for _, raw := range []string{head("GET /chat?routerId=1111 HTTP/1.1"), head("+routerId: 1111")} {
+		if target := sent(t, unbj, raw, testPeer); strings.Contains(target, ticketParam) {
+			t.Errorf("what is there again needs no ticket: %s", target)
+		}
 	}
 	old := *center
 	old.Signers = map[string]ed25519.PublicKey{"bj-1": center.Signers["hz-1"]}
@@ -405,6 +417,28 @@ func TestLocateGivesATicket(t *testing.T) {
 	}
 }
 
+// A ticket's word is passed on when the client is sent once more, also where its source would have travelled.
+func TestTicketsGoOn(t *testing.T) {
+	unbj, center := signers(t)
+	for _, v := range []*View{unbj, center} {
+		v.Types["by_local"].Sources = []Source{{From: "query", Name: "routerId"}, {From: "cookie", Name: "routerId"}}
+	}
+	req := parsed(t, strings.Replace(head(), "/chat", LocatePath+"?routerId=1111", 1))
+	vd := Decide(req, center, testPeer, false)
+	vd.Vouch(center, sentAt)
+	_, rest, _ := strings.Cut(vd.Reason, `"ticket":"`)
+	ticket, _, _ := strings.Cut(rest, `"`)
+	if target := sent(t, unbj, head("GET /chat?"+ticket+" HTTP/1.1"), testPeer); !strings.Contains(target, ticketParam) || strings.Contains(target, ticket) {
+		t.Errorf("sent on to %s", target)
+	}
+	unbj.Sites["websocket.msha.tech"].Correction = "close"
+	req = parsed(t, head("GET /chat?"+ticket+" HTTP/1.1"))
+	req.Recognize(unbj, nil, sentAt)
+	if got := show(Decide(req, unbj, testPeer, false)); got != "101 close ws://center.websocket.msha.tech/chat?routerId=1111" {
+		t.Error(got)
+	}
+}
+
 func BenchmarkRedirectWithTicket(b *testing.B) {
 	v := &View{ID: "hz-1", Signer: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}
 	typ := normalType(false)
@@ -412,5 +446,18 @@ func BenchmarkRedirectWithTicket(b *testing.B) {
 	for b.Loop() {
 		vd := Verdict{Code: "redirect", Type: typ, RouterID: "1111", Header: []Field{{Name: "Location", Value: "http://unbj.example/chat"}}}
 		vd.Vouch(v, sentAt)
+	}
+}
+
+// What was read of requests as they were sent, and would be read otherwise now, is nobody's key any more.
+func TestOutgrownKeys(t *testing.T) {
+	_, center := signers(t)
+	for id, want := range map[string]bool{"6249,6249": true, "CP001;v=2": true, "2001:db8:1:2::7": true, "2001:db8:1:2::": false, "192.0.2.7": false, "1111": false, "": false, ProbeID: false} {
+		if got := center.Outgrown(&Key{Type: "by_split", RouterID: id}); got != want {
+			t.Errorf("%q: %v", id, got)
+		}
+	}
+	if center.Outgrown(&Key{Type: "by_local", RouterID: "2001:db8:1:2::7"}) {
+		t.Error("an ID that looks like an address")
 	}
 }

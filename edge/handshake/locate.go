@@ -38,11 +38,11 @@ func (v *View) locate(req *Request, site *Site, peer netip.Addr, tls bool) Verdi
 	if typ == nil || typ.Table == nil {
 		return noRules()
 	}
-	id, found, code, reason := locateRouter(req, typ, peer)
+	w, code, reason := locateRouter(req, typ, peer)
 	if code != "" {
 		return Refuse(http.StatusBadRequest, code, reason)
 	}
-	return v.located(site, Verdict{Type: typ, RouterID: id, found: found}, tls)
+	return v.located(site, Verdict{Type: typ, RouterID: w.id, found: w.source, said: w.said}, tls)
 }
 
 // located is the answer for vd's type and routerId.
@@ -92,17 +92,17 @@ func (v *View) locateType(req *Request, site *Site) (t *Type, code, reason strin
 	return t, "", ""
 }
 
-// locateRouter likewise. Whom the query names is that in every source.
-func locateRouter(req *Request, t *Type, peer netip.Addr) (id string, found int, code, reason string) {
+// locateRouter likewise.
+func locateRouter(req *Request, t *Type, peer netip.Addr) (w who, code, reason string) {
 	f := finding{form: t.Form}
 	f.query(req, "routerId")
 	if f.n == 0 {
 		return routerID(req, t, peer)
 	}
 	if reason := f.wrong("query"); reason != "" {
-		return "", 0, "bad_router_id", reason
+		return who{}, "bad_router_id", reason
 	}
-	return f.key, 0, "", ""
+	return who{id: f.key, source: noSource}, "", ""
 }
 
 // webSocketScheme is what a page puts before an address of the site.

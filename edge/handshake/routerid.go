@@ -38,46 +38,54 @@ func (v *View) unitType(req *Request, site *Site) (t *Type, code, reason string)
 	return t, "", ""
 }
 
-// routerID looks for the routerId in the type's sources; the first that has one decides, good or bad. found is the number
-// of that source, or noSource. id is empty for an unmarked client. code is empty unless the request is to be refused.
+// who is a client, as a request says.
+type who struct {
+	id     string // its routerId; "": it is unmarked
+	source int    // number of the source that has it, or noSource
+	said   bool   // the request says it there itself, and not only its ticket
+}
+
+// routerID looks for the routerId in the type's sources; the first that has one decides, good or bad. code is empty unless
+// the request is to be refused.
 //
 // A source that names the routerId and leaves it empty is refused and not skipped: taken for unmarked, a user's
 // session would silently land in the wrong unit.
-func routerID(req *Request, t *Type, peer netip.Addr) (id string, found int, code, reason string) {
+func routerID(req *Request, t *Type, peer netip.Addr) (w who, code, reason string) {
 	vouched := req.ticketOf(t)
 	for i := range t.Sources {
 		s := &t.Sources[i]
 		f := finding{form: t.Form}
 		f.read(req, s)
-		if vouched != nil && vouched.source == i {
+		said := f.n > 0
+		if vouched != nil && vouched.source == s.text() {
 			f.add(vouched.id)
 		}
 		if f.n == 0 {
 			continue
 		}
 		if reason := f.wrong(s.From); reason != "" {
-			return "", 0, "bad_router_id", reason
+			return who{}, "bad_router_id", reason
 		}
-		return f.key, i, "", ""
+		return who{f.key, i, said}, "", ""
 	}
 	switch {
 	case vouched != nil: // of an address, or of a source that is none any more
 		if key, err := t.Form.Key(vouched.id); err == nil {
-			return key, noSource, "", ""
+			return who{id: key, source: noSource}, "", ""
 		}
-		return "", 0, "bad_ticket", badTicket
+		return who{}, "bad_ticket", badTicket
 	case req.ticket != nil && req.ticket.late:
-		return "", 0, "bad_ticket", "this URL was made for one redirect, and that was too long ago: connect to the address that you were given first"
+		return who{}, "bad_ticket", "this URL was made for one redirect, and that was too long ago: connect to the address that you were given first"
 	case req.ticket != nil:
-		return "", 0, "bad_ticket", badTicket
+		return who{}, "bad_ticket", badTicket
 	}
 	switch t.Unmarked {
 	case "reject":
-		return "", 0, "no_router_id", "this unit type needs a routerId"
+		return who{}, "no_router_id", "this unit type needs a routerId"
 	case "split":
-		return addressID(peer, t.Form.Normal), noSource, "", ""
+		return who{id: addressID(peer, t.Form.Normal), source: noSource}, "", ""
 	}
-	return "", noSource, "", ""
+	return who{source: noSource}, "", ""
 }
 
 const badTicket = "the " + ticketParam + " in the query is none of an edge here: leave it out"
@@ -172,15 +180,7 @@ func (f *finding) member(value string, empty *bool) {
 		*empty = true
 		return
 	}
-	f.add(routing.Decode(unquote(value)))
-}
-
-// unquote takes off the quotes around a value.
-func unquote(v string) string {
-	if len(v) > 1 && v[0] == '"' && v[len(v)-1] == '"' {
-		return v[1 : len(v)-1]
-	}
-	return v
+	f.add(routing.Decode(routing.Unquote(value)))
 }
 
 // cookie reads the cookies of a name, without the quotes that may stand around a value (RFC 6265 section 4.1.1). Cookies of
@@ -195,14 +195,29 @@ func (f *finding) cookie(req *Request, name string) {
 			switch {
 			case !ok:
 			case f.form.Normal:
-				if strings.TrimRight(k, " \t") == name {
-					f.add(routing.Decode(unquote(strings.TrimLeft(v, " \t"))))
-				}
+				f.normalCookie(name, k, v)
 			case k == name:
-				f.add(unquote(v)) // the first one, which user agents take for the most specific (section 5.4)
+				f.add(routing.Unquote(v)) // the first one, which user agents take for the most specific (section 5.4)
 				return
 			}
 		}
+	}
+}
+
+// normalCookie reads one cookie. No value has a comma (RFC 6265 section 4.1.1); where one stands, somebody may have joined
+// two fields by it, so that no one can tell where the value ends.
+func (f *finding) normalCookie(name, k, v string) {
+	v, joined, comma := strings.Cut(v, ",")
+	mine := strings.TrimRight(k, " \t") == name
+	for other := range strings.SplitSeq(joined, ",") {
+		k, _, ok := strings.Cut(other, "=")
+		mine = mine || comma && ok && strings.Trim(k, " \t") == name
+	}
+	switch {
+	case mine && comma:
+		f.n, f.why = f.n+1, `a comma in the Cookie field, write %2C`
+	case mine:
+		f.add(routing.Decode(routing.Unquote(strings.TrimLeft(v, " \t"))))
 	}
 }
 

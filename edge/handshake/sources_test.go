@@ -32,7 +32,8 @@ func TestMoreSources(t *testing.T) {
 		if err != nil || req == nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		id, _, code, reason := routerID(req, typ, testPeer)
+		w, code, reason := routerID(req, typ, testPeer)
+		id := w.id
 		if id+code != c.want || (code == "") != (reason == "") || strings.ContainsAny(reason, "\r\n") {
 			t.Errorf("%s: %q, %q, %q; want %s", c.name, id, code, reason, c.want)
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/binary"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,10 +12,10 @@ import (
 )
 
 // A client that is sent to another host drops what it said of itself to this one: cookies of one host, and in most
-// libraries the Cookie field altogether, sometimes every field of its own. So that it stays who it was, the edge that
+// libraries the Cookie field altogether. So that it stays who it was, the edge that
 // sends it puts a ticket into the query, by which any other edge of the namespace knows its routerId:
 //
-//	unitgate-ticket=BASE64URL(expiry, source, edge, unit type, routerId, Ed25519 signature)
+//	unitgate-ticket=BASE64URL(expiry, edge, unit type, source, routerId, Ed25519 signature)
 //
 // It counts as one more spelling in the source in which this edge found the ID: sources before that one go first, the same
 // one has to agree, the others give way. What it proves is only that an edge has read this ID in a request, or was asked
@@ -25,10 +26,10 @@ const ticketParam = "unitgate-ticket"
 const TicketLife = time.Minute
 
 // maxTicket is the longest text of one, in bytes.
-var maxTicket = base64.RawURLEncoding.EncodedLen(8 + 1 + 1 + maxName + 1 + maxName + routing.MaxRouterID + ed25519.SignatureSize)
+var maxTicket = base64.RawURLEncoding.EncodedLen(8 + 3*(1+maxName) + routing.MaxRouterID + ed25519.SignatureSize)
 
-// maxName is the longest edge ID or unit type, in bytes; see events.CheckID.
-const maxName = 64
+// maxName is the longest edge ID, unit type or text of a source, in bytes; see the checks of package events.
+const maxName = 80
 
 const ticketContext = "unitgate ticket 1\n"
 
@@ -40,7 +41,7 @@ type ticket struct {
 	text   string
 	valid  bool // it is an edge's, and in time
 	late   bool // it is an edge's, and was in time
-	source int
+	source string
 	typ    string
 	id     string
 }
@@ -80,16 +81,20 @@ func (r *Request) checkTicket(v *View, now time.Time) {
 		return
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(t.text)
-	if err != nil || len(b) < 8+1+1+1+ed25519.SignatureSize {
+	if err != nil || len(b) < 8+1+1+1+1+ed25519.SignatureSize {
 		return
 	}
 	signed, signature := b[:len(b)-ed25519.SignatureSize], b[len(b)-ed25519.SignatureSize:]
-	expiry, source, rest := int64(binary.BigEndian.Uint64(signed)), signed[8], signed[9:]
+	expiry, rest := int64(binary.BigEndian.Uint64(signed)), signed[8:]
 	edge, rest, ok := cutName(rest)
 	if !ok {
 		return
 	}
-	typ, id, ok := cutName(rest)
+	typ, rest, ok := cutName(rest)
+	if !ok {
+		return
+	}
+	source, id, ok := cutName(rest)
 	key := v.Signers[edge]
 	if !ok || key == nil || !ed25519.Verify(key, append([]byte(ticketContext), signed...), signature) {
 		return
@@ -97,7 +102,7 @@ func (r *Request) checkTicket(v *View, now time.Time) {
 	left := time.Unix(expiry, 0).Sub(now)
 	t.late = left < -hopSkew
 	t.valid = !t.late && left <= TicketLife+hopSkew
-	t.source, t.typ, t.id = int(source), typ, string(id)
+	t.source, t.typ, t.id = source, typ, string(id)
 }
 
 // cutName reads a name with its length before it.
@@ -118,7 +123,7 @@ func (r *Request) ticketOf(t *Type) *ticket {
 }
 
 // Vouch puts a ticket into a redirect, and into the answer to who asks for a location, if the edge has a key and the
-// client's routerId would not get there by itself: path and query do.
+// client's routerId would not get there by itself, see travels.
 func (vd *Verdict) Vouch(v *View, now time.Time) {
 	if v == nil || v.Signer == nil || vd.RouterID == "" || vd.Type == nil {
 		return
@@ -138,21 +143,42 @@ func (vd *Verdict) Vouch(v *View, now time.Time) {
 	}
 }
 
-// travels reports whether the routerId was found in the URL, so that it is there at another host, too.
+// text is what a ticket calls a source.
+func (s *Source) text() string {
+	if s.From == "path" {
+		return "path:" + strconv.Itoa(s.Number)
+	}
+	return s.From + ":" + s.Name
+}
+
+// travels reports whether the routerId was found in what a client says at another host, too: in the URL, among the
+// subprotocols, in a field of its own. Libraries that follow redirects drop cookies and credentials (Fetch standard,
+// "HTTP-redirect fetch"; net/http, curl and npm's ws do as it says).
 func (vd *Verdict) travels() bool {
-	if vd.found >= len(vd.Type.Sources) {
+	if !vd.said || vd.found >= len(vd.Type.Sources) {
 		return false
 	}
-	from := vd.Type.Sources[vd.found].From
-	return from == "query" || from == "path"
+	switch s := &vd.Type.Sources[vd.found]; s.From {
+	case "cookie":
+		return false
+	case "header":
+		return !secretFields[strings.ToLower(s.Name)]
+	}
+	return true
 }
+
+// secretFields are those that are dropped.
+var secretFields = map[string]bool{"authorization": true, "cookie": true, "cookie2": true, "proxy-authorization": true, "www-authenticate": true}
 
 // ticket is the text of one for the verdict's client.
 func (vd *Verdict) ticket(v *View, now time.Time) string {
 	b := append(make([]byte, 0, 512), ticketContext...)
 	b = binary.BigEndian.AppendUint64(b, uint64(now.Add(TicketLife).Unix()))
-	b = append(b, byte(min(vd.found, noSource)))
-	for _, name := range [...]string{v.ID, vd.Type.Name} {
+	source := ""
+	if vd.found < len(vd.Type.Sources) {
+		source = vd.Type.Sources[vd.found].text()
+	}
+	for _, name := range [...]string{v.ID, vd.Type.Name, source} {
 		b = append(append(b, byte(len(name))), name...)
 	}
 	b = append(b, vd.RouterID...)

@@ -46,6 +46,7 @@ type Verdict struct {
 	// Of Serve, Hold, Proxy and redirects.
 	Type     *Type
 	found    int            // number of the source that has it, noSource for none
+	said     bool           // the request says it there itself, and not only its ticket
 	RouterID string         // the client's routerId; its address under "split"; empty for an unmarked client served here
 	Slot     uint32         // of RouterID; 0 without one
 	Route    *routing.Route // of RouterID; nil without one
@@ -128,11 +129,11 @@ func Decide(req *Request, v *View, peer netip.Addr, tls bool) Verdict {
 	if v.probes(req) {
 		return serve(uri, Verdict{Type: typ, RouterID: ProbeID, Domain: site.Domain})
 	}
-	id, found, code, reason := routerID(req, typ, peer)
+	w, code, reason := routerID(req, typ, peer)
 	if code != "" {
 		return Refuse(400, code, reason)
 	}
-	return v.route(req, site, uri, Verdict{Type: typ, RouterID: id, found: found, Domain: site.Domain}, tls)
+	return v.route(req, site, uri, Verdict{Type: typ, RouterID: w.id, found: w.source, said: w.said, Domain: site.Domain}, tls)
 }
 
 // route fills in what the rules say of vd's type and routerId.
@@ -193,6 +194,20 @@ func (v *View) Serves(typ, routerID string) (*routing.Route, bool) {
 	}
 	r := t.Table.Lookup(routerID)
 	return r, r.Unit == v.Unit && r.Next == "" && t.Form.Is(routerID)
+}
+
+// Outgrown reports whether a key that a request got as it was sent would not be read from the same request any more, though
+// it looks like one: joined fields, parameters of a path, an address of a network. Its user has another key now.
+func (v *View) Outgrown(k *Key) bool {
+	t := v.Types[k.Type]
+	if t == nil || !t.Form.Normal || k.Unbound() {
+		return false
+	}
+	if strings.ContainsAny(k.RouterID, ",;") {
+		return true
+	}
+	a, err := netip.ParseAddr(k.RouterID)
+	return err == nil && t.Unmarked == "split" && addressID(a, true) != k.RouterID
 }
 
 // servesUnmarked: "A unit without slots redirects unmarked clients to the center", and the center has nobody to

@@ -127,6 +127,7 @@ type session struct {
 	open      bool        // counted in dealings().sessions
 	admitted  bool        // counted in the relay's capacity
 	congested bool        // in the engine's list
+	asSent    bool        // admitted when its unit type took routerIds as they were sent
 	glance    uint8       // in which it was looked at last, see lookFrom
 	owed      int32       // its place in the engine's list of those written to, from 1; 0: it is not there
 	aborted   bool        // one leg broke off, and the other one has to learn it
@@ -227,6 +228,7 @@ func (e *engine) newSession() *session {
 func (e *engine) register(s *session, vd *handshake.Verdict) {
 	s.entry.Key = vd.Key()
 	s.entry.Key.RouterID = strings.Clone(s.entry.Key.RouterID) // it must not keep the whole head alive
+	s.asSent = !vd.Type.Form.Normal
 	s.stats = e.statsOf(s.entry.Key.Type)
 	e.registry.Add(&s.entry, vd.Type.Table.Slotting())
 	e.serveFor(s, vd.Domain)

@@ -47,6 +47,22 @@ func (f Form) Key(id string) (string, error) {
 	return f.compose(id)
 }
 
+// KeyOf is Key of a spelling as people and other systems write it down: decoded, without quotes around it.
+func (f Form) KeyOf(spelling string) (string, error) {
+	if f.Normal {
+		spelling = Decode(Unquote(spelling))
+	}
+	return f.Key(spelling)
+}
+
+// Unquote takes off the quotes around a spelling.
+func Unquote(s string) string {
+	if len(s) > 1 && s[0] == '"' && s[len(s)-1] == '"' {
+		return s[1 : len(s)-1]
+	}
+	return s
+}
+
 // compose is Key of an ID with characters beyond ASCII.
 func (f Form) compose(id string) (string, error) {
 	for _, c := range id {
@@ -107,14 +123,14 @@ func unhex(c byte) byte {
 }
 
 // Keys are the keys of all IDs of a set, and how many of them are written otherwise in it; two spellings of one user
-// become one. The error is Key's for the first that has none.
+// become one. The error is KeyOf's for the first that has none.
 func (f Form) Keys(s IDs) (keys IDs, changed int, err error) {
 	if !f.Normal || len(s.ends) == 0 {
 		return s, 0, nil // a number is its own key
 	}
 	for i := range s.ends {
 		id := s.textAt(i)
-		key, err := f.Key(id)
+		key, err := f.KeyOf(id)
 		if err != nil {
 			return IDs{}, 0, fmt.Errorf("%w (%.300q)", err, id)
 		}
@@ -128,7 +144,7 @@ func (f Form) Keys(s IDs) (keys IDs, changed int, err error) {
 	list := make([]string, 0, len(s.ends))
 	seen := make(map[string]bool, len(s.ends))
 	for i := range s.ends {
-		key, _ := f.Key(s.textAt(i)) // it has one, see above
+		key, _ := f.KeyOf(s.textAt(i)) // it has one, see above
 		if !seen[key] {
 			seen[key] = true
 			list = append(list, key)
