@@ -405,6 +405,12 @@ func TestLocateGivesATicket(t *testing.T) {
 	req := parsed(t, strings.Replace(head(), "/chat", LocatePath+"?routerId=1111", 1))
 	vd := Decide(req, unbj, testPeer, false)
 	vd.Vouch(unbj, sentAt)
+	if strings.Contains(vd.Reason, "ticket") {
+		t.Errorf("the page says it again in the query: %s", vd.Reason)
+	}
+	req = parsed(t, strings.Replace(head("+Cookie: routerId=1111"), "/chat", LocatePath, 1))
+	vd = Decide(req, unbj, testPeer, false)
+	vd.Vouch(unbj, sentAt)
 	_, rest, ok := strings.Cut(vd.Reason, `"ticket":"`)
 	if vd.Code != "located" || !ok {
 		t.Fatalf("%s %s", vd.Code, vd.Reason)
@@ -421,7 +427,7 @@ func TestLocateGivesATicket(t *testing.T) {
 func TestTicketsGoOn(t *testing.T) {
 	unbj, center := signers(t)
 	for _, v := range []*View{unbj, center} {
-		v.Types["by_local"].Sources = []Source{{From: "query", Name: "routerId"}, {From: "cookie", Name: "routerId"}}
+		v.Types["by_local"].Sources = []Source{{From: "cookie", Name: "routerId"}, {From: "query", Name: "id"}}
 	}
 	req := parsed(t, strings.Replace(head(), "/chat", LocatePath+"?routerId=1111", 1))
 	vd := Decide(req, center, testPeer, false)
@@ -434,7 +440,7 @@ func TestTicketsGoOn(t *testing.T) {
 	unbj.Sites["websocket.msha.tech"].Correction = "close"
 	req = parsed(t, head("GET /chat?"+ticket+" HTTP/1.1"))
 	req.Recognize(unbj, nil, sentAt)
-	if got := show(Decide(req, unbj, testPeer, false)); got != "101 close ws://center.websocket.msha.tech/chat?routerId=1111" {
+	if got := show(Decide(req, unbj, testPeer, false)); got != "101 close ws://center.websocket.msha.tech/chat?id=1111" {
 		t.Error(got)
 	}
 }

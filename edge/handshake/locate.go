@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
+	"slices"
 )
 
 // LocatePath is where clients ask which unit a routerId belongs to, on every host name that is served: browsers, which
@@ -102,7 +103,11 @@ func locateRouter(req *Request, t *Type, peer netip.Addr) (w who, code, reason s
 	if reason := f.wrong("query"); reason != "" {
 		return who{}, "bad_router_id", reason
 	}
-	return who{id: f.key, source: noSource}, "", ""
+	at := slices.Index(t.Sources, Source{From: "query", Name: "routerId"}) // what the page will say again
+	if at < 0 {
+		return who{id: f.key, source: noSource}, "", ""
+	}
+	return who{f.key, at, true}, "", ""
 }
 
 // webSocketScheme is what a page puts before an address of the site.

@@ -125,14 +125,11 @@ func (r *Request) ticketOf(t *Type) *ticket {
 // Vouch puts a ticket into a redirect, and into the answer to who asks for a location, if the edge has a key and the
 // client's routerId would not get there by itself, see travels.
 func (vd *Verdict) Vouch(v *View, now time.Time) {
-	if v == nil || v.Signer == nil || vd.RouterID == "" || vd.Type == nil {
+	if v == nil || v.Signer == nil || vd.RouterID == "" || vd.Type == nil || vd.travels() {
 		return
 	}
 	switch vd.Code {
 	case "redirect":
-		if vd.travels() {
-			return
-		}
 		for i := range vd.Header {
 			if f := &vd.Header[i]; f.Name == "Location" {
 				f.Value = withParam(f.Value, ticketParam, vd.ticket(v, now))
