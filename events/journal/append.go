@@ -117,6 +117,8 @@ func (s *Stream) publish(ctx context.Context, after uint64, rec *events.Record) 
 		// One code for both guards: a look tells which. The second code is what a replicated stream answers while
 		// another write is under way.
 		return s.resolve(ctx, rec, ErrConflict)
+	case api.ErrorCode == codeStoreFailed, api.ErrorCode == codeNoResources, api.ErrorCode == codeNoStorage:
+		return fmt.Errorf("%w: %w", ErrFull, err)
 	}
 	return err // refused by the server for another reason, so not stored
 }

@@ -39,7 +39,7 @@ type Journal interface {
 	// same Entity, Verb and CommandID exists. It fills Seq and normalizes Time; rec.Prev must be the hash of record
 	// after, "" for 0.
 	//
-	// Errors: [ErrConflict], [ErrDuplicate], [ErrUnknown], [ErrTooLarge], [ErrInvalid]. After any error but ErrUnknown,
+	// Errors: [ErrConflict], [ErrDuplicate], [ErrUnknown], [ErrTooLarge], [ErrFull], [ErrInvalid]. After any error but ErrUnknown,
 	// nothing was stored.
 	Append(ctx context.Context, after uint64, rec events.Record) (events.Record, error)
 
@@ -75,6 +75,8 @@ var (
 	ErrUnknown = errors.New("no answer to the append: the event may or may not be stored")
 	// ErrTooLarge: the event or its headers exceed the limits.
 	ErrTooLarge = errors.New("event too large for the journal")
+	// ErrFull: the server has no room for the event, on its disk or within a limit. Nothing was stored.
+	ErrFull = errors.New("the journal takes no more: make room on the NATS servers' disks, or raise the limits of the stream and the account")
 	// ErrInvalid: the record can not be stored as it is: a field has a wrong form, or Prev is not the predecessor's hash.
 	ErrInvalid = errors.New("invalid record")
 	// ErrNoJournal: the namespace has no journal.

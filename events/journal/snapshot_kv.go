@@ -34,14 +34,36 @@ func CreateSnapshots(ctx context.Context, js jetstream.JetStream, opts Options) 
 	}
 	rctx, cancel := context.WithTimeout(ctx, 4*requestTimeout)
 	defer cancel()
-	_, err = js.CreateKeyValue(rctx, jetstream.KeyValueConfig{
+	cfg := jetstream.KeyValueConfig{
 		Bucket: SnapshotBucket, Description: "unitgate: newest snapshot of each namespace",
 		History: 1, Storage: jetstream.FileStorage, Replicas: max(opts.Replicas, 1),
-	})
+	}
+	create := func(maxBytes int64) error {
+		cfg.MaxBytes = maxBytes
+		_, err := js.CreateKeyValue(rctx, cfg)
+		return err
+	}
+	err = Bounded(snapshotBytes, create)
+	if opts.Fewer && tooFewServers(err) {
+		cfg.Replicas = 1
+		err = Bounded(snapshotBytes, create)
+	}
 	if err != nil && !errors.Is(err, jetstream.ErrBucketExists) {
+		err = explain(rctx, js, jetstream.StreamConfig{Subjects: []string{"$KV." + SnapshotBucket + ".>"}, Replicas: cfg.Replicas, MaxBytes: cfg.MaxBytes}, err)
 		return nil, fmt.Errorf("create bucket %s: %w", SnapshotBucket, err)
 	}
 	return OpenSnapshots(ctx, js)
+}
+
+// Replicas are how many copies the bucket has.
+func (s *KVSnapshots) Replicas(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	status, err := s.kv.Status(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("look at bucket %s: %w", SnapshotBucket, err)
+	}
+	return status.Config().Replicas, nil
 }
 
 // OpenSnapshots opens the bucket; ErrNoSnapshots when there is none.

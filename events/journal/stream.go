@@ -36,7 +36,9 @@ var namespaceForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // Options of a new journal.
 type Options struct {
-	Replicas int // copies of the stream, 1 to 5; 0 counts as 1; production wants 3
+	Replicas int   // copies of the stream, 1 to 5; 0 counts as 1; production wants 3
+	MaxBytes int64 // what a journal may hold before it takes no more; 0: no bound, unless the account demands one
+	Fewer    bool  // one copy where there are not as many servers
 }
 
 // Stream is a journal on JetStream: one stream, file storage, deletes and purges denied. A handle belongs to the epoch
@@ -70,8 +72,14 @@ func Create(ctx context.Context, js jetstream.JetStream, ns string, opts Options
 	rctx, cancel := context.WithTimeout(ctx, 4*requestTimeout) // placing replicas takes longer than a look
 	defer cancel()
 	cfg := streamConfig(ns, uuid.NewString(), max(opts.Replicas, 1))
-	if _, err := js.CreateStream(rctx, cfg); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		return nil, fmt.Errorf("create journal %s: %w", cfg.Name, err)
+	cfg.MaxBytes = opts.MaxBytes
+	create := func(maxBytes int64) error {
+		cfg.MaxBytes = max(opts.MaxBytes, maxBytes)
+		_, err := js.CreateStream(rctx, cfg)
+		return err
+	}
+	if err := Bounded(journalBytes, create); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return nil, fmt.Errorf("create journal %s: %w", cfg.Name, explain(rctx, js, cfg, err))
 	}
 	return Open(ctx, js, ns) // also after a creation of ours: what counts is what the server holds
 }
@@ -266,7 +274,7 @@ func checkNamespace(ns string) error {
 	return nil
 }
 
-// streamConfig is the configuration of a new journal. No limit of age, count or size: what is stored stays. No roll-up,
+// streamConfig is the configuration of a new journal. No limit of age or count, and none of size that drops: what is stored stays. No roll-up,
 // no TTL and no deletes, because each would make a hole. Direct access serves readers from any replica.
 func streamConfig(ns, epoch string, replicas int) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
@@ -274,6 +282,7 @@ func streamConfig(ns, epoch string, replicas int) jetstream.StreamConfig {
 		Description: "unitgate: the events of namespace " + ns,
 		Subjects:    []string{eventSubjects + ns + ".>"},
 		Storage:     jetstream.FileStorage,
+		Discard:     jetstream.DiscardNew, // with a bound, which an account may demand, what is stored stays as well
 		Replicas:    replicas,
 		DenyDelete:  true,
 		DenyPurge:   true,
@@ -284,7 +293,7 @@ func streamConfig(ns, epoch string, replicas int) jetstream.StreamConfig {
 }
 
 // checkConfig tells whether a stream keeps a journal's promises. What an operator may tune (replicas, placement,
-// compression, republishing) is not looked at.
+// compression, republishing, a bound at which nothing new is taken) is not looked at.
 func checkConfig(ns string, c jetstream.StreamConfig) error {
 	want := eventSubjects + ns + ".>"
 	foreign := func(format string, args ...any) error {
@@ -301,8 +310,8 @@ func checkConfig(ns string, c jetstream.StreamConfig) error {
 		return foreign("it mirrors, sources or transforms")
 	case c.Storage != jetstream.FileStorage || c.Retention != jetstream.LimitsPolicy:
 		return foreign("storage is %v and retention %v, want file and limits", c.Storage, c.Retention)
-	case c.MaxAge > 0 || c.MaxMsgs > 0 || c.MaxBytes > 0 || c.MaxMsgsPerSubject > 0:
-		return foreign("it has limits, after which events would be dropped")
+	case c.MaxAge > 0 || c.MaxMsgsPerSubject > 0 || c.Discard != jetstream.DiscardNew && (c.MaxMsgs > 0 || c.MaxBytes > 0):
+		return foreign("it has limits, after which events would be dropped: set discard to new, max age and max messages per subject to none")
 	case !c.DenyDelete || !c.DenyPurge || c.AllowRollup || c.AllowMsgTTL:
 		return foreign("it allows deletes, purges, roll-ups or TTLs")
 	}

@@ -204,6 +204,8 @@ func (t *talk) give(ctx context.Context, o Outcome, err error) (Outcome, error) 
 		return o, nil
 	case errors.Is(err, ErrNoAnswer):
 		return Outcome{}, err
+	case err == nil && o.Error != nil: // the last sending was answered, one before it was not
+		err = o.Error
 	case err == nil:
 		err = ctx.Err()
 	}

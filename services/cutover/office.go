@@ -13,10 +13,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/unitgate/unitgate/events"
+	"github.com/unitgate/unitgate/events/journal"
 )
 
 // OfficeBucket is the KV bucket that holds one key for each namespace: who drives its cutovers (R1).
 const OfficeBucket = "UNITGATE_OFFICE"
+
+// officeBytes are enough for a key of a thousand namespaces and their proofs, for accounts that demand a bound.
+const officeBytes = 8 << 20
 
 // officeWait bounds one request about the key: two fit into a term.
 const officeWait = time.Second
@@ -28,9 +32,12 @@ func openOffice(ctx context.Context, js jetstream.JetStream, replicas int) (jets
 	defer cancel()
 	kv, err := js.KeyValue(ctx, OfficeBucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		_, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: OfficeBucket, Description: "unitgate: who drives the cutovers of a namespace", History: 1,
-			MaxValueSize: 1024, Replicas: max(1, replicas), Storage: jetstream.FileStorage,
+		err = journal.Bounded(officeBytes, func(maxBytes int64) error {
+			_, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
+				Bucket: OfficeBucket, Description: "unitgate: who drives the cutovers of a namespace", History: 1,
+				MaxValueSize: 1024, MaxBytes: maxBytes, Replicas: max(1, replicas), Storage: jetstream.FileStorage,
+			})
+			return err
 		})
 		if err == nil || errors.Is(err, jetstream.ErrBucketExists) {
 			kv, err = js.KeyValue(ctx, OfficeBucket)

@@ -18,7 +18,10 @@ import (
 )
 
 const (
-	retryEvery  = time.Second
+	retryEvery = time.Second
+
+	smallestJournal = 1 << 20 // bytes: some of the largest events
+
 	closeWithin = 5 * time.Second // for commands under way when a control plane stops
 
 	// A server that hangs, or whose machine is gone, keeps its connections: it is left after the third ping that is due
@@ -38,6 +41,9 @@ type controller struct {
 func (s *servers) runControl(ctx context.Context) error {
 	if s.replicas < 0 || s.replicas > 5 {
 		return usage("--journal-replicas %d: want 0 to 5", s.replicas)
+	}
+	if s.journalBytes != 0 && s.journalBytes < smallestJournal {
+		return usage("--journal-max-bytes %s: want at least 1MiB", s.journalBytes)
 	}
 	hooks, dials, err := s.hooks.caller()
 	if err != nil {
@@ -68,7 +74,7 @@ func (s *servers) runControl(ctx context.Context) error {
 	defer a.Close()
 	dial := func(name string) (*nats.Conn, error) { return s.connectForGood(name, said) }
 	running := c.start(ctx, control.Config{
-		NC: c.nc, Dial: dial, Replicas: s.replicas, DNS: providers, Hooks: hooks, Dials: dials, Signatures: s.demands(),
+		NC: c.nc, Dial: dial, Replicas: s.replicas, JournalBytes: int64(s.journalBytes), DNS: providers, Hooks: hooks, Dials: dials, Signatures: s.demands(),
 		Log: c.log, Tracing: tel.TracerProvider(), Meters: tel.MeterProvider(),
 	})
 	if running == nil {

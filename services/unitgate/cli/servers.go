@@ -8,6 +8,7 @@ import (
 	"runtime"
 
 	"github.com/choria-io/fisk"
+	"github.com/choria-io/fisk/units"
 	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/unitgate/unitgate/edge"
@@ -22,16 +23,18 @@ import (
 // servers holds the flags of the commands that run until they are stopped.
 type servers struct {
 	*cli
-	admin      string
-	replicas   int
-	signatures string
-	hooks      hookFlags
-	edge       edge.Config
-	tls        tlsFlags
-	front      frontFlags
-	otlp       string
-	logs       logging
-	dns        dns.Settings
+	admin    string
+	replicas int
+
+	journalBytes units.Base2Bytes
+	signatures   string
+	hooks        hookFlags
+	edge         edge.Config
+	tls          tlsFlags
+	front        frontFlags
+	otlp         string
+	logs         logging
+	dns          dns.Settings
 }
 
 func (c *cli) addServers(p parent) {
@@ -40,7 +43,8 @@ func (c *cli) addServers(p parent) {
 	ctl := c.command(p, "control", "Run the control plane; any number of replicas may run against one NATS", s.runControl)
 	ctl.Flag("edge-signatures", "of edges that came before messages were signed: auto (those that are registered need none), required (once none is left), optional (for the way back in an upgrade)").
 		Default("auto").EnumVar(&s.signatures, "auto", string(events.SignaturesRequired), string(events.SignaturesOptional))
-	addNumber(ctl, "journal-replicas", "copies of journals; three on a cluster, else one, if not given", &s.replicas)
+	addNumber(ctl, "journal-replicas", "copies of journals; three on a cluster of as many servers, else one, if not given", &s.replicas)
+	ctl.Flag("journal-max-bytes", "what a new journal may hold before it takes no more; no bound, or 256MiB in an account that demands one, if not given").PlaceHolder("SIZE").BytesVar(&s.journalBytes)
 	s.hooks.add(ctl, "")
 	ctl.Flag("dns-rfc2136-server", "DNS server that takes the names of domains with provider rfc2136").Envar("UNITGATE_DNS_RFC2136_SERVER").PlaceHolder("HOST[:PORT]").StringVar(&s.dns.RFC2136Server)
 	ctl.Flag("dns-rfc2136-key-file", "file with its TSIG key, [ALGORITHM:]NAME:SECRET; or set "+dns.RFC2136KeyVariable).PlaceHolder("FILE").StringVar(&s.dns.RFC2136KeyFile)

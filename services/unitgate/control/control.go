@@ -48,10 +48,12 @@ type Config struct {
 	// others' commands. Close closes them. nil: all goes over NC.
 	Dial     func(name string) (*nats.Conn, error)
 	Replicas int // of journals and buckets; 0: three on a cluster of at least three servers, else one
-	Log      *slog.Logger
-	Hooks    *cutover.HookCaller  // nil: hooks cannot be called, and fail
-	Dials    *outbound.Policy     // what a configuration lets this process connect to, hooks apart; nil: the default
-	Tracing  trace.TracerProvider // nil: nothing is traced
+
+	JournalBytes int64 // bound of a new journal; 0: none, unless the account demands one
+	Log          *slog.Logger
+	Hooks        *cutover.HookCaller  // nil: hooks cannot be called, and fail
+	Dials        *outbound.Policy     // what a configuration lets this process connect to, hooks apart; nil: the default
+	Tracing      trace.TracerProvider // nil: nothing is traced
 
 	Meters metric.MeterProvider // nil: nothing is measured
 
@@ -85,10 +87,7 @@ func Start(ctx context.Context, cfg Config) (*Control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("jetstream: %w", err)
 	}
-	if cfg.Replicas == 0 {
-		cfg.Replicas = defaultReplicas(cfg.NC)
-	}
-	snaps, err := journal.CreateSnapshots(ctx, js, journal.Options{Replicas: cfg.Replicas})
+	snaps, err := openSnapshots(ctx, js, &cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open the snapshot bucket: %w", err)
 	}
@@ -204,11 +203,30 @@ func (c *Control) Close(ctx context.Context) error {
 	return errors.Join(err, c.meters.end())
 }
 
-func defaultReplicas(nc *nats.Conn) int {
-	if len(nc.DiscoveredServers())+1 >= 3 || len(nc.Servers()) >= 3 {
-		return 3
+// openSnapshots opens the bucket of snapshots, the first thing that is made in an account. Where nobody says how many
+// replicas there are to be, it gets three where there are three servers, and what is made later gets as many as it has.
+// How many URLs were given says nothing of that: one may lead to a cluster, and three to one server.
+func openSnapshots(ctx context.Context, js jetstream.JetStream, cfg *Config) (*journal.KVSnapshots, error) {
+	clustered := cfg.NC.ConnectedClusterName() != ""
+	o := journal.Options{Replicas: cfg.Replicas}
+	if o.Replicas == 0 {
+		o = journal.Options{Replicas: 1}
+		if clustered {
+			o = journal.Options{Replicas: 3, Fewer: true}
+		}
 	}
-	return 1
+	snaps, err := journal.CreateSnapshots(ctx, js, o)
+	if err != nil || cfg.Replicas > 0 {
+		return snaps, err
+	}
+	if cfg.Replicas, err = snaps.Replicas(ctx); err != nil {
+		return nil, err
+	}
+	if clustered && cfg.Replicas < 3 {
+		cfg.Log.Warn("journals on this cluster survive no loss of a server: they get as many replicas as the bucket of snapshots has; say --journal-replicas 3, and raise those of the streams that are there with `nats stream edit STREAM --replicas 3`",
+			"replicas", cfg.Replicas, "bucket", journal.SnapshotBucket, "cluster", cfg.NC.ConnectedClusterName())
+	}
+	return snaps, nil
 }
 
 // discover opens every namespace that has a journal.
@@ -265,7 +283,7 @@ func (c *Control) Create(ctx context.Context, name string) (command.Namespace, e
 	if n := len(c.all()); n >= maxNamespaces {
 		return command.Namespace{}, events.ErrTooLarge.With("there are %d namespaces, as many as one control plane serves: run another one on a NATS account of its own", n)
 	}
-	if _, err := journal.Create(ctx, c.js, name, journal.Options{Replicas: c.cfg.Replicas}); err != nil {
+	if _, err := journal.Create(ctx, c.js, name, journal.Options{Replicas: c.cfg.Replicas, MaxBytes: c.cfg.JournalBytes}); err != nil {
 		return command.Namespace{}, err
 	}
 	return c.Get(ctx, name)
