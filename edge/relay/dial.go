@@ -305,7 +305,7 @@ func (e *engine) dialFailed(s *session, err error) {
 // stillServed asks the view again for the key that the session was admitted with: whether this unit serves it, or the
 // one to which it is passed on; and whether its domain has not been closed since.
 func (e *engine) stillServed(s *session) bool {
-	if e.view == nil || e.disowned(s) || s.asSent && e.view.Outgrown(&s.entry.Key) {
+	if e.view == nil || e.disowned(s) || s.legs[client].is(asSent) && e.view.Outgrown(&s.entry.Key) {
 		return false
 	}
 	if s.via != 0 {

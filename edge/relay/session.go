@@ -127,7 +127,6 @@ type session struct {
 	open      bool        // counted in dealings().sessions
 	admitted  bool        // counted in the relay's capacity
 	congested bool        // in the engine's list
-	asSent    bool        // admitted when its unit type took routerIds as they were sent
 	glance    uint8       // in which it was looked at last, see lookFrom
 	owed      int32       // its place in the engine's list of those written to, from 1; 0: it is not there
 	aborted   bool        // one leg broke off, and the other one has to learn it
@@ -190,6 +189,7 @@ const (
 	shut                        // that has happened
 	broken                      // a write failed: nothing is written any more
 	silent                      // the last look found that its peer has said nothing for too long, see owes
+	asSent                      // of the client's leg: it was admitted when its unit type took routerIds as they were sent
 )
 
 func (l *leg) is(f legFlags) bool { return l.flags&f != 0 }
@@ -228,7 +228,10 @@ func (e *engine) newSession() *session {
 func (e *engine) register(s *session, vd *handshake.Verdict) {
 	s.entry.Key = vd.Key()
 	s.entry.Key.RouterID = strings.Clone(s.entry.Key.RouterID) // it must not keep the whole head alive
-	s.asSent = !vd.Type.Form.Normal
+	s.legs[client].flags &^= asSent
+	if !vd.Type.Form.Normal {
+		s.legs[client].flags |= asSent
+	}
 	s.stats = e.statsOf(s.entry.Key.Type)
 	e.registry.Add(&s.entry, vd.Type.Table.Slotting())
 	e.serveFor(s, vd.Domain)

@@ -44,7 +44,7 @@ func config(ownership string) events.Config {
 		Units:     []events.Unit{{ID: "center", Center: true}, {ID: "unbj"}},
 		Clusters:  []events.Cluster{{ID: "center", Unit: "center"}, {ID: "unbj", Unit: "unbj"}},
 		Domains: []events.Domain{{
-			Host:  "ws.shop.example",
+			Host:  "ws.shop.localhost", // looked up by no resolver: that of package net cannot be used in two bubbles
 			Units: map[string]events.DomainUnit{"center": {Cluster: "center"}, "unbj": {Cluster: "unbj"}},
 			URIs:  []events.URI{{Path: "/", Origins: map[string]events.Origins{"center": {"127.0.0.1:9001"}, "unbj": {"127.0.0.1:9002"}}}},
 		}},
