@@ -39,7 +39,11 @@ func TestDeployedAttacks(t *testing.T) {
 			}
 			grown := memory(t, server, "VmRSS") - before
 			t.Logf("NATS has grown by %d KiB", grown>>10)
-			if grown > 64<<20 {
+			most := 64 << 20
+			if harness.Race { // whose shadow of the memory is several times as large
+				most *= 4
+			}
+			if grown > most {
 				t.Errorf("NATS has grown by %d MiB", grown>>20)
 			}
 			if n := d.state(t).Consumers; n > consumed {
