@@ -107,7 +107,7 @@ func TestClients(t *testing.T) {
 			t.Error(overlap)
 		}
 	}
-	checkReadme(t, table(all))
+	checkPage(t, table(all))
 }
 
 // table says what works with which of the clients.

@@ -86,7 +86,7 @@ func TestRedirectForms(t *testing.T) {
 		}
 		rows = append(rows, row(cells...))
 	}
-	checkReadme(t, rows)
+	checkPage(t, rows)
 }
 
 // outcome waits for the welcome of an origin, and returns its unit; or for an error, and returns that.

@@ -213,7 +213,7 @@ func (w *world) trace(format string, args ...any) {
 	}
 }
 
-// bug notes what was violated: rule is the guarantee or rule, in the words of the README.
+// bug notes what was violated: rule is the guarantee or rule, in the words of the guarantees.
 func (w *world) bug(rule, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	w.trace("VIOLATED %s: %s", rule, text)

@@ -64,7 +64,7 @@ var byTheRest = []string{
 	"unknown_unit", "unknown_unit_type", "unknown_cluster", "center", "duplicate_name", "range_gap", "range_overlap", "exact_conflict", "rules_exist",
 }
 
-// Every config file of the tests and of the README that the code takes, or would take somewhere, the schema takes, too.
+// Every config file of the tests and of its page that the code takes, or would take somewhere, the schema takes, too.
 func TestSchemaTakesEveryGoodFile(t *testing.T) {
 	s := configValidator(t)
 	texts := map[string]string{"whole": whole}
@@ -72,7 +72,7 @@ func TestSchemaTakesEveryGoodFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, glob := range []string{"services/unitgate/cli/testdata/*/*.txtar", "README.md"} {
+	for _, glob := range []string{"services/unitgate/cli/testdata/*/*.txtar", "services/unitgate/configfile/README.md"} {
 		names, err := filepath.Glob(filepath.Join(root, glob))
 		if err != nil {
 			t.Fatal(err)

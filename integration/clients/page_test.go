@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// row is a line of a table in the README.
+// row is a line of a table on the page of what a client sees.
 func row(cells ...string) string { return "| " + strings.Join(cells, " | ") + " |" }
 
 // yes is a cell.
@@ -17,17 +17,17 @@ func yes(b bool) string {
 	return "no"
 }
 
-// checkReadme holds the README's table against what was seen. Without some of the programs their rows are not looked at.
-func checkReadme(t *testing.T, rows []string) {
+// checkPage holds the page's table against what was seen. Without some of the programs their rows are not looked at.
+func checkPage(t *testing.T, rows []string) {
 	t.Helper()
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile("../../edge/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range rows {
 		t.Log(r)
 		if !strings.Contains(string(text), "\n"+r+"\n") {
-			t.Errorf("the README does not have the row %s", r)
+			t.Errorf("edge/README.md does not have the row %s", r)
 		}
 	}
 }
