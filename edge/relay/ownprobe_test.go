@@ -77,35 +77,34 @@ func TestOwnProbesCountAgainstNobody(t *testing.T) {
 		}
 		unharmed(t, f)
 	})
-	t.Run("it says nothing", func(t *testing.T) {
-		b := newBackend(t)
-		f := start(t, Config{}, b.addr())
-		f.own()
-		for range 3 {
-			p := f.connect(ownProbe)
-			b.next()
-			f.waitState(stReply)
+	for name, end := range map[string]func(t *testing.T, f *fixture, p *peer, origin string){
+		"it says nothing": func(t *testing.T, f *fixture, p *peer, _ string) {
+			t.Helper()
 			f.endReplies()
 			if code, _, _ := p.status(); code != 504 {
 				t.Errorf("%d", code)
 			}
-		}
-		unharmed(t, f)
-	})
-	t.Run("nobody waits", func(t *testing.T) {
-		b := newBackend(t)
-		f := start(t, Config{}, b.addr())
-		f.own()
-		for range 3 {
-			p := f.connect(ownProbe)
-			b.next()
-			f.waitState(stReply)
+		},
+		"nobody waits": func(t *testing.T, f *fixture, p *peer, origin string) {
+			t.Helper()
 			f.each(stReply, func(s *session) { s.hs.picked -= origins.TooLong + time.Second })
 			_ = p.Close()
-			f.waitCounts("it is gone", func(Counts) bool { return f.of(b.addr()).Sessions == 0 })
-		}
-		unharmed(t, f)
-	})
+			f.waitCounts("it is gone", func(Counts) bool { return f.of(origin).Sessions == 0 })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBackend(t)
+			f := start(t, Config{}, b.addr())
+			f.own()
+			for range 3 {
+				p := f.connect(ownProbe)
+				b.next()
+				f.waitState(stReply)
+				end(t, f, p, b.addr())
+			}
+			unharmed(t, f)
+		})
+	}
 	t.Run("it is no server of HTTP, or it says 500", func(t *testing.T) {
 		for _, says := range []string{"SSH-2.0-x\r\n", "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 20"} {
 			b := newBackend(t)

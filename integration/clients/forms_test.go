@@ -68,7 +68,7 @@ func TestRedirectForms(t *testing.T) {
 		})
 		for j, p := range all {
 			id := strconv.Itoa(100*i + j)
-			if got := outcome(t, p.start(t, []order{{"once", "ws://" + wrong + "/", id, authority.Pool}})[0]); got == "center" {
+			if got := outcome(t, p.start(t, []order{{mode: "once", entry: "ws://" + wrong + "/", routerID: id, roots: authority.Pool}})[0]); got == "center" {
 				did[p.name] = append(did[p.name], form.scheme)
 			} else {
 				t.Logf("%s does not follow %s: %s", p.name, location, got)

@@ -2,9 +2,6 @@ package clients
 
 import (
 	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
 
@@ -14,14 +11,7 @@ import (
 // npm's ws drops the Cookie field when it follows a redirect to another host. Its user is still who it was: the operator
 // finds its session by the routerId, a cutover moves it, and it comes back as the same.
 func TestWhoIsRedirectedStaysWhoItWas(t *testing.T) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		harness.Missing(t, "there is no node on the PATH")
-	}
-	dir := filepath.Join("..", "testdata", "wsclient")
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "ws")); err != nil {
-		harness.Missing(t, "the npm package ws is missing: npm ci --prefix integration/testdata/wsclient")
-	}
+	startNode := haveNode("ws", "table.mjs")(t)
 	const user = "user@example.com" // which stands percent-encoded in a cookie
 	seen := harness.NewRegister()
 	config := harness.Config{
@@ -36,7 +26,7 @@ func TestWhoIsRedirectedStaysWhoItWas(t *testing.T) {
 	if owner == other {
 		other = "center"
 	}
-	trail := lines{harness.StartProgram(t, dir, node, "table.mjs", "follow", "ws://"+d.Edges(t, other)[0]+"/chat?a=b", user, "cookie")}
+	trail := startNode(t, []order{{mode: "follow", entry: "ws://" + d.Edges(t, other)[0] + "/chat?a=b", routerID: user, source: "cookie"}})[0]
 	arrived := func(unit string, times int) {
 		t.Helper()
 		welcome := event{Event: "message", Data: "Welcome to the server! " + unit}

@@ -39,10 +39,11 @@ type event struct {
 // trail is what one client saw so far. Any goroutine may use it.
 type trail interface{ events(t *testing.T) []event }
 
-// order is what a client is to do; for the mode see integration/testdata/wsclient/table.mjs.
+// order is what a client is to do; for the mode see integration/testdata/wsclient/course.mjs.
 type order struct {
 	mode, entry, routerID string
 	roots                 *x509.CertPool // for the client in Go; the others take SSL_CERT_FILE, NODE_EXTRA_CA_CERTS, or anything
+	source                string         // of the Node clients, "cookie": the routerId stands in one; "": in a header field
 }
 
 // program starts one kind of client for each order, and returns their trails in that order.
@@ -121,7 +122,11 @@ func eachAsAProcess(dir, program, script string) func(*testing.T, []order) []tra
 		t.Helper()
 		var out []trail
 		for _, o := range orders {
-			out = append(out, lines{harness.StartProgram(t, dir, program, script, o.mode, o.entry, o.routerID)})
+			args := []string{script, o.mode, o.entry, o.routerID}
+			if o.source != "" {
+				args = append(args, o.source)
+			}
+			out = append(out, lines{harness.StartProgram(t, dir, program, args...)})
 		}
 		return out
 	}
