@@ -171,7 +171,7 @@ func formWarnings(s *State, types []UnitType, rules map[string]*routing.Rules) [
 	return out
 }
 
-// closeWarnings: a Close frame has room for a name and not for who the client is.
+// closeWarnings: a Close frame has no room for who the client is, and cookies belong to one host.
 func closeWarnings(domains []Domain, typeOf func(string) (UnitType, bool)) []string {
 	var out []string
 	for _, d := range domains {
@@ -179,8 +179,11 @@ func closeWarnings(domains []Domain, typeOf func(string) (UnitType, bool)) []str
 		if !ok || d.Correction != "close" {
 			continue
 		}
-		if !slices.ContainsFunc(t.RouterID, func(src string) bool { return strings.HasPrefix(src, "query:") || strings.HasPrefix(src, "path:") }) {
-			out = append(out, fmt.Sprintf("domain %s: under correction close clients carry their routerId to the other unit themselves, and unit type %s looks for it in %s only, which clients drop between hosts: add a query: source", d.Host, t.Name, strings.Join(t.RouterID, ", ")))
+		has := func(from string) bool {
+			return slices.ContainsFunc(t.RouterID, func(src string) bool { return strings.HasPrefix(src, from+":") })
+		}
+		if has("cookie") && !has("query") {
+			out = append(out, fmt.Sprintf("domain %s: under correction close a client whose routerId is a cookie of one host cannot bring it to the other unit: add a query: source to unit type %s, in which the edge puts it into the URL", d.Host, t.Name))
 		}
 	}
 	return out

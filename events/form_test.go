@@ -26,7 +26,7 @@ func applied(t *testing.T, configs ...Config) (*State, Plan, error) {
 	var plan Plan
 	for i, c := range configs {
 		var err error
-		if plan, err = PlanConfig(s, c, PlanOptions{}); err != nil {
+		if plan, err = PlanConfig(s, c, PlanOptions{Warn: true}); err != nil {
 			if i < len(configs)-1 {
 				t.Fatal(err)
 			}
@@ -65,14 +65,14 @@ func TestOldTypesStayAsSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.UnitTypes[0].Form = "" // as it stands in such a journal
-	plan, err := PlanConfig(s, formConfig("", "", "available", "user%40example.com"), PlanOptions{})
+	plan, err := PlanConfig(s, formConfig("", "", "available", "user%40example.com"), PlanOptions{Warn: true})
 	if err != nil || !plan.Empty() {
 		t.Fatalf("%v %v", plan.Lines, err)
 	}
 	if len(plan.Warnings) != 1 || !strings.Contains(plan.Warnings[0], "1 of 1 exact IDs") || !strings.Contains(plan.Warnings[0], "set form: normal") {
 		t.Errorf("warnings %q", plan.Warnings)
 	}
-	if plan, err = PlanConfig(s, old, PlanOptions{}); err != nil || !plan.Empty() {
+	if plan, err = PlanConfig(s, old, PlanOptions{Warn: true}); err != nil || !plan.Empty() {
 		t.Errorf("as-sent, said or not, is one: %v %v", plan.Lines, err)
 	}
 }
@@ -94,7 +94,7 @@ func TestChangeOfForm(t *testing.T) {
 		t.Fatal(err) // both spellings are in the list, and one of them is the key
 	}
 	encoded.UnitTypes = normal.UnitTypes
-	if plan, err := PlanConfig(s, encoded, PlanOptions{}); err != nil || !plan.Empty() {
+	if plan, err := PlanConfig(s, encoded, PlanOptions{Warn: true}); err != nil || !plan.Empty() {
 		t.Errorf("the file of before: %v %v", plan.Lines, err)
 	}
 	s, _, err = applied(t, normal, Config{Namespace: "shop", UnitTypes: asSent.UnitTypes})
@@ -129,5 +129,16 @@ func TestRemovalsByForm(t *testing.T) {
 	p, err = p.inForm(UnitType{Form: FormNormal, Fold: FoldLower}, map[string]routing.IDs{"b": old})
 	if err != nil || !p.remove["b"].Equal(routing.MustIDs("ABC", "def")) {
 		t.Errorf("%v %v", p.remove, err)
+	}
+}
+
+// Under correction close a cookie stays behind, unless the edge can put the ID into the URL.
+func TestCloseWarnsOfCookies(t *testing.T) {
+	for source, want := range map[string]int{"cookie:id": 1, "header:id": 0, "query:id": 0} {
+		types := map[string]UnitType{"t": {Name: "t", RouterID: []string{source}}}
+		got := closeWarnings([]Domain{{Host: "shop.example", UnitType: "t", Correction: "close"}}, func(n string) (UnitType, bool) { v, ok := types[n]; return v, ok })
+		if len(got) != want {
+			t.Errorf("%s: %q", source, got)
+		}
 	}
 }

@@ -14,13 +14,14 @@ import (
 type PlanOptions struct {
 	Prune  bool // remove what a part of the config does not name
 	Drafts bool // leave changed domains as drafts
+	Warn   bool // fill in Plan.Warnings, which costs a look at every exact ID
 }
 
 // Plan is what a config would change.
 type Plan struct {
 	Changes  Changes
 	Lines    []string // for people: "+ unit center", "~ domain shop.example (activated)", "- cluster old"
-	Warnings []string // what is allowed, and seldom meant
+	Warnings []string // what is allowed, and seldom meant; see PlanOptions.Warn
 }
 
 // Empty reports whether nothing would change.
@@ -38,7 +39,9 @@ func PlanConfig(s *State, cfg Config, o PlanOptions) (Plan, error) {
 	if err := s.fits(p.Changes); err != nil {
 		return Plan{}, err
 	}
-	p.warn()
+	if o.Warn {
+		p.warn()
+	}
 	return p.Plan, nil
 }
 

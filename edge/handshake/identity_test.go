@@ -467,3 +467,17 @@ func TestOutgrownKeys(t *testing.T) {
 		t.Error("an ID that looks like an address")
 	}
 }
+
+func BenchmarkCheckTicket(b *testing.B) {
+	v := &View{ID: "hz-1", Signer: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}
+	v.Signers = map[string]ed25519.PublicKey{v.ID: v.Signer.Public().(ed25519.PublicKey)}
+	vd := Verdict{Type: normalType(false), RouterID: "1111", found: noSource}
+	text := vd.ticket(v, sentAt)
+	b.ReportAllocs()
+	for b.Loop() {
+		r := Request{ticket: &ticket{text: text}}
+		if r.checkTicket(v, sentAt); !r.ticket.valid {
+			b.Fatal("a ticket is none")
+		}
+	}
+}

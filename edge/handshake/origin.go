@@ -47,7 +47,7 @@ func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 	if fw.Binding != nil {
 		return r.appendSealed(dst, fw)
 	}
-	dst = r.appendRequestLine(dst)
+	dst = r.appendRequestLine(dst, r.Target)
 	var hop options
 	var chosen *Fields
 	if fw.To == nil {
@@ -86,10 +86,10 @@ func (r *Request) AppendOrigin(dst []byte, fw *Forward) []byte {
 	return append(dst, "\r\n\r\n"...)
 }
 
-func (r *Request) appendRequestLine(dst []byte) []byte {
+func (r *Request) appendRequestLine(dst []byte, target string) []byte {
 	dst = append(dst, r.Method...)
 	dst = append(dst, ' ')
-	dst = append(dst, r.Target...)
+	dst = append(dst, target...)
 	return append(dst, " HTTP/1.1\r\n"...)
 }
 
@@ -107,14 +107,11 @@ func (r *Request) appendField(dst []byte, f *Field) []byte {
 // appendSealed appends the head for another edge.
 func (r *Request) appendSealed(dst []byte, fw *Forward) []byte {
 	start := len(dst)
-	dst = append(dst, r.Method...)
-	dst = append(dst, ' ')
 	target := r.Target
 	if r.ticket != nil { // it decides by the same
 		target = withParam(target, ticketParam, r.ticket.text)
 	}
-	dst = append(dst, target...)
-	dst = append(dst, " HTTP/1.1\r\n"...)
+	dst = r.appendRequestLine(dst, target)
 	for i := range r.Fields {
 		if f := &r.Fields[i]; !betweenEdges.holds(f.Name) {
 			dst = r.appendField(dst, f)

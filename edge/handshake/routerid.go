@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -223,14 +224,7 @@ func (f *finding) normalCookie(name, k, v string) {
 
 // query reads a parameter. The query is read as application/x-www-form-urlencoded, as browsers write it: "+" is a space.
 func (f *finding) query(req *Request, name string) {
-	if req.Query == "" {
-		return
-	}
-	for pair := range strings.SplitSeq(req.Query, "&") {
-		k, v, _ := strings.Cut(pair, "=")
-		if k, err := url.QueryUnescape(k); err != nil || k != name {
-			continue
-		}
+	for v := range req.params(name) {
 		id, err := url.QueryUnescape(v)
 		switch {
 		case err != nil:
@@ -297,18 +291,25 @@ func (r *Request) differ(name, value string) bool {
 	return false
 }
 
-// param is the decoded value of a query parameter, and whether it stands there again with another value. The query is
-// read as application/x-www-form-urlencoded, as browsers write it: "+" is a space. A value that cannot be decoded
-// counts as empty, which is refused, too.
-func (r *Request) param(name string) (value string, found, differs bool) {
-	if r.Query == "" {
-		return "", false, false
-	}
-	for pair := range strings.SplitSeq(r.Query, "&") {
-		k, v, _ := strings.Cut(pair, "=")
-		if k, err := url.QueryUnescape(k); err != nil || k != name {
-			continue
+// params are the values of a query parameter, as they were sent.
+func (r *Request) params(name string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if r.Query == "" {
+			return
 		}
+		for pair := range strings.SplitSeq(r.Query, "&") {
+			k, v, _ := strings.Cut(pair, "=")
+			if k, err := url.QueryUnescape(k); err == nil && k == name && !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// param is the decoded value of a query parameter, and whether it stands there again with another value. A value that
+// cannot be decoded counts as empty.
+func (r *Request) param(name string) (value string, found, differs bool) {
+	for v := range r.params(name) {
 		v, _ = url.QueryUnescape(v) // "" with an error
 		if found && v != value {
 			return value, true, true

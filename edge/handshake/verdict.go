@@ -45,9 +45,9 @@ type Verdict struct {
 
 	// Of Serve, Hold, Proxy and redirects.
 	Type     *Type
-	found    int            // number of the source that has it, noSource for none
-	said     bool           // the request says it there itself, and not only its ticket
 	RouterID string         // the client's routerId; its address under "split"; empty for an unmarked client served here
+	found    int            // number of the source that has RouterID, noSource for none
+	said     bool           // the request says it there itself, and not only its ticket
 	Slot     uint32         // of RouterID; 0 without one
 	Route    *routing.Route // of RouterID; nil without one
 	URI      *URI           // of Serve and Proxy: the view's; for Serve it has origins

@@ -72,7 +72,6 @@ func Create(ctx context.Context, js jetstream.JetStream, ns string, opts Options
 	rctx, cancel := context.WithTimeout(ctx, 4*requestTimeout) // placing replicas takes longer than a look
 	defer cancel()
 	cfg := streamConfig(ns, uuid.NewString(), max(opts.Replicas, 1))
-	cfg.MaxBytes = opts.MaxBytes
 	create := func(maxBytes int64) error {
 		cfg.MaxBytes = max(opts.MaxBytes, maxBytes)
 		_, err := js.CreateStream(rctx, cfg)

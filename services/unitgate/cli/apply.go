@@ -110,7 +110,7 @@ func (a *apply) plan(ctx context.Context, b *bus, files []*configfile.File) ([]*
 		if err != nil {
 			return nil, err
 		}
-		plan, err := events.PlanConfig(s, f.Config, events.PlanOptions{Prune: a.prune, Drafts: a.drafts})
+		plan, err := events.PlanConfig(s, f.Config, events.PlanOptions{Prune: a.prune, Drafts: a.drafts, Warn: true})
 		if err != nil {
 			return nil, f.Locate(err)
 		}
